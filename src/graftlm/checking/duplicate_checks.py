@@ -1,0 +1,126 @@
+"""The same text more than once: in two splits, with two labels, or repeated in train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from graftlm.checking.finding import PLACES, Finding
+from graftlm.data.dataset import Dataset, Split
+from graftlm.data.normalising import text_keys
+from graftlm.data.places import counted
+from graftlm.errors import clip
+
+Place = tuple[Split, int]
+
+
+def check_duplicates(
+    dataset: Dataset, text_roles: Sequence[str], label_roles: Sequence[str]
+) -> list[Finding]:
+    """Compare all texts of all splits after NFC, lower case and white-space folding; linear in the rows."""
+    if not text_roles:
+        return []
+    splits = list(dataset.splits.values())
+    keys = {split.name: text_keys([split.columns[role] for role in text_roles]) for split in splits}
+    first: dict[bytes, Place] = {}
+    repeated: dict[bytes, list[Place]] = {}
+    for split in splits:
+        for row, key in enumerate(keys[split.name]):
+            earlier = first.setdefault(key, (split, row))
+            if earlier != (split, row):
+                repeated.setdefault(key, [earlier]).append((split, row))
+    groups = list(repeated.values())
+    return [
+        *(
+            finding
+            for one, other in combinations(splits, 2)
+            for finding in _in_two_splits(groups, one, other)
+        ),
+        *_conflicts(groups, label_roles),
+        *_exact_in_train(groups, [*text_roles, *label_roles]),
+    ]
+
+
+def _place(place: Place) -> str:
+    split, row = place
+    return split.row_ids[row]
+
+
+def _in_two_splits(groups: Sequence[Sequence[Place]], one: Split, other: Split) -> list[Finding]:
+    count, places = 0, list[str]()
+    for group in groups:
+        here = next((place for place in group if place[0] is one), None)
+        there = [place for place in group if place[0] is other]
+        if here is not None and there:
+            count += len(there)
+            if len(places) < PLACES:
+                places += [f"{_place(place)} = {_place(here)}" for place in there]
+    if not count:
+        return []
+    return [
+        Finding(
+            "warning",
+            "same_text_in_two_splits",
+            f"{other.name}: {counted(count, 'row')} of {len(other):,} with a text that is also in {one.name} "
+            f"(apart from case and white space), so the {other.name} score is partly memory",
+            count,
+            places[:PLACES],
+            f"remove these rows from {one.name} or from {other.name}",
+        )
+    ]
+
+
+def _conflicts(groups: Sequence[Sequence[Place]], label_roles: Sequence[str]) -> list[Finding]:
+    def labels(place: Place) -> tuple[object, ...]:
+        split, row = place
+        return tuple(split.columns[role][row] for role in label_roles)
+
+    def named(place: Place) -> str:
+        return f"{_place(place)} ({', '.join(map(clip, labels(place)))})"
+
+    count, places = 0, list[str]()
+    for group in groups:
+        other = next((place for place in group if labels(place) != labels(group[0])), None)
+        if other is not None:
+            count += 1
+            if len(places) < PLACES:
+                places.append(f"{named(group[0])} and {named(other)}")
+    if not count:
+        return []
+    return [
+        Finding(
+            "warning",
+            "conflicting_labels",
+            f"{counted(count, 'text')} that occur with different labels",
+            count,
+            places,
+            "decide which label is right; no model can answer both ways",
+        )
+    ]
+
+
+def _exact_in_train(groups: Sequence[Sequence[Place]], roles: Sequence[str]) -> list[Finding]:
+    count, places = 0, list[str]()
+    for group in groups:
+        seen: dict[tuple[object, ...], Place] = {}
+        for split, row in group:
+            if split.name != "train":
+                continue
+            earlier = seen.setdefault(tuple(split.columns[role][row] for role in roles), (split, row))
+            if earlier != (split, row):
+                count += 1
+                if len(places) < PLACES:
+                    places.append(f"{split.row_ids[row]} = {_place(earlier)}")
+    if not count:
+        return []
+    return [
+        Finding(
+            "warning",
+            "duplicate_rows",
+            f"train: {counted(count, 'row')} that repeat an earlier row exactly, text and label, "
+            "and so weigh double",
+            count,
+            places,
+            "remove the repeats unless their weight is meant",
+        )
+    ]

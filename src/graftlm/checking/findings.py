@@ -1,0 +1,73 @@
+"""Every check of a data set that needs neither tokenizer nor model: pure, linear in the rows, torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graftlm.checking.duplicate_checks import check_duplicates
+from graftlm.checking.finding import Finding
+from graftlm.checking.label_checks import check_labels
+from graftlm.checking.swallowed_rows import check_swallowed_rows
+from graftlm.checking.text_checks import check_texts
+from graftlm.data.columns import Role
+from graftlm.data.dataset import Dataset
+from graftlm.errors import DataError
+
+__all__ = ["Finding", "check_dataset", "require_clean"]
+
+_SMALL_SPLIT_ROWS = 30
+_SEVERITIES = ("error", "warning", "note")
+
+
+def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
+    """Look at every row of every split.
+
+    Args:
+        dataset: the splits, their columns named by role.
+        roles: what the columns mean.
+
+    Returns:
+        The findings, errors first; empty where there is nothing to say.
+    """
+    empty = [
+        Finding(
+            "error", "empty_split", f"the {name} split has no rows", fix="give rows, or leave this split out"
+        )
+        for name, split in dataset.splits.items()
+        if not len(split)
+    ]
+    if empty:
+        return empty
+    text_roles = [role.name for role in roles if role.kind == "text"]
+    label_roles = [role.name for role in roles if role.kind == "label"]
+    findings = [
+        *check_texts(dataset, text_roles),
+        *check_swallowed_rows(dataset, text_roles, label_roles),
+        *(finding for role in label_roles for finding in check_labels(dataset, role)),
+        *check_duplicates(dataset, text_roles, label_roles),
+        *_small_splits(dataset),
+    ]
+    return sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))
+
+
+def require_clean(findings: Sequence[Finding]) -> None:
+    """Raise one `DataError` that lists every finding of severity ``error``; return where there is none."""
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        lines = [f"\n  - {finding}" for finding in errors]
+        problems = "1 problem" if len(errors) == 1 else f"{len(errors)} problems"
+        raise DataError(f"the data cannot be trained on as they are ({problems}):{''.join(lines)}")
+
+
+def _small_splits(dataset: Dataset) -> list[Finding]:
+    return [
+        Finding(
+            "note",
+            "small_split",
+            f"the {name} split has {len(split)} rows: a single row moves its accuracy by "
+            f"{100 / len(split):.1f} points",
+            len(split),
+        )
+        for name, split in dataset.splits.items()
+        if name != "train" and len(split) < _SMALL_SPLIT_ROWS
+    ]

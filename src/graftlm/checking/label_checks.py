@@ -1,0 +1,156 @@
+"""Labels: known from train, more than one, not spelled in two ways, not too rare; and how they are spread."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from graftlm.checking.finding import PLACES, Finding
+from graftlm.data.dataset import Dataset, Split
+from graftlm.data.normalising import normalised
+from graftlm.data.places import counted
+from graftlm.errors import clip, nearest
+
+_RARE_ROWS = 5
+_IMBALANCE = 10
+_LISTED = 20
+
+
+def check_labels(dataset: Dataset, role: str) -> list[Finding]:
+    """Check one label column over all splits; the labels of train are the known ones."""
+    train = dataset.splits.get("train")
+    if train is None:
+        return []
+    counts = Counter(map(str, train.columns[role]))
+    others = [split for name, split in dataset.splits.items() if name != "train"]
+    return [
+        *_one_class(train, counts, role),
+        *_lone_surrogates(counts, role),
+        *(finding for split in others for finding in _unseen(split, counts, role)),
+        *_similar(train, counts, role),
+        *_rare(train, counts, role),
+        *_spread(counts, role),
+        *(finding for split in others for finding in _unmeasured(split, counts, role)),
+    ]
+
+
+def _one_class(train: Split, counts: Counter[str], role: str) -> list[Finding]:
+    if len(counts) > 1:
+        return []
+    message = f"train holds only one {role}, {clip(next(iter(counts)))}; there is nothing to tell apart"
+    fix = f"give rows of at least two classes, or name another column (data.columns.{role}=...)"
+    return [Finding("error", "one_class", message, len(train), train.row_ids[:1], fix)]
+
+
+def _lone_surrogates(counts: Counter[str], role: str) -> list[Finding]:
+    broken = [name for name in counts if any("\ud800" <= character <= "\udfff" for character in name)]
+    if not broken:
+        return []
+    message = f"{counted(len(broken), f'{role} name')} with half of a surrogate pair: {_names(broken)}"
+    return [Finding("error", "lone_surrogate", message, len(broken), fix="rename these labels")]
+
+
+def _unseen(split: Split, known: Counter[str], role: str) -> list[Finding]:
+    labels = list(map(str, split.columns[role]))
+    unseen = {name: count for name, count in Counter(labels).items() if name not in known}
+    if not unseen:
+        return []
+    listed = ", ".join(
+        f"{clip(name)} ({count:,}){nearest(name, known).rstrip('?').replace(' Did you mean', ', near')}"
+        for name, count in list(unseen.items())[:PLACES]
+    )
+    places = [split.row_ids[row] for row, name in enumerate(labels) if name in unseen][:PLACES]
+    return [
+        Finding(
+            "error",
+            "unseen_label",
+            f"{split.name}: {counted(sum(unseen.values()), 'row')} with {counted(len(unseen), role)} that "
+            f"train never has: {listed}; known: {_names(sorted(known))}",
+            sum(unseen.values()),
+            places,
+            "rename the labels as in train, add such rows to train, or remove these rows",
+        )
+    ]
+
+
+def _similar(train: Split, counts: Counter[str], role: str) -> list[Finding]:
+    spellings: dict[str, list[str]] = {}
+    for name in counts:
+        spellings.setdefault(normalised(name), []).append(name)
+    double = [names for names in spellings.values() if len(names) > 1]
+    if not double:
+        return []
+    listed = "; ".join(
+        " / ".join(f"{clip(name)} ({counts[name]:,})" for name in names) for names in double[:PLACES]
+    )
+    rows = _first_rows(train, role, (names[-1] for names in double))
+    return [
+        Finding(
+            "warning",
+            "similar_labels",
+            f"{counted(len(double), role)} in several spellings that differ only by case or space, "
+            f"each counted as a class of its own: {listed}",
+            len(double),
+            rows,
+            "write each label in one way",
+        )
+    ]
+
+
+def _rare(train: Split, counts: Counter[str], role: str) -> list[Finding]:
+    rare = [name for name, count in counts.items() if count < _RARE_ROWS]
+    if not rare:
+        return []
+    listed = ", ".join(f"{clip(name)} ({counts[name]})" for name in rare[:_LISTED])
+    more = f" and {len(rare) - _LISTED} more" if len(rare) > _LISTED else ""
+    return [
+        Finding(
+            "warning",
+            "rare_label",
+            f"{counted(len(rare), role)} with fewer than {_RARE_ROWS} training rows: {listed}{more}",
+            len(rare),
+            _first_rows(train, role, rare),
+            "collect more rows of them, or merge them with a neighbour",
+        )
+    ]
+
+
+def _first_rows(train: Split, role: str, names: Iterable[str]) -> list[str]:
+    wanted = list(names)[:PLACES]
+    first: dict[str, str] = {}
+    for name, place in zip(map(str, train.columns[role]), train.row_ids, strict=True):
+        first.setdefault(name, place)
+    return [first[name] for name in wanted]
+
+
+def _spread(counts: Counter[str], role: str) -> list[Finding]:
+    total = counts.total()
+    ordered = counts.most_common()
+    listed = ", ".join(f"{clip(name)} {count:,}" for name, count in ordered[:_LISTED])
+    more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
+    (largest, most), (smallest, least) = ordered[0], ordered[-1]
+    notes = [
+        Finding("note", "label_counts", f"train: {counted(len(counts), role)}: {listed}{more}", len(counts))
+    ]
+    if most >= _IMBALANCE * least:
+        message = (
+            f"train is imbalanced: {clip(largest)} has {most / least:.0f} times as many rows as "
+            f"{clip(smallest)}; answering {clip(largest)} is right in {100 * most / total:.1f} % of rows"
+        )
+        notes.append(Finding("note", "imbalance", message, most, fix="read macro F1 beside accuracy"))
+    return notes
+
+
+def _unmeasured(split: Split, known: Counter[str], role: str) -> list[Finding]:
+    absent = sorted(set(known) - set(map(str, split.columns[role])))
+    if not absent:
+        return []
+    message = (
+        f"{split.name}: {counted(len(absent), role)} of train never occur, so nothing is measured for them"
+    )
+    return [Finding("note", "unmeasured_label", f"{message}: {_names(absent)}", len(absent))]
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(map(clip, names[:_LISTED]))
+    return f"{shown} and {len(names) - _LISTED} more" if len(names) > _LISTED else shown

@@ -1,0 +1,60 @@
+"""The ``graft`` command: verbs, exit codes, and nothing else. Verbs import their workflow when they are called."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+from cyclopts import App, CycloptsError
+from rich.console import Console
+
+from graftlm.errors import GraftError
+
+app = App(
+    name="graft",
+    help="Fine-tune language models from a labelled file: checked before, proved after.",
+    version=lambda: __import__("importlib.metadata", fromlist=["version"]).version("graftlm"),
+    result_action="return_value",
+    help_on_error=False,
+)
+# One line each, here and not in the verbs' files: `graft --help` must not import them.
+VERBS = {
+    "demo": "The whole road on sample messages, in under two minutes.",
+    "check": "Examine labelled data without training.",
+    "new": "Write a complete, commented recipe.",
+    "options": "List recipe keys with type, default and meaning.",
+    "finetune": "Train a model on labelled rows, evaluate it, save it, prove it.",
+    "evaluate": "Score a finished model on labelled rows.",
+    "predict": "Predict the labels of texts, one JSON object a line.",
+}
+for _verb, _line in VERBS.items():
+    app.command(f"graftlm.cli.{_verb}:{_verb}", name=_verb, help=_line)
+
+
+def main() -> None:
+    """Run the command line and exit with 0, 2, 3, 4, 5, 130 or 143 (see `graftlm.errors`)."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; errors go to standard error as text, never as a traceback of ours."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    # A library's remark about itself is not for our users; ours are printed by us.
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        return int(app(arguments, exit_on_error=False, print_error=False) or 0)
+    except CycloptsError as error:
+        errors.print(f"graft: {error}", markup=False)
+        errors.print("  What to do: `graft --help`, or `graft VERB --help`", markup=False)
+        return 2
+    except GraftError as error:
+        errors.print(f"graft: {error}", markup=False)
+        return error.exit_code
+    except KeyboardInterrupt:
+        errors.print("graft: interrupted", markup=False)
+        return 130
+    except BrokenPipeError:  # the reader of our output left, for instance `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,64 @@
+"""``graft check``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from graftlm.errors import DataError
+
+
+def check(
+    source: str, *overrides: str, json_output: Annotated[bool, Parameter(name="--json", negative="")] = False
+) -> int:
+    """Examine labelled data without training: exit code 5 when there are errors or warnings.
+
+    Parameters
+    ----------
+    source
+        A data file or folder, or a recipe (.yaml).
+    overrides
+        Recipe keys, for instance data.columns.text=review.
+    json_output
+        Print the findings as one JSON object on standard output.
+    """
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from graftlm.recipe import load_outline
+    from graftlm.workflows.check import check as examine
+
+    is_recipe = source.endswith((".yaml", ".yml"))
+    changes = overrides if is_recipe else (*overrides, f"data.path={json.dumps(source)}")
+    recipe = load_outline(Path(source) if is_recipe else None, changes)
+    try:
+        result = examine(recipe)
+    except DataError as error:
+        if json_output:
+            unreadable = {"severity": "error", "kind": "unreadable", "message": error.what, "places": [error.where]}
+            print(json.dumps({"findings": [{**unreadable, "count": 1, "fix": error.fix}]}, ensure_ascii=False))
+            return error.exit_code
+        raise
+    if json_output:
+        rows = {name: len(split) for name, split in result.dataset.splits.items()}
+        findings = [asdict(finding) for finding in result.findings]
+        print(json.dumps({"rows": rows, "decisions": result.dataset.decisions, "findings": findings}, ensure_ascii=False))
+        return 0 if result.clean else 5
+    console = Console(highlight=False, soft_wrap=True)
+    for sentence in result.dataset.decisions:
+        console.print(f"  {sentence}", markup=False)
+    styles = {"error": "bold red", "warning": "yellow", "note": "dim"}
+    for finding in result.findings:
+        console.print(f"{finding.severity}: {finding.message}", style=styles[finding.severity], markup=False)
+        if finding.places:
+            more = " …" if finding.count > len(finding.places) else ""
+            console.print(f"    at {', '.join(finding.places)}{more}", markup=False)
+        if finding.fix:
+            console.print(f"    what to do: {finding.fix}", markup=False)
+    counts = {severity: sum(finding.severity == severity for finding in result.findings) for severity in styles}
+    console.print(", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items()))
+    return 0 if result.clean else 5

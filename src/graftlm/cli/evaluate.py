@@ -1,0 +1,66 @@
+"""``graft evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def evaluate(
+    run: Path,
+    source: str | None = None,
+    *overrides: str,
+    json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Score a finished model on labelled rows, or show the scores a run already has.
+
+    Parameters
+    ----------
+    run
+        A run directory or a model folder.
+    source
+        A labelled data file; left out, the stored scores of the run are shown.
+    overrides
+        Keys of the data and evaluation sections, for instance data.columns.text=review.
+    json_output
+        Print the scores as one JSON object on standard output.
+    quiet
+        No progress.
+    """
+    import contextlib
+
+    from rich.console import Console
+
+    from graftlm.cli.results import print_result, score_table
+    from graftlm.progress import Silent
+    from graftlm.recipe import load_recipe
+    from graftlm.reports.display import Display
+    from graftlm.run import Run
+    from graftlm.workflows.evaluate import evaluate as score
+
+    if source is None:
+        print_result(Run.open(run), json_output, quiet=False)
+        return 0
+    recipe = load_recipe(None, (*overrides, f"data.path={json.dumps(source)}"))
+    with contextlib.ExitStack() as stack:
+        progress = Silent() if quiet else stack.enter_context(Display())
+        scores = score(
+            run,
+            None,
+            recipe.data,
+            recipe.training.device,
+            recipe.evaluation.batch_size,
+            progress,
+            confidence=recipe.evaluation.confidence,
+            resamples=recipe.evaluation.resamples,
+            seed=recipe.seed,
+        )
+    if json_output:
+        print(json.dumps(scores.dump(), ensure_ascii=False))
+    else:
+        Console(highlight=False, soft_wrap=True).print(score_table(scores, source))
+    return 0

@@ -1,0 +1,84 @@
+"""``graft finetune``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from graftlm.errors import ConfigurationError
+
+
+def finetune(
+    source: str | None = None,
+    *overrides: str,
+    run_dir: Path | None = None,
+    resume: Path | None = None,
+    extend_epochs: float | None = None,
+    dry_run: bool = False,
+    json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Fine-tune a model on a data file or by a recipe, evaluate it, save it and prove it.
+
+    Parameters
+    ----------
+    source
+        A data file or folder (.csv, .tsv, .jsonl, .parquet, hub:org/name), or a recipe (.yaml).
+    overrides
+        Recipe keys, for instance training.epochs=3 base=bundled:minilm-l6 (see `graft options`).
+    run_dir
+        The run directory to create; by default one under runs/.
+    resume
+        Continue this run directory exactly where its newest checkpoint stands.
+    extend_epochs
+        With --resume: train a finished run on to this many epochs, with a new schedule.
+    dry_run
+        Print the complete recipe and what the run will cost, and stop.
+    json_output
+        Print the result as one JSON object on standard output.
+    quiet
+        No progress and no result table.
+    """
+    from graftlm.data.loading import read_tables
+    from graftlm.progress import Silent
+    from graftlm.recipe import load_outline, load_recipe
+    from graftlm.reports.display import Display
+
+    if (source is None) == (resume is None):
+        raise ConfigurationError(
+            "either a data file or recipe, or --resume RUN is needed", fix="for instance: graft finetune reviews.csv"
+        )
+    with contextlib.ExitStack() as stack:
+        if resume is not None:
+            if overrides or dry_run or run_dir:
+                raise ConfigurationError("a resumed run keeps its recipe and its directory")
+            from graftlm.workflows.finetune import resume as continue_run
+
+            progress = Silent() if quiet else stack.enter_context(Display())
+            run = continue_run(resume, None, extend_epochs, progress)
+        else:
+            assert source is not None
+            is_recipe = source.endswith((".yaml", ".yml"))
+            changes = overrides if is_recipe else (*overrides, f"data.path={json.dumps(source)}")
+            file = Path(source) if is_recipe else None
+            # A malformed file is refused before the seconds that importing torch takes.
+            tables = read_tables(None, load_outline(file, changes).data)
+            recipe = load_recipe(file, changes)
+            if dry_run:
+                from graftlm.workflows.dry_run import dry_run as preview
+
+                Console(highlight=False, soft_wrap=True).print(preview(recipe, tables), markup=False, end="")
+                return 0
+            from graftlm.workflows.finetune import finetune as train
+
+            progress = Silent() if quiet else stack.enter_context(Display())
+            run = train(recipe, tables, run_dir, progress)
+    from graftlm.cli.results import print_result
+
+    print_result(run, json_output, quiet)
+    return 0

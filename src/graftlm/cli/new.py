@@ -1,0 +1,39 @@
+"""``graft new``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from graftlm.errors import RunError
+
+
+def new(source: str | None = None, *overrides: str, output: Path | None = None) -> int:
+    """Write a complete recipe with a comment on every key, for a data file or empty.
+
+    Parameters
+    ----------
+    source
+        A data file or folder; its columns are inferred and written down.
+    overrides
+        Recipe keys, for instance training.epochs=3.
+    output
+        The file to write; by default standard output. An existing file is never overwritten.
+    """
+    from graftlm.recipe import load_recipe
+    from graftlm.workflows.new import new_recipe
+
+    changes = overrides if source is None else (*overrides, f"data.path={json.dumps(source)}")
+    text = new_recipe(load_recipe(None, changes))
+    if output is None:
+        print(text, end="")
+        return 0
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise RunError("this file exists already", where=str(output), fix="choose another name") from None
+    except OSError as error:
+        raise RunError(f"cannot write the recipe: {error.strerror}", where=str(output)) from None
+    print(f"{output}: edit it, then run `graft finetune {output}`")
+    return 0

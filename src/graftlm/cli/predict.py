@@ -1,0 +1,95 @@
+"""``graft predict``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from graftlm.errors import MissingResource, RunError
+
+
+def predict(
+    run: Path,
+    source: str | None = None,
+    *overrides: str,
+    output: Path | None = None,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Predict the label of texts: one JSON object a line, in the order of the texts.
+
+    Parameters
+    ----------
+    run
+        A run directory or a model folder.
+    source
+        A data file with a text column, or - for one text a line on standard input. Left out: standard input, which
+        on a terminal asks for one text after the other.
+    overrides
+        Keys of the data section, for instance data.columns.text=review.
+    output
+        The file to write; by default standard output. It appears whole or not at all, and never replaces another.
+    quiet
+        No progress.
+    """
+    from graftlm.progress import Silent
+    from graftlm.recipe import load_recipe
+    from graftlm.reports.display import Display
+    from graftlm.workflows.predict import open_predictor, predict_file, predict_lines
+
+    if output is not None and output.exists():
+        raise RunError("this file exists already", where=str(output), fix="choose another name")
+    options = load_recipe(None, (*overrides, *([f"data.path={json.dumps(source)}"] if source not in (None, "-") else [])))
+    predictor = open_predictor(run, options.training.device)
+    if source in (None, "-"):
+        if source is None and sys.stdin.isatty():
+            return _interactive(predictor)
+        records = predict_lines(predictor, sys.stdin, options.evaluation.batch_size)
+        _write(records, output)
+        return 0
+    with Display() as display:
+        progress = Silent() if quiet else display
+        _write(predict_file(predictor, options.data, options.evaluation.batch_size, progress), output)
+    return 0
+
+
+def _write(records: object, output: Path | None) -> None:
+    """Write records as JSON Lines, to standard output or atomically to a file."""
+    if output is None:
+        for record in records:  # pyright: ignore[reportGeneralTypeIssues]
+            print(json.dumps(record, ensure_ascii=False), flush=not sys.stdout.isatty())
+        return
+    partial = output.with_name(f".partial-{output.name}")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            for record in records:  # pyright: ignore[reportGeneralTypeIssues]
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(output)
+    except OSError as error:
+        raise MissingResource(f"cannot write the predictions: {error.strerror}", where=str(output)) from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _interactive(predictor: object) -> int:
+    """Ask for a text, show the most probable labels, until an empty line or Ctrl-D."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print("Write a text and press Enter; an empty line ends.", style="dim")
+    while True:
+        try:
+            text = input("> ")
+        except EOFError:
+            return 0
+        if not text.strip():
+            return 0
+        (prediction,) = predictor([text])  # pyright: ignore
+        likely = sorted(prediction.scores.items(), key=lambda item: -item[1])[:3]
+        console.print("  " + "   ".join(f"{label} {score:.1%}" for label, score in likely), markup=False)

@@ -1,0 +1,63 @@
+"""How results look on a terminal and as JSON."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+
+from graftlm.run import Run
+from graftlm.scoring.scores import Scores
+
+
+def print_result(run: Run, as_json: bool, quiet: bool) -> None:
+    """Print what a finished run came to; other ranks of a distributed run stay silent."""
+    record = run.record
+    if record["state"] != "finished":
+        return
+    split = record["headline"]
+    if as_json:
+        result = {"run": str(run.path), "headline": split, "proof": record["proof"]}
+        if split is not None:
+            result["evaluation"] = run.evaluation(split)
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    if quiet:
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    if split is None:
+        console.print("Nothing was held out, so there is no score.")
+    else:
+        evaluation = run.evaluation(split)
+        baseline = Scores.load(evaluation["baseline"]["scores"])
+        caption = "selected: these rows also chose the checkpoint" if evaluation["selected"] else None
+        console.print(score_table(Scores.load(evaluation["scores"]), split, baseline, caption))
+        console.print(f"baseline: {evaluation['baseline']['name']}")
+    proof = record["proof"]
+    if proof["done"]:
+        console.print(f"proved: a fresh process reloaded the model and decided all {proof['rows']} rows alike")
+    else:
+        console.print("NOT proved: no fresh process has reloaded this model", style="yellow")
+    console.print(f"training: {record['training_seconds']:.1f} s, {record['steps']} steps")
+    console.print(f"run: {run.path}   (model/  model/README.md  recipe.yaml  report.md)", markup=False)
+
+
+def score_table(scores: Scores, split: str, baseline: Scores | None = None, caption: str | None = None) -> Table:
+    """Return the averaged metrics as a table."""
+    table = Table(title=f"{split}, {scores.rows} rows", title_justify="left", caption=caption)
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column(f"{scores.confidence:.0%} interval", justify="right")
+    if baseline is not None:
+        table.add_column("baseline", justify="right")
+    shown = [scores.primary, *(name for name in scores.values if "[" not in name and name != scores.primary)]
+    for name in shown:
+        if name in ("f1_micro", "precision_micro", "recall_micro"):  # equal to accuracy where each row has one label
+            continue
+        score = scores.values[name]
+        cells = [name, f"{score.value:.3f}", f"{score.low:.3f} – {score.high:.3f}"]
+        if baseline is not None:
+            cells.append(f"{baseline.values[name].value:.3f}")
+        table.add_row(*cells, style="bold" if name == scores.primary else None)
+    return table

@@ -1,0 +1,133 @@
+"""The second half of the story: evaluate -> save -> prove -> report."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from graftlm.models.artefact import ArtefactFacts, save_artefact, update_facts
+from graftlm.progress import Progress
+from graftlm.proof import prove
+from graftlm.recipe import Recipe
+from graftlm.reports.model_card import write_model_card
+from graftlm.reports.run_report import write_report
+from graftlm.rundir import RunDirectory, write_bytes, write_json
+from graftlm.training_run import Fitted, TrainingRun
+
+
+def conclude(recipe: Recipe, run: RunDirectory, training: TrainingRun, fitted: Fitted, progress: Progress) -> None:
+    """Score every held-out split, save the model, prove it in a fresh process, write card and report.
+
+    Raises:
+        ProofFailed: when the saved model decides differently from the trained one.
+    """
+    progress.stage("evaluating")
+    held_out = [name for name in ("validation", "test") if name in fitted.prepared.examples]
+    logits = {name: training.predict(fitted.model, fitted.prepared, name) for name in held_out}
+    if not fitted.accelerator.is_main_process:
+        return
+    headline = held_out[-1] if held_out else None
+    for name in held_out:
+        selected = name == "validation" and fitted.selected
+        _write_evaluation(recipe, run, fitted, name, logits[name], selected)
+    progress.stage("saving the model")
+    facts = _facts(recipe, run, fitted, held_out)
+    save_artefact(run.model, fitted.model, fitted.prepared.encoder.tokenizer, facts, recipe.to_yaml())
+    proof: dict[str, Any] = {"done": False}
+    if recipe.evaluation.proof == "fresh_process" and headline is not None:
+        progress.stage("proving the saved model in a fresh process")
+        difference = prove(
+            run.model,
+            fitted.prepared.dataset.splits[headline],
+            logits[headline],
+            recipe.evaluation.batch_size,
+            fitted.accelerator.device.type,
+            "fp32" if fitted.autocast is None else "bf16",
+        )
+        proof = {"done": True, "split": headline, "rows": len(logits[headline]), "largest_difference": difference}
+    run.update_record(
+        state="finished",
+        headline=headline,
+        proof=proof,
+        steps=fitted.steps,
+        kept_step=fitted.best_step,
+        training_seconds=round(fitted.seconds, 3),
+    )
+    update_facts(run.model, facts)
+    write_model_card(run)
+    write_report(run)
+    # The newest checkpoint stays, so that the run can be extended.
+    for old in sorted(run.checkpoints.glob("step-*"))[:-1]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return versions and hardware for the run record."""
+    names = ("graftlm", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "datasets")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: version(name) for name in names},
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _facts(recipe: Recipe, run: RunDirectory, fitted: Fitted, held_out: list[str]) -> ArtefactFacts:
+    prepared = fitted.prepared
+    task: Any = recipe.task
+    return ArtefactFacts(
+        task={"name": task.name, **task.dump()},
+        labels=list(prepared.labels),
+        max_length_tokens=prepared.encoder.max_length_tokens,
+        graftlm_version=version("graftlm"),
+        base={
+            "name": prepared.base.name,
+            "revision": prepared.base.revision,
+            "fingerprint": prepared.base.fingerprint,
+        },
+        data=prepared.dataset.fingerprints(),
+        metrics={name: json.loads(run.evaluation(name).read_text(encoding="utf-8")) for name in held_out},
+    )
+
+
+def _write_evaluation(
+    recipe: Recipe, run: RunDirectory, fitted: Fitted, name: str, logits: NDArray[np.float32], selected: bool
+) -> None:
+    """Write scores with intervals, the baseline beside them, and one line per row (no text)."""
+    prepared = fitted.prepared
+    task: Any = recipe.task
+    split, targets = prepared.dataset.splits[name], prepared.examples[name].targets
+    options = {
+        "confidence": recipe.evaluation.confidence,
+        "resamples": recipe.evaluation.resamples,
+        "seed": recipe.seed,
+    }
+    scores = task.score(logits, targets, prepared.labels, **options)
+    simplest = task.baseline(prepared.dataset.splits["train"], split, prepared.labels)
+    baseline = task.score(simplest, targets, prepared.labels, **options)
+    write_json(
+        run.evaluation(name),
+        {
+            "split": name,
+            "selected": selected,
+            "truncated_rows": len(prepared.truncated[name]),
+            "scores": scores.dump(),
+            "baseline": {"name": task.baseline_name, "scores": baseline.dump()},
+        },
+    )
+    predictions = task.decode(logits, prepared.labels)
+    lines = [
+        json.dumps(
+            {"row": row, "reference": prepared.labels[target], **task.record(prediction)}, ensure_ascii=False
+        )
+        for row, target, prediction in zip(split.row_ids, targets, predictions, strict=True)
+    ]
+    write_bytes(run.predictions(name), ("\n".join(lines) + "\n").encode())

@@ -1,0 +1,1 @@
+"""From a file or an object in memory to splits of rows, by role."""

@@ -1,0 +1,216 @@
+"""Tables -> a data set: columns become roles, values become texts and names, splits become complete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graftlm.data.columns import Assignment, Role, assign_roles
+from graftlm.data.dataset import Dataset, Split
+from graftlm.data.normalising import text_keys
+from graftlm.data.options import DataOptions
+from graftlm.data.places import counted, first_places
+from graftlm.data.role_values import role_values
+from graftlm.data.split_names import KNOWN_SPLIT_NAMES, split_of
+from graftlm.data.splitting import Units, bind_rows, carve
+from graftlm.data.table import Table, Tables
+from graftlm.errors import ConfigurationError, DataError, clip, nearest
+
+
+def assemble(tables: Tables, roles: Sequence[Role], options: DataOptions, seed: int) -> Dataset:
+    """Give every column its role and complete the splits.
+
+    Splits that were given stay as they are. A missing test split is carved from train (``test_share`` of the
+    rows), then a missing validation split (``validation_share`` of the rest), so that a split which selects
+    a checkpoint never gives the headline score. A share of 0 leaves that split out. Which rows are carved
+    depends on the seed and the texts only.
+
+    Raises:
+        DataError: a column is missing or its values do not fit the role, or there are too few rows to carve.
+        ConfigurationError: ``data.columns``, ``data.group_column`` or ``data.split_column`` name nothing.
+    """
+    main = next(iter(tables.splits.values()))
+    reserved = {name for name in (options.split_column, options.group_column) if name is not None}
+    assignment = assign_roles(main, roles, options.columns, reserved)
+    decisions = [*tables.decisions, f"Columns of {main.source}: {'; '.join(assignment.reasons)}."]
+    splits = {
+        "train" if name == "all" else name: split_of_table(name, table, roles, assignment)
+        for name, table in tables.splits.items()
+    }
+    groups = _groups(main, options) if options.group_column is not None else None
+    if options.split_column is not None:
+        splits, groups = _split_by_column(tables, options, splits["train"], groups, decisions)
+    if options.drop_empty_text:
+        splits, groups = _without_empty_texts(splits, groups, roles, decisions)
+    return Dataset(_carve_missing(splits, groups, roles, options, seed, decisions), tables.origin, decisions)
+
+
+def split_of_table(name: str, table: Table, roles: Sequence[Role], assignment: Assignment) -> Split:
+    """Return all rows of a table as one split; raise `DataError` where a column is missing or unfit."""
+    for role, column in assignment.columns.items():
+        if column not in table.columns:
+            raise DataError(
+                f"has no column {clip(column)} for the {role}, which the training data has; "
+                f"its columns: {', '.join(map(clip, table.columns))}.{nearest(column, table.columns)}",
+                where=table.source,
+                fix="name the column as in the training data, or leave this split out",
+            )
+    columns = {role.name: role_values(table, assignment.columns[role.name], role) for role in roles}
+    return Split(name, columns, [table.place(row) for row in range(len(table))])
+
+
+def _option_column(table: Table, option: str, name: str) -> list[object]:
+    if name not in table.columns:
+        raise ConfigurationError(
+            f"{table.source} has no column {clip(name)}.{nearest(name, table.columns)} "
+            f"Columns: {', '.join(map(clip, table.columns))}",
+            where=option,
+            fix="name one of these columns",
+        )
+    return table.columns[name]
+
+
+def _groups(table: Table, options: DataOptions) -> list[object]:
+    values = _option_column(table, "data.group_column", options.group_column or "")
+    bad = [row for row, value in enumerate(values) if value in (None, "") or not isinstance(value, str | int)]
+    if bad:
+        raise DataError(
+            f"the group column {clip(options.group_column)} names no group in {counted(len(bad), 'row')} "
+            f"(expected a string or whole number); first: {_first(table, bad)}",
+            where=table.source,
+            fix="give every row a group; a row that stands alone gets a group of its own",
+        )
+    return values
+
+
+def _split_by_column(
+    tables: Tables, options: DataOptions, everything: Split, groups: list[object] | None, decisions: list[str]
+) -> tuple[dict[str, Split], list[object] | None]:
+    column = options.split_column or ""
+    if set(tables.splits) != {"all"}:
+        raise ConfigurationError(
+            f"the data already come in splits ({', '.join(tables.splits)})",
+            where="data.split_column",
+            fix="leave split_column out, or give one file without separate validation and test files",
+        )
+    table = tables.splits["all"]
+    values = _option_column(table, "data.split_column", column)
+    names = {value: split_of(value) if isinstance(value, str) else None for value in set(map(_key, values))}
+    unknown = sorted(clip(value) for value, name in names.items() if name is None)
+    if unknown:
+        bad = [row for row, value in enumerate(values) if names[_key(value)] is None]
+        raise DataError(
+            f"the split column {clip(column)} holds {', '.join(unknown[:8])} in "
+            f"{counted(len(bad), 'row')}; expected {KNOWN_SPLIT_NAMES}; first: {_first(table, bad)}",
+            where=table.source,
+            fix="rename these values, or remove the rows",
+        )
+    rows: dict[str, list[int]] = {}
+    for row, value in enumerate(values):
+        rows.setdefault(str(names[_key(value)]), []).append(row)
+    if "train" not in rows:
+        raise DataError(f"the split column {clip(column)} never says train", where=table.source)
+    sizes = ", ".join(
+        f"{name} {len(rows[name]):,}" for name in ("train", "validation", "test") if name in rows
+    )
+    decisions.append(f"Splits are those of column {clip(column)}: {sizes} rows.")
+    splits = {
+        name: everything.take(rows[name], name) for name in ("train", "validation", "test") if name in rows
+    }
+    return splits, None if groups is None else [groups[row] for row in rows["train"]]
+
+
+def _first(table: Table, rows: Sequence[int]) -> str:
+    return first_places([table.place(row) for row in rows[:5]], len(rows))
+
+
+def _without_empty_texts(
+    splits: dict[str, Split], groups: list[object] | None, roles: Sequence[Role], decisions: list[str]
+) -> tuple[dict[str, Split], list[object] | None]:
+    kept = dict(splits)
+    for name, split in splits.items():
+        texts = [split.columns[role.name] for role in roles if role.kind == "text"]
+        rows = [
+            row for row, values in enumerate(zip(*texts, strict=True)) if all(str(v).strip() for v in values)
+        ]
+        dropped = len(split) - len(rows)
+        if not dropped:
+            continue
+        empty = sorted(set(range(len(split))) - set(rows))[:5]
+        places = first_places([split.row_ids[row] for row in empty], dropped)
+        decisions.append(f"{name.capitalize()}: {counted(dropped, 'row')} without text left out: {places}.")
+        kept[name] = split.take(rows)
+        if name == "train" and groups is not None:
+            groups = [groups[row] for row in rows]
+    return kept, groups
+
+
+def _key(value: object) -> object:
+    # Nested values have no hash; their text is enough to list them as unknown.
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+@dataclass(frozen=True)
+class _Carve:
+    split: str
+    option: str
+    share: float
+    why: str
+
+
+def _carve_missing(
+    splits: dict[str, Split],
+    groups: list[object] | None,
+    roles: Sequence[Role],
+    options: DataOptions,
+    seed: int,
+    decisions: list[str],
+) -> dict[str, Split]:
+    train = splits["train"]
+    why = "; the validation split selects checkpoints, so it cannot also give the headline"
+    wanted = [
+        _Carve("test", "data.test_share", options.test_share, why if "validation" in splits else ""),
+        _Carve(
+            "validation",
+            "data.validation_share",
+            options.validation_share,
+            "; the test split selects nothing",
+        ),
+    ]
+    missing = [one for one in wanted if one.split not in splits]
+    decisions.extend(f"No {one.split} split: {one.option} is 0." for one in missing if one.share == 0)
+    missing = [one for one in missing if one.share > 0]
+    if not missing:
+        return splits
+    texts = [train.columns[role.name] for role in roles if role.kind == "text"]
+    names = [train.columns[role.name] for role in roles if role.kind == "label"]
+    # Without a label role all rows are of one kind.
+    labels = names[0] if len(names) == 1 else list(zip(*names, strict=True)) or [()] * len(train)
+    # A group may be the number 1 in one row and the word '1' in another: equal names are one group.
+    named = None if groups is None else [str(group) for group in groups]
+    units = bind_rows(text_keys(texts, seed), named)
+    taken: dict[str, list[int]] = {}
+    for one in missing:
+        rows, stay = carve(units, labels, one.share)
+        _refuse_empty_carve(one, rows, units, train)
+        taken[one.split], units = rows, stay
+        before = len(rows) + len(units.all_rows())
+        bound = f", groups of {clip(options.group_column)} kept together" if groups is not None else ""
+        decisions.append(
+            f"{one.split.capitalize()}: {counted(len(rows), 'row')} of {before:,} carved from train "
+            f"({one.option}={one.share:g}, seed {seed}, by label{bound}){one.why}."
+        )
+    remaining = units.all_rows()
+    carved = {name: train.take(rows, name) for name, rows in taken.items()}
+    complete = {**splits, **carved, "train": train.take(remaining, "train")}
+    return {name: complete[name] for name in ("train", "validation", "test") if name in complete}
+
+
+def _refuse_empty_carve(one: _Carve, rows: Sequence[int], units: Units, train: Split) -> None:
+    if not rows:
+        raise DataError(
+            f"no {one.split} split can be carved from {counted(len(train), 'row')} of train: they form "
+            f"{len(units.firsts):,} independent texts or groups, and every label must keep one in train",
+            where=train.row_ids[0] if train.row_ids else "train",
+            fix=f"give more rows, or a file with data.{one.split}=FILE, or leave it out with {one.option}=0",
+        )

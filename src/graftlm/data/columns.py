@@ -1,0 +1,185 @@
+"""Which column plays which role: chosen by the user, else told by its name, else by what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from graftlm.data.column_content import ColumnContent, describe_content
+from graftlm.data.table import Table
+from graftlm.errors import ConfigurationError, DataError, clip, nearest
+
+TEXT_HINTS = (
+    "text", "sentence", "review", "message", "content", "body", "comment", "tweet", "question", "utterance",
+    "description", "title", "headline", "document", "query", "post", "sms", "email",
+)  # fmt: skip
+LABEL_HINTS = (
+    "label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "tag", "emotion", "y",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a task needs a column for.
+
+    Args:
+        name: the key under ``data.columns``, for instance ``text``.
+        kind: ``text`` must hold strings, ``label`` the names of classes.
+        hints: column names, in lower case, that tell the role; the name of the role itself goes before them.
+    """
+
+    name: str
+    kind: Literal["text", "label"]
+    hints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Role -> column, and a sentence about each for the user."""
+
+    columns: dict[str, str]
+    reasons: list[str]
+
+
+def assign_roles(
+    table: Table, roles: Sequence[Role], chosen: Mapping[str, str], reserved: Collection[str]
+) -> Assignment:
+    """Find the column of every role.
+
+    Args:
+        table: the rows to look at.
+        roles: what the task needs.
+        chosen: role -> column, given by the user (``data.columns``).
+        reserved: columns with another purpose (groups, splits), never inferred.
+
+    Raises:
+        ConfigurationError: ``chosen`` names an unknown role or column, or one column for two roles.
+        DataError: no column, or several equally good ones, for a role.
+    """
+    columns: dict[str, str] = _checked_choice(table, roles, chosen)
+    reasons = {name: f"{name}: column {clip(column)} (chosen)" for name, column in columns.items()}
+    for role in roles:
+        if role.name not in columns:
+            free = [name for name in table.columns if name not in reserved and name not in columns.values()]
+            named = _by_name(table, role, free)
+            if named is not None:
+                columns[role.name] = named
+                reasons[role.name] = f"{role.name}: column {clip(named)} (its name says so)"
+    # Labels first: a column of few repeated values is easier to tell than the text among the others.
+    for role in sorted(roles, key=lambda role: role.kind != "label"):
+        if role.name not in columns:
+            free = [name for name in table.columns if name not in reserved and name not in columns.values()]
+            columns[role.name], why = _by_content(table, role, free)
+            reasons[role.name] = f"{role.name}: column {clip(columns[role.name])} ({why})"
+    for role in roles:
+        if role.kind == "label":
+            _refuse_regression_target(table, columns[role.name])
+    names = [role.name for role in roles]
+    return Assignment({name: columns[name] for name in names}, [reasons[name] for name in names])
+
+
+def _checked_choice(table: Table, roles: Sequence[Role], chosen: Mapping[str, str]) -> dict[str, str]:
+    known = [role.name for role in roles]
+    for role, column in chosen.items():
+        key = f"data.columns.{role}"
+        if role not in known:
+            raise ConfigurationError(
+                f"the task has no role {role!r}.{nearest(role, known)} Roles: {', '.join(known)}", where=key
+            )
+        if column not in table.columns:
+            raise ConfigurationError(
+                f"{table.source} has no column {clip(column)}.{nearest(column, table.columns)} "
+                f"Columns: {_listed(table.columns)}",
+                where=key,
+                fix="name one of these columns",
+            )
+        twin = next((other for other in chosen if other != role and chosen[other] == column), None)
+        if twin is not None:
+            raise ConfigurationError(f"column {clip(column)} is also data.columns.{twin}", where=key)
+    return dict(chosen)
+
+
+def _by_name(table: Table, role: Role, free: Sequence[str]) -> str | None:
+    exact = [name for name in free if _bare(name) == role.name.lower()]
+    matching = exact or [name for name in free if _bare(name) in role.hints]
+    if len(matching) > 1:
+        raise _ambiguous(table, role, matching, "their names fit equally well")
+    return matching[0] if matching else None
+
+
+def _bare(name: str) -> str:
+    return name.strip().lower()
+
+
+def _by_content(table: Table, role: Role, free: Sequence[str]) -> tuple[str, str]:
+    contents = {name: describe_content(table.columns[name]) for name in free}
+    if role.kind == "label":
+        candidates = [name for name in free if contents[name].label_like]
+    else:
+        candidates = _longest_texts(contents)
+    # A first row that reads as data, not as names, would be lost silently.
+    _refuse_missing_header(table)
+    if len(candidates) > 1:
+        raise _ambiguous(table, role, candidates, "their contents fit equally well")
+    if not candidates:
+        expected = "strings, mostly different" if role.kind == "text" else "few short values that repeat"
+        raise DataError(
+            f"no column looks like the {role.name} ({expected}); columns: {_listed(table.columns)}",
+            where=table.source,
+            fix=f"name it: data.columns.{role.name}={_example(free)}",
+        )
+    return candidates[0], contents[candidates[0]].reason(role.kind)
+
+
+def _longest_texts(contents: Mapping[str, ColumnContent]) -> list[str]:
+    texts = [name for name, content in contents.items() if content.text_like]
+    longest = max((contents[name].mean_length for name in texts), default=0.0)
+    # A text twice as long as every other is the text; a title beside a summary is a question to the user.
+    return [name for name in texts if contents[name].mean_length * 2 > longest]
+
+
+def _refuse_missing_header(table: Table) -> None:
+    if table.typed:
+        return
+    for name, values in table.columns.items():
+        if name in values or len(name.split()) >= 6:
+            raise DataError(
+                f"the first line looks like a row, not like column names: {clip(name)} "
+                f"{'is also a value of its column' if name in values else 'reads like a text'}",
+                where=f"{table.source}:1",
+                fix="add a first line that names the columns, for instance text and label",
+            )
+
+
+def _refuse_regression_target(table: Table, column: str) -> None:
+    content = describe_content(table.columns[column])
+    if content.numbers_with_fraction and content.distinct > max(20, content.rows // 100):
+        raise DataError(
+            f"the label column {clip(column)} holds numbers with fractions ({content.distinct:,} different "
+            f"of {content.rows:,} looked at): this is a regression target, which is not supported yet",
+            where=table.source,
+            fix="name a column of classes (data.columns.label=...), or write the numbers as classes",
+        )
+
+
+def _ambiguous(table: Table, role: Role, candidates: Sequence[str], why: str) -> DataError:
+    choices = " or ".join(f"data.columns.{role.name}={_written(name)}" for name in candidates[:3])
+    return DataError(
+        f"which column is the {role.name}? Candidates: {_listed(candidates)}; {why}",
+        where=table.source,
+        fix=f"choose one: {choices}",
+    )
+
+
+def _listed(names: Collection[str]) -> str:
+    shown = ", ".join(clip(name) for name in list(names)[:12])
+    return f"{shown} and {len(names) - 12} more" if len(names) > 12 else shown
+
+
+def _example(free: Sequence[str]) -> str:
+    return _written(free[0]) if free else "COLUMN"
+
+
+def _written(name: str) -> str:
+    return name if name.isidentifier() else f'"{name[:40]}"'

@@ -1,0 +1,112 @@
+"""Values of a column -> what its role promises: texts are strings, labels are names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from graftlm.data.columns import Role
+from graftlm.data.places import counted, first_places
+from graftlm.data.table import Table
+from graftlm.errors import DataError, clip
+
+
+def role_values(table: Table, column: str, role: Role) -> list[object]:
+    """Return the values of ``column`` as ``role`` needs them.
+
+    Text must be a string and is not touched. A label is a string, or an integer or truth value that is turned
+    into its name (``3`` -> ``"3"``, True -> ``"True"``); a column mixes none of these.
+
+    Raises:
+        DataError: missing or empty labels, other types, mixed types; with counts and the first places.
+    """
+    values = table.columns[column]
+    return (
+        _texts(table, column, role, values) if role.kind == "text" else _labels(table, column, role, values)
+    )
+
+
+def _texts(table: Table, column: str, role: Role, values: list[object]) -> list[object]:
+    kinds = Counter(map(type, values))
+    if all(issubclass(kind, str) for kind in kinds):
+        return values
+    wrong = [row for row, value in enumerate(values) if not isinstance(value, str)]
+    raise DataError(
+        f"the {role.name} column {clip(column)} must hold strings, but {counted(len(wrong), 'row')} "
+        f"{_hold(len(wrong))} {_kinds(kinds, str)}; first: {_first(table, wrong)}",
+        where=table.source,
+        fix=f"convert or remove these rows, or name another column: data.columns.{role.name}=...",
+    )
+
+
+def _labels(table: Table, column: str, role: Role, values: list[object]) -> list[object]:
+    kinds = Counter(map(type, values))
+    what = f"the {role.name} column {clip(column)}"
+    missing = [row for row, value in enumerate(values) if value is None] if type(None) in kinds else []
+    if any(issubclass(kind, str) for kind in kinds):
+        missing += _blank(values)
+    if missing:
+        raise DataError(
+            f"{what} is empty in {counted(len(missing), 'row')}; first: {_first(table, sorted(missing))}",
+            where=table.source,
+            fix="give every row a label, or remove these rows",
+        )
+    if float in kinds:
+        wrong = [row for row, value in enumerate(values) if isinstance(value, float)]
+        raise DataError(
+            f"{what} holds fractional numbers in {counted(len(wrong), 'row')} (for instance "
+            f"{clip(values[wrong[0]])}); expected names or whole numbers; first: {_first(table, wrong)}",
+            where=table.source,
+            fix="pandas turns whole numbers into fractions where a value is missing: fill or drop the "
+            "missing ones and convert the column with astype(int) or astype(str)",
+        )
+    allowed = [kind for kind in kinds if issubclass(kind, str | int)]
+    if len(allowed) < len(kinds):
+        wrong = [row for row, value in enumerate(values) if not isinstance(value, str | int)]
+        raise DataError(
+            f"{what} must hold names or whole numbers, but {counted(len(wrong), 'row')} {_hold(len(wrong))} "
+            f"{_kinds(kinds, str, int, bool)}; first: {_first(table, wrong)}",
+            where=table.source,
+            fix="write each label as a string",
+        )
+    if len(kinds) > 1:
+        parts = [_kind_with_first(table, values, kind, count) for kind, count in kinds.most_common()]
+        raise DataError(
+            f"{what} mixes types: {'; '.join(parts)}",
+            where=table.source,
+            fix="write every label in one way, best as a string; 1 and '1' would be the same label",
+        )
+    # One object per name: a million rows hold a handful of labels.
+    names: dict[object, object] = {}
+    return [names.setdefault(value, str(value)) for value in values]
+
+
+def _blank(values: Sequence[object]) -> list[int]:
+    blank = {value for value in set(map(_string_or_none, values)) if value is not None and not value.strip()}
+    return (
+        [row for row, value in enumerate(values) if isinstance(value, str) and value in blank]
+        if blank
+        else []
+    )
+
+
+def _string_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _kind_with_first(table: Table, values: Sequence[object], kind: type, count: int) -> str:
+    rows = [row for row, value in enumerate(values) if type(value) is kind]
+    return f"{counted(count, 'row')} with {kind.__name__} (first {_first(table, rows[:1])})"
+
+
+def _kinds(kinds: Counter[type], *fine: type) -> str:
+    names = {type(None): "nothing (missing)"}
+    return ", ".join(names.get(kind, kind.__name__) for kind in kinds if kind not in fine)
+
+
+def _hold(count: int) -> str:
+    return "holds" if count == 1 else "hold"
+
+
+def _first(table: Table, rows: Sequence[int]) -> str:
+    return first_places([table.place(row) for row in rows[:5]], len(rows))

@@ -1,0 +1,1 @@
+"""Original customer messages with intents, entities, summaries and questions (see README.md)."""

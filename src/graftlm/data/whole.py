@@ -1,0 +1,30 @@
+"""All rows of a source as one split, for prediction and evaluation: nothing is carved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graftlm.data.assembling import split_of_table
+from graftlm.data.columns import Role, assign_roles
+from graftlm.data.dataset import Split
+from graftlm.data.options import DataOptions
+from graftlm.data.table import Tables
+from graftlm.errors import DataError
+
+
+def assemble_rows(tables: Tables, roles: Sequence[Role], options: DataOptions) -> Split:
+    """Return the rows of a single table, or of the test split where the source has splits.
+
+    Raises:
+        DataError: a column is missing, a value does not fit its role, or there are splits but no test split.
+    """
+    name = "all" if "all" in tables.splits else "test"
+    if name not in tables.splits:
+        raise DataError(
+            f"this source has the splits {', '.join(tables.splits)}, and no test split",
+            where=tables.origin,
+            fix="name the file of the rows you mean",
+        )
+    table = tables.splits[name]
+    reserved = {column for column in (options.split_column, options.group_column) if column is not None}
+    return split_of_table(name, table, roles, assign_roles(table, roles, options.columns, reserved))

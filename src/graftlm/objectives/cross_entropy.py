@@ -1,0 +1,88 @@
+"""Cross-entropy over K classes, with class weights and label smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+from torch.nn import functional
+
+from graftlm.config import Config
+from graftlm.errors import ConfigurationError, nearest
+from graftlm.objectives._objective import Term
+
+
+@dataclass(frozen=True)
+class WeightedCrossEntropy:
+    """Cross-entropy with fixed class weights.
+
+    Args:
+        class_weights: one positive weight per class, [classes], or None for 1 each.
+        label_smoothing: share of the target spread evenly over all classes.
+    """
+
+    class_weights: Tensor | None
+    label_smoothing: float
+
+    def weights(self, targets: Tensor) -> dict[str, float]:
+        """Return the divisor: the summed class weights of the targets [items] (their number without weights)."""
+        if self.class_weights is None:
+            return {"cross_entropy": float(targets.numel())}
+        return {"cross_entropy": float(self.class_weights[targets.cpu()].double().sum())}
+
+    def terms(self, logits: Tensor, targets: Tensor) -> list[Term]:
+        """Return the summed loss of ``logits`` [items, classes] against ``targets`` [items], in float32."""
+        total = functional.cross_entropy(
+            logits.float(),
+            targets,
+            weight=None if self.class_weights is None else self.class_weights.to(logits.device),
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )
+        return [Term("cross_entropy", total)]
+
+
+class CrossEntropy(Config):
+    """``sum_i w[y_i] * -log softmax(logits_i)[y_i] / sum_i w[y_i]``.
+
+    With smoothing e the target is (1 - e) on the label and e / K on each of the K classes (Szegedy et al. 2016),
+    weighted as ``torch.nn.CrossEntropyLoss`` does.
+    """
+
+    name: ClassVar[str] = "cross_entropy"
+
+    class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = "none"
+    """none; balanced (rows / (labels * rows of the label)); or a mapping of label name to weight."""
+
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of each target spread evenly over all labels."""
+
+    def bind(self, targets: NDArray[np.int64], labels: Sequence[str]) -> WeightedCrossEntropy:
+        """Compute the class weights from the training targets [rows]."""
+        if self.class_weights == "none":
+            return WeightedCrossEntropy(None, self.label_smoothing)
+        if self.class_weights == "balanced":
+            counts = np.bincount(targets, minlength=len(labels))
+            weights = len(targets) / (len(labels) * counts)
+        else:
+            weights = self._named_weights(labels)
+        return WeightedCrossEntropy(torch.tensor(weights, dtype=torch.float32), self.label_smoothing)
+
+    def _named_weights(self, labels: Sequence[str]) -> list[float]:
+        assert isinstance(self.class_weights, dict)
+        unknown = [name for name in self.class_weights if name not in labels]
+        missing = [name for name in labels if name not in self.class_weights]
+        if unknown or missing:
+            hint = nearest(unknown[0], labels) if unknown else ""
+            raise ConfigurationError(
+                f"weights are needed for exactly the labels {', '.join(labels)}; "
+                f"unknown: {unknown or 'none'}, missing: {missing or 'none'}.{hint}",
+                where="objective.class_weights",
+            )
+        return [self.class_weights[name] for name in labels]

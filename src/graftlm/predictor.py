@@ -1,0 +1,102 @@
+"""A finished run as a function: text -> prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from graftlm.data.dataset import Split
+from graftlm.errors import DataError, ModelError, clip
+from graftlm.models.artefact import ArtefactFacts, read_facts
+from graftlm.models.base_model import load_model, load_tokenizer
+from graftlm.models.encoder import TextEncoder
+from graftlm.models.locating import locate
+from graftlm.recipe import PLUG_IN_SECTIONS
+from graftlm.tasks._task import Task
+from graftlm.training.batching import Examples
+from graftlm.training.devices import open_accelerator, resolve_precision
+from graftlm.training.evaluation import predict_logits
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained model with everything around it. Open one with `Predictor.open`.
+
+    Calling it with texts gives one prediction per text, in order; a text gives the same prediction alone as among
+    others (to float rounding).
+    """
+
+    model: PreTrainedModel
+    encoder: TextEncoder
+    task: Task
+    facts: ArtefactFacts
+    accelerator: Accelerator
+    autocast: torch.dtype | None = None
+
+    @classmethod
+    def open(cls, path: str | Path, device: str = "auto", precision: str = "fp32") -> Predictor:
+        """Load a run directory or its ``model`` folder.
+
+        Raises:
+            ModelError: when there is no finished model, or it cannot be loaded safely.
+        """
+        folder = Path(path)
+        if (folder / "model").is_dir():
+            folder = folder / "model"
+        elif (folder / "run.json").exists():
+            raise ModelError(
+                "this run has no model yet", where=str(folder), fix=f"finish it: graft finetune --resume {folder}"
+            )
+        if not folder.is_dir():
+            raise ModelError(f"there is no run or model folder {str(path)!r}")
+        facts = read_facts(folder)
+        section = dict(facts.task)
+        task = PLUG_IN_SECTIONS["task"].get(section.pop("name")).model_validate(section)  # pyright: ignore
+        files = locate(str(folder))
+        tokenizer = load_tokenizer(files)
+        loaded = load_model(files, task.architecture, {}, seed=0)
+        if loaded.new_parameters:
+            raise ModelError(f"the saved model lacks the weights {loaded.new_parameters[:5]}", where=str(folder))
+        accelerator = open_accelerator(device)
+        return cls(
+            loaded.model.to(accelerator.device).eval(),  # pyright: ignore[reportArgumentType]
+            TextEncoder(tokenizer, facts.max_length_tokens),
+            task,
+            facts,
+            accelerator,
+            resolve_precision(precision, accelerator.device),
+        )
+
+    def __call__(self, texts: Sequence[str], batch_size: int = 32) -> Sequence[Any]:
+        """Return one prediction per text, in order; for classification a `LabelPrediction` each."""
+        if isinstance(texts, str):
+            raise DataError("a list of texts is wanted, got one text", fix="write predictor([text])")
+        for row, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(f"a non-empty text is wanted, got {clip(text)}", where=f"text {row} (0-based)")
+        columns: dict[str, list[object]] = {self.task.roles[0].name: list(texts)}
+        split = Split("prediction", columns, [f"text {row}" for row in range(len(texts))])
+        return self.task.decode(self.logits(split, batch_size), self.facts.labels)
+
+    def logits(
+        self, split: Split, batch_size: int, on_batch: Callable[[int], None] = lambda examples: None
+    ) -> NDArray[np.float32]:
+        """Return the logits [rows, labels] of a split, in row order."""
+        features = self.task.encode(split, self.encoder)
+        if not len(features):
+            return np.zeros((0, len(self.facts.labels)), dtype=np.float32)
+        examples = Examples(
+            features.inputs,
+            np.zeros(len(features), dtype=np.int64),
+            self.encoder.padding,
+            self.encoder.tokenizer.padding_side,
+        )
+        return predict_logits(self.model, examples, batch_size, self.accelerator, self.autocast, on_batch)

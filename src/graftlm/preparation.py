@@ -1,0 +1,174 @@
+"""From a recipe to everything a training needs, refusing what cannot be trusted on the way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.optim import AdamW
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from graftlm.checking.findings import check_dataset, require_clean
+from graftlm.checking.finding import Finding
+from graftlm.data.assembling import assemble
+from graftlm.data.dataset import Dataset
+from graftlm.data.loading import read_tables
+from graftlm.errors import ConfigurationError
+from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, padding_note
+from graftlm.models.encoder import TextEncoder
+from graftlm.models.locating import BaseFiles, locate
+from graftlm.progress import Progress
+from graftlm.recipe import Recipe
+from graftlm.training.batching import Examples
+from graftlm.training.loop import LossFunction, Plan, steps_per_epoch
+from graftlm.training.optimisation import build_optimizer
+
+# Small data sets are trained longer, not less: about this many steps, between 3 and 20 passes
+# (Mosbach et al. 2021 train small sets for 20 epochs; measured here in docs/log.md).
+SMALL_DATA_STEPS = 1500
+FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
+# Texts longer than this are cut unless the recipe says otherwise: attention grows with the square of the length.
+DEFAULT_LENGTH = 512
+# The names under which the families keep their dropout rates (attention and hidden).
+DROPOUT_KEYS = (
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "attention_dropout", "dropout",
+    "seq_classif_dropout", "embd_pdrop", "attn_pdrop", "resid_pdrop", "embedding_dropout", "mlp_dropout",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data, tokens and base model of a run, before any weight moves.
+
+    Args:
+        dataset: the splits.
+        findings: what the data doctor noticed; none of them an error.
+        labels: label names in the order of the logits.
+        base: the files of the base model.
+        config: its configuration, read as hostile input.
+        encoder: its tokenizer at the length limit of the run.
+        examples: split name -> tokenised rows.
+        truncated: split name -> positions of cut texts.
+    """
+
+    dataset: Dataset
+    findings: list[Finding]
+    labels: tuple[str, ...]
+    base: BaseFiles
+    config: PreTrainedConfig
+    encoder: TextEncoder
+    examples: dict[str, Examples]
+    truncated: dict[str, list[int]]
+
+
+def read_and_check(recipe: Recipe, data: object, progress: Progress) -> tuple[Dataset, list[Finding]]:
+    """Read, split and check the rows; nothing here loads torch's models or touches weights.
+
+    Raises:
+        DataError: with every reason for which these rows cannot be trained on.
+    """
+    progress.stage("reading the data")
+    task: Any = recipe.task
+    dataset = assemble(read_tables(data, recipe.data), task.roles, recipe.data, recipe.seed)
+    findings = check_dataset(dataset, task.roles)
+    require_clean(findings)
+    for sentence in dataset.decisions:
+        progress.say(sentence)
+    for finding in findings:
+        if finding.severity == "warning":
+            progress.warn(finding.message)
+    return dataset, findings
+
+
+def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
+    """Do everything that precedes the model: rows, labels, tokenizer, token ids."""
+    dataset, findings = read_and_check(recipe, data, progress)
+    task: Any = recipe.task
+    labels = task.label_names(dataset.splits["train"])
+    progress.stage("tokenising")
+    base = locate(recipe.base)
+    tokenizer = load_tokenizer(base)
+    if note := padding_note(tokenizer):
+        progress.say(note)
+    config = load_config(base)
+    limit = length_limit(tokenizer, config)
+    if task.max_length_tokens is not None and task.max_length_tokens > limit:
+        raise ConfigurationError(
+            f"{task.max_length_tokens} tokens exceed the limit of {base.name}, which is {limit}",
+            where="task.max_length_tokens",
+        )
+    encoder = TextEncoder(tokenizer, task.max_length_tokens or min(limit, DEFAULT_LENGTH))
+    examples: dict[str, Examples] = {}
+    truncated: dict[str, list[int]] = {}
+    for name, split in dataset.splits.items():
+        features = task.encode(split, encoder)
+        truncated[name] = features.truncated_rows
+        examples[name] = Examples(
+            features.inputs, task.targets(split, labels), encoder.padding, tokenizer.padding_side
+        )
+        if features.truncated_rows:
+            progress.warn(
+                f"{len(features.truncated_rows)} of {len(split)} texts of {name} are longer than "
+                f"{encoder.max_length_tokens} tokens and were cut, first {split.row_ids[features.truncated_rows[0]]}"
+            )
+    return Prepared(dataset, findings, labels, base, config, encoder, examples, truncated)
+
+
+def build_model(recipe: Recipe, prepared: Prepared) -> PreTrainedModel:
+    """Return the base model with a fresh head for these labels; the head's start depends on the seed alone."""
+    task: Any = recipe.task
+    options = task.model_options(prepared.labels) | {"pad_token_id": prepared.encoder.padding["input_ids"]}
+    if recipe.training.dropout is not None:
+        options |= {key: recipe.training.dropout for key in DROPOUT_KEYS if hasattr(prepared.config, key)}
+    return load_model(prepared.base, task.architecture, options, recipe.seed).model
+
+
+def build_objective(recipe: Recipe, prepared: Prepared) -> LossFunction:
+    """Bind the objective to the training labels."""
+    objective: Any = recipe.objective
+    return objective.bind(prepared.examples["train"].targets, prepared.labels)
+
+
+def build_strategy(recipe: Recipe, model: PreTrainedModel) -> AdamW:
+    """Return the optimiser over the weights that the strategy lets move; all others are frozen."""
+    strategy: Any = recipe.strategy
+    training = recipe.training
+    return build_optimizer(
+        model, strategy.parameter_groups(model), training.learning_rate, training.weight_decay
+    )
+
+
+def make_plan(recipe: Recipe, num_examples: int, autocast: torch.dtype | None) -> Plan:
+    """Decide the steps of the run; ``epochs`` None means about 1,500 steps within 3 to 20 passes."""
+    training = recipe.training
+    per_epoch = steps_per_epoch(num_examples, training.batch_size)
+    return Plan(
+        total_steps=max(1, math.ceil(resolve_epochs(recipe, num_examples) * per_epoch)),
+        batch_size=training.batch_size,
+        micro_batch=training.micro_batch or training.batch_size,
+        order=training.order,
+        seed=recipe.seed,
+        warmup_share=training.warmup_share,
+        schedule=training.schedule,
+        max_gradient_norm=training.max_gradient_norm,
+        autocast=autocast,
+    )
+
+
+def resolve_epochs(recipe: Recipe, num_examples: int) -> float:
+    """Return ``training.epochs``, or what None becomes for this many examples."""
+    if recipe.training.epochs is not None:
+        return recipe.training.epochs
+    per_epoch = steps_per_epoch(num_examples, recipe.training.batch_size)
+    return float(min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(SMALL_DATA_STEPS / per_epoch))))
+
+
+def evaluation_steps(plan: Plan, num_examples: int, per_epoch: int) -> frozenset[int]:
+    """Return the step numbers (1-based) after which the run is validated: evenly in each epoch, and the last."""
+    steps = steps_per_epoch(num_examples, plan.batch_size)
+    points: NDArray[np.int64] = np.arange(1, math.ceil(plan.total_steps / steps) * per_epoch + 1)
+    return frozenset({min(plan.total_steps, round(steps * int(point) / per_epoch)) for point in points} | {plan.total_steps})

@@ -1,0 +1,95 @@
+"""The verbs as Python functions: data and a few keywords in, results out."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from graftlm.data.options import DataOptions
+from graftlm.errors import ConfigurationError
+from graftlm.progress import Silent
+from graftlm.recipe import Recipe, load_recipe
+from graftlm.reports.display import Display
+from graftlm.run import Run
+from graftlm.scoring.scores import Scores
+from graftlm.workflows.check import CheckResult
+from graftlm.workflows.check import check as check_rows
+from graftlm.workflows.evaluate import evaluate as evaluate_rows
+from graftlm.workflows.finetune import finetune as train
+from graftlm.workflows.finetune import resume as continue_run
+
+
+def finetune(
+    data: Any = None,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    run_directory: str | Path | None = None,
+    resume: str | Path | None = None,
+    extend_epochs: float | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Run:
+    """Fine-tune a model on labelled rows and return the finished, proved run.
+
+    Args:
+        data: a path, a pandas DataFrame, a datasets.Dataset or DatasetDict, a list of dicts, or a dict of split
+            name to one of these. None takes ``data.path`` of the recipe.
+        recipe: a `Recipe` or the path of a YAML file to start from; None starts from the defaults.
+        run_directory: a folder to create; None makes one under ``runs/``.
+        resume: continue this run instead of starting a new one.
+        extend_epochs: with ``resume``, train a finished run on to this many epochs.
+        quiet: show nothing.
+        options: recipe keys, dotted names by unpacking: ``base="bundled:minilm-l6", **{"training.epochs": 3}``.
+
+    Raises:
+        GraftError: with what happened, where, and what to do.
+
+    Example:
+        ``run = graftlm.finetune("reviews.csv"); run.metrics; run.predictor()(["fine"])``
+    """
+    in_memory = None if data is None or isinstance(data, str | Path) else data
+    with contextlib.ExitStack() as stack:
+        progress = Silent() if quiet or not _watched() else stack.enter_context(Display())
+        if resume is not None:
+            if recipe is not None or options:
+                raise ConfigurationError("a resumed run keeps its recipe", fix="leave recipe and options out")
+            return continue_run(Path(resume), in_memory, extend_epochs, progress)
+        complete = _recipe(recipe, data if in_memory is None else None, options)
+        return train(complete, in_memory, Path(run_directory) if run_directory else None, progress)
+
+
+def evaluate(path: str | Path, data: Any, *, batch_size: int = 32, device: str = "auto", **options: Any) -> Scores:
+    """Score a run or model folder on labelled rows it has not seen.
+
+    Args:
+        path: a run directory or a model folder.
+        data: as in `finetune`.
+        batch_size: texts per forward pass.
+        device: auto, cpu, cuda or mps.
+        options: entries of the data section, such as ``columns={"text": "review"}``.
+    """
+    in_memory = None if isinstance(data, str | Path) else data
+    section = DataOptions(path=str(data) if in_memory is None else "", **options)
+    return evaluate_rows(Path(path), in_memory, section, device, batch_size)
+
+
+def check(data: Any, **options: Any) -> CheckResult:
+    """Examine rows without training; ``result.findings`` lists what should be known about them."""
+    in_memory = None if isinstance(data, str | Path) else data
+    return check_rows(_recipe(None, data if in_memory is None else None, options), in_memory)
+
+
+def _recipe(recipe: Recipe | str | Path | None, path: Any, options: dict[str, Any]) -> Recipe:
+    changes = dict(options)
+    if path is not None:
+        changes["data.path"] = str(path)
+    if isinstance(recipe, Recipe):
+        return recipe.changed(changes)
+    return load_recipe(Path(recipe) if recipe is not None else None, changes)
+
+
+def _watched() -> bool:
+    """Whether somebody sees the progress: a terminal or a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules

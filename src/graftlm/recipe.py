@@ -1,0 +1,250 @@
+"""The recipe: the complete, frozen configuration of one run. The union of the catalogs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from graftlm.catalog import Catalog
+from graftlm.config import Config
+from graftlm.data.options import DataOptions
+from graftlm.errors import ConfigurationError, clip
+from graftlm.settings import KeyPath, Settings, apply_overrides, explain, parse_override, read_yaml
+
+PLUG_IN_SECTIONS: Mapping[str, Catalog] = {
+    "task": Catalog("tasks"),
+    "objective": Catalog("objectives"),
+    "strategy": Catalog("strategies"),
+}
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class TrainingOptions(Config):
+    """How the weights are moved, when the run is evaluated, and when it stops."""
+
+    epochs: PositiveFloat | None = None
+    """Passes over the training rows. None: about 1,500 steps, within 3 to 20 passes."""
+
+    learning_rate: PositiveFloat = 1e-4
+    """Peak learning rate of AdamW (bias-corrected)."""
+
+    batch_size: PositiveInt = 16
+    """Examples per optimiser step, over all processes."""
+
+    micro_batch: PositiveInt | None = None
+    """Examples per forward pass; smaller needs less memory and changes no number. None: the whole batch."""
+
+    order: Literal["shuffled", "length_grouped"] = "shuffled"
+    """Batches of shuffled rows, or of rows of similar length (faster on mixed lengths, other batches)."""
+
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    """Decoupled weight decay of matrices; biases and norms are exempt."""
+
+    warmup_share: Share = 0.1
+    """Share of all steps over which the learning rate rises linearly from 0."""
+
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Shape of the learning rate after warm-up."""
+
+    max_gradient_norm: PositiveFloat | None = 1.0
+    """Global norm to which gradients are clipped. None: no clipping."""
+
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
+    """Dropout of body and head. None: what the base model was made with."""
+
+    evaluations_per_epoch: PositiveInt = 1
+    """Validations in each pass over the training rows; the last step is always evaluated."""
+
+    patience_evaluations: PositiveInt | None = None
+    """Stop after this many validations without improvement. None: run all epochs."""
+
+    keep: Literal["best", "last"] = "best"
+    """Which weights become the model: those of the best validation, or those of the last step."""
+
+    checkpoint_steps: PositiveInt | None = None
+    """Steps between checkpoints. None: about one a minute."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the forward pass. auto: bf16 on GPUs that have it, fp32 elsewhere."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute. auto: the accelerator where there is one."""
+
+    @model_validator(mode="after")
+    def _micro_batch_fits(self) -> TrainingOptions:
+        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+            raise ValueError(
+                f"training.micro_batch ({self.micro_batch}) cannot exceed training.batch_size ({self.batch_size})"
+            )
+        return self
+
+
+class EvaluationOptions(Config):
+    """How scores and their intervals are computed."""
+
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
+    """Level of the bootstrap intervals."""
+
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    """Bootstrap resamples of the rows."""
+
+    batch_size: PositiveInt = 32
+    """Examples per forward pass in evaluation and prediction."""
+
+    proof: Literal["fresh_process", "none"] = "fresh_process"
+    """After training, a fresh process reloads the saved model and must decide alike; none skips it aloud."""
+
+
+class Recipe(Config):
+    """Everything that decides what a run computes. Build it with `load_recipe`."""
+
+    format_version: Literal[1] = 1
+    """Version of this file's layout."""
+
+    base: Annotated[str, Field(min_length=1)] = "bundled:minilm-l6"
+    """Base model: a folder, `org/name@revision` on the hub, or `bundled:<name>`."""
+
+    seed: NonNegativeInt = 1
+    """Decides splits, order of rows, dropout and the new head."""
+
+    data: DataOptions = DataOptions()
+    task: SerializeAsAny[BaseModel]
+    objective: SerializeAsAny[BaseModel]
+    strategy: SerializeAsAny[BaseModel]
+    training: TrainingOptions = TrainingOptions()
+    evaluation: EvaluationOptions = EvaluationOptions()
+
+    @field_validator("task", "objective", "strategy", mode="plain")
+    @classmethod
+    def _member_of_catalog(cls, section: object, info: ValidationInfo) -> BaseModel:
+        """Find the member by name and validate its options with the member's own class."""
+        assert info.field_name is not None
+        catalog = PLUG_IN_SECTIONS[info.field_name]
+        if isinstance(section, BaseModel):
+            return section
+        if not isinstance(section, dict) or not isinstance(section.get("name"), str):
+            raise ValueError(f"a section with a name is needed; known names: {', '.join(catalog.names())}")
+        try:
+            catalog.check(section["name"])
+        except ConfigurationError as error:
+            raise ValueError(error.what) from None
+        if info.context and info.context.get("outline") and info.field_name != "task":
+            return Config()  # named, not loaded: objectives and strategies import torch
+        member: type[BaseModel] = catalog.get(section["name"])
+        return member.model_validate({key: value for key, value in section.items() if key != "name"})
+
+    def dump(self) -> dict[str, Any]:
+        """Return the complete recipe, every default written out, ready for YAML."""
+        values = super().dump()
+        for section in PLUG_IN_SECTIONS:
+            values[section] = {"name": getattr(self, section).name, **values[section]}
+        return values
+
+    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+        """Return a recipe with dotted keys set to other values, validated again."""
+        return load_recipe(None, changes, Settings(self.dump()))
+
+    def to_yaml(self) -> str:
+        """Return the complete recipe as a YAML file's text."""
+        return yaml.safe_dump(self.dump(), sort_keys=False, allow_unicode=True, width=100)
+
+
+DEFAULT_MEMBERS: Mapping[str, str] = {
+    "task": "text_classification",
+    "objective": "cross_entropy",
+    "strategy": "full",
+}
+
+Overrides = Iterable[str] | Mapping[str, Any]
+
+
+def load_recipe(file: Path | None = None, overrides: Overrides = (), start: Settings | None = None) -> Recipe:
+    """Read a recipe file, apply overrides, validate, and fill in every default.
+
+    Core keys and catalog names are validated before any plug-in (hence torch) is imported.
+
+    Args:
+        file: a YAML recipe; None starts from the defaults.
+        overrides: ``key=value`` words, or a mapping of dotted keys to Python values.
+        start: settings to start from instead of a file.
+
+    Raises:
+        ConfigurationError: with the place, the key and the nearest name.
+    """
+    settings = _settings(file, overrides, start)
+    _validate(settings, outline=True)
+    return _validate(settings, outline=False)
+
+
+def load_outline(file: Path | None = None, overrides: Overrides = ()) -> Recipe:
+    """Like `load_recipe`, without importing torch: objective and strategy are checked by name only.
+
+    For what needs no more than data and task, such as ``graft check``; such a recipe cannot be trained.
+    """
+    return _validate(_settings(file, overrides, None), outline=True)
+
+
+def _settings(file: Path | None, overrides: Overrides, start: Settings | None) -> Settings:
+    settings = start or (read_yaml(file) if file is not None else Settings())
+    settings = apply_overrides(settings, _pairs(overrides), PLUG_IN_SECTIONS)
+    for section, member in DEFAULT_MEMBERS.items():
+        chosen = settings.values.setdefault(section, {})
+        if isinstance(chosen, str):
+            settings.values[section] = {"name": chosen}
+        elif isinstance(chosen, dict):
+            chosen.setdefault("name", member)
+    return settings
+
+
+def _validate(settings: Settings, outline: bool) -> Recipe:
+    try:
+        return Recipe.model_validate(settings.values, context={"outline": outline})
+    except ValidationError as error:
+        raise explain(error, settings, option_keys(settings)) from None
+
+
+def option_keys(settings: Settings) -> list[str]:
+    """Return every dotted key of the core and of the plug-ins these settings have already loaded or name."""
+    keys = [key for key, _, _ in options(Recipe, "")]
+    for section, catalog in PLUG_IN_SECTIONS.items():
+        name = settings.values[section].get("name") if isinstance(settings.values[section], dict) else None
+        if section == "task" and name in catalog.names():
+            keys += [key for key, _, _ in options(catalog.get(name), f"{section}.")]
+    return keys
+
+
+def options(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any, str]]:
+    """Yield (dotted key, pydantic field, help) for every option of a configuration class, depth first."""
+    for name, info in model.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, Config):
+            yield from options(inner, f"{prefix}{name}.")
+        elif name not in PLUG_IN_SECTIONS or prefix:
+            yield f"{prefix}{name}", info, " ".join((info.description or "").split())
+
+
+def _pairs(overrides: Overrides) -> Iterator[tuple[KeyPath, Any]]:
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            yield tuple(key.split(".")), value
+        return
+    for word in overrides:
+        if not isinstance(word, str):
+            raise ConfigurationError(f"an override is a text such as training.epochs=3, got {clip(word)}")
+        yield parse_override(word)

@@ -1,0 +1,1 @@
+"""From references and predictions to numbers with intervals."""

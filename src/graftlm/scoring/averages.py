@@ -1,0 +1,50 @@
+"""The four ways in which one ratio per label becomes values with names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftlm.scoring.confusion import Confusion
+
+
+def ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return numerator / denominator, and 0 where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator != 0)
+
+
+def averages(
+    name: str,
+    numerator: NDArray[np.int64],
+    denominator: NDArray[np.int64],
+    confusion: Confusion,
+    labels: Sequence[str],
+) -> dict[str, NDArray[np.float64]]:
+    """Return macro, micro, weighted and per-label values of numerator / denominator.
+
+    - ``<name>_macro``: mean over the labels that occur in references or predictions
+    - ``<name>_micro``: sum of numerators / sum of denominators
+    - ``<name>_weighted``: mean weighted by the number of references
+    - ``<name>[label]``: the ratio of one label; NaN where the label does not occur
+
+    Source: the definitions of scikit-learn's ``precision_recall_fscore_support`` with ``labels=None``.
+
+    Args:
+        name: precision, recall or f1.
+        numerator: [..., K].
+        denominator: [..., K].
+        confusion: where the counts come from.
+        labels: K label names.
+    """
+    each = ratio(numerator, denominator)
+    # A label that does not occur has numerator 0, so it adds nothing to the sum.
+    values = {
+        f"{name}_macro": each.sum(axis=-1) / confusion.occurs.sum(axis=-1),
+        f"{name}_micro": ratio(numerator.sum(axis=-1), denominator.sum(axis=-1)),
+        f"{name}_weighted": (each * confusion.references).sum(axis=-1) / confusion.rows,
+    }
+    known = np.where(confusion.occurs, each, np.nan)
+    values.update({f"{name}[{label}]": known[..., index] for index, label in enumerate(labels)})
+    return values

@@ -1,0 +1,56 @@
+"""Numbers with intervals, and what is needed to read them again later."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number and its bootstrap interval, in the units of its metric (mostly 0 to 1)."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Everything that was measured on one split.
+
+    Args:
+        values: name of the value (``accuracy``, ``f1_macro``, ``recall[refund]``) -> score.
+        primary: the name in ``values`` that stands for the split.
+        greater_is_better: direction of the primary value.
+        rows: number of rows that were scored.
+        confidence: coverage that the intervals aim at, 0.95 by default.
+        resamples: bootstrap resamples behind each interval.
+        labels: label names in the order of ``confusion``.
+        confusion: counts [K, K]; a row per reference label, a column per predicted label.
+    """
+
+    values: dict[str, Score]
+    primary: str
+    greater_is_better: bool
+    rows: int
+    confidence: float
+    resamples: int
+    labels: tuple[str, ...]
+    confusion: list[list[int]]
+
+    @property
+    def headline(self) -> Score:
+        """The primary score."""
+        return self.values[self.primary]
+
+    def dump(self) -> dict[str, Any]:
+        """Return plain JSON values; `load` gives an equal object back."""
+        return {**asdict(self), "labels": list(self.labels)}
+
+    @classmethod
+    def load(cls, content: dict[str, Any]) -> Scores:
+        """Return the object that `dump` wrote."""
+        values = {name: Score(**value) for name, value in content["values"].items()}
+        changed: dict[str, Any] = {"values": values, "labels": tuple(content["labels"])}
+        return cls(**{**content, **changed})

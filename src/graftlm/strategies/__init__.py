@@ -1,0 +1,1 @@
+"""Which weights move, how fast, one file each."""

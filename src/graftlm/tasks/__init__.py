@@ -1,0 +1,1 @@
+"""What labels mean, one file each: columns -> features -> head -> predictions -> metrics."""

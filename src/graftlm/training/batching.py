@@ -1,0 +1,118 @@
+"""Tokenised examples, the order in which they are visited, and padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from graftlm.training.randomness import generator
+
+# Length-grouped order sorts within stretches of this many batches: long enough to save most padding, short
+# enough that the composition of a batch still changes from epoch to epoch.
+_GROUPED_BATCHES = 50
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded inputs of some examples.
+
+    Args:
+        inputs: model argument name -> tensor [examples, tokens]; ``attention_mask`` marks real tokens.
+        targets: [examples].
+        rows: positions of the examples in their split.
+    """
+
+    inputs: dict[str, Tensor]
+    targets: Tensor
+    rows: NDArray[np.int64]
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of real (unpadded) tokens."""
+        return int(self.inputs["attention_mask"].sum())
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A tokenised split.
+
+    Args:
+        inputs: model argument name -> token ids of each example, unpadded.
+        targets: [examples].
+        padding: model argument name -> the value that fills the rest of a row.
+        padding_side: ``right`` or ``left``, as the tokenizer wants it.
+    """
+
+    inputs: Mapping[str, Sequence[Sequence[int]]]
+    targets: NDArray[np.int64]
+    padding: Mapping[str, int]
+    padding_side: str = "right"
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each example, [examples]."""
+        return np.fromiter((len(ids) for ids in self.inputs["input_ids"]), dtype=np.int64, count=len(self))
+
+    def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
+        """Pad the given examples to the longest of them and move them to the device."""
+        width = max((len(self.inputs["input_ids"][row]) for row in rows), default=1)
+        inputs: dict[str, Tensor] = {}
+        for name, values in self.inputs.items():
+            padded = np.full((len(rows), width), self.padding[name], dtype=np.int64)
+            mask = np.zeros((len(rows), width), dtype=np.int64)
+            for line, row in enumerate(rows):
+                ids = values[row]
+                columns = slice(0, len(ids)) if self.padding_side == "right" else slice(width - len(ids), width)
+                padded[line, columns] = ids
+                mask[line, columns] = 1
+            inputs[name] = torch.from_numpy(padded).to(device)
+            inputs["attention_mask"] = torch.from_numpy(mask).to(device)
+        return Batch(inputs, torch.from_numpy(self.targets[rows]).to(device), rows)
+
+
+def epoch_batches(
+    lengths: NDArray[np.int64], batch_size: int, order: str, seed: int, epoch: int
+) -> list[NDArray[np.int64]]:
+    """Return the rows of every step of one epoch: a pure function of its arguments.
+
+    Args:
+        lengths: tokens of each example, [examples].
+        batch_size: examples per step; the last step of an epoch may have fewer.
+        order: ``shuffled``, or ``length_grouped`` for batches of similar lengths.
+        seed: of the run.
+        epoch: 0-based.
+    """
+    random = generator("order", seed, epoch)
+    rows = random.permutation(len(lengths)).astype(np.int64)
+    if order == "shuffled":
+        return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    stretch = batch_size * _GROUPED_BATCHES
+    batches: list[NDArray[np.int64]] = []
+    for start in range(0, len(rows), stretch):
+        part = rows[start : start + stretch]
+        part = part[np.argsort(-lengths[part], kind="stable")]
+        batches += [part[at : at + batch_size] for at in range(0, len(part), batch_size)]
+    return [batches[index] for index in random.permutation(len(batches))]
+
+
+def prediction_batches(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """Yield rows in batches of similar length, longest first; the caller puts results back by row."""
+    rows = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(rows), batch_size):
+        yield rows[start : start + batch_size]
+
+
+def micro_batches(
+    rows: NDArray[np.int64], micro_batch: int, rank: int, num_ranks: int
+) -> list[NDArray[np.int64]]:
+    """Split the rows of one step over ranks, then into forward passes; a rank may get none."""
+    own = np.array_split(rows, num_ranks)[rank]
+    return [own[start : start + micro_batch] for start in range(0, len(own), micro_batch)]

@@ -1,0 +1,178 @@
+"""Checkpoints that are there whole or not at all.
+
+A checkpoint is a folder: ``model.safetensors`` and ``optimizer.safetensors`` (tensors), ``best.safetensors`` (the best
+weights so far, where they are not the current ones), ``state.json`` (everything else) and, written last,
+``manifest.json`` with the sha256 of each. It is written into a temporary folder, synced, and renamed. No random
+state is kept: every random decision is a function of (seed, step). Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from graftlm.errors import MissingResource, RunError
+from graftlm.rundir import sync_folder, write_json
+
+_MANIFEST = "manifest.json"
+_KEPT = 2  # with fewer, a crash while the newest is being replaced could leave none
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A validated checkpoint on disk.
+
+    Args:
+        path: its folder.
+        step: optimiser steps done.
+        state: the caller's JSON values.
+    """
+
+    path: Path
+    step: int
+    state: dict[str, Any]
+
+    def restore(self, model: nn.Module, optimizer: AdamW) -> dict[str, Tensor] | None:
+        """Copy weights and optimiser state in place, bit for bit; return the best weights if kept apart."""
+        device = next(model.parameters()).device
+        copy_weights(model, load_file(self.path / "model.safetensors"))
+        tensors = load_file(self.path / "optimizer.safetensors")
+        for name, parameter in _moving(model, optimizer).items():
+            state: dict[str, Tensor] = {}
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                if (entry := f"{name}/{key}") in tensors:
+                    # AdamW keeps its step counter where it was made: on the CPU unless fused on a GPU.
+                    place = "cpu" if key == "step" and device.type == "cpu" else device
+                    state[key] = tensors[entry].to(place)
+            optimizer.state[parameter] = state
+        best = self.path / "best.safetensors"
+        return load_file(best) if best.exists() else None
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: AdamW,
+    best: Mapping[str, Tensor] | None,
+    state: Mapping[str, Any],
+) -> Path:
+    """Write ``folder/step-<step>`` atomically, then drop all but the newest two; return its path.
+
+    Raises:
+        MissingResource: when the disk is full or not writable; older checkpoints are untouched.
+        RunError: when a weight is not finite; nothing is written.
+    """
+    weights = named_weights(model)
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise RunError(f"the weights {name} are not finite after step {step}; they are not saved")
+    final = folder / f"step-{step:08d}"
+    partial = folder / f".partial-{final.name}"
+    shutil.rmtree(partial, ignore_errors=True)
+    moments = {
+        f"{name}/{key}": value.contiguous()
+        for name, parameter in _moving(model, optimizer).items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+    try:
+        partial.mkdir(parents=True)
+        _save_tensors(partial / "model.safetensors", weights)
+        _save_tensors(partial / "optimizer.safetensors", moments)
+        if best is not None:
+            _save_tensors(partial / "best.safetensors", best)
+        write_json(partial / "state.json", {"step": step, **state})
+        files = {file.name: file_sha256(file) for file in sorted(partial.iterdir())}
+        write_json(partial / _MANIFEST, {"files": files})
+        shutil.rmtree(final, ignore_errors=True)  # the same step, written again after a resume
+        partial.rename(final)
+        sync_folder(folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        needed = sum(tensor.nbytes for tensor in (*weights.values(), *moments.values()))
+        raise MissingResource(
+            f"the checkpoint of step {step} cannot be written ({error.strerror or error}); it needs "
+            f"{needed / 2**20:.0f} MiB, {shutil.disk_usage(folder).free / 2**20:.0f} MiB are free",
+            where=str(folder),
+            fix="free disk space, then continue with --resume; earlier checkpoints are intact",
+        ) from None
+    for old in sorted(folder.glob("step-*"))[:-_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+    """Return the newest checkpoint whose every file has the recorded hash; say which were passed over."""
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        problem = _problem(path)
+        if problem is None:
+            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            return Checkpoint(path, int(state["step"]), state)
+        warn(f"checkpoint {path.name} is not valid ({problem}); falling back to the one before")
+    return None
+
+
+def named_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return every distinct parameter and persistent buffer, detached; tied weights once."""
+    kept = set(model.state_dict().keys())
+    tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    tensors |= {name: buffer for name, buffer in model.named_buffers() if name in kept}
+    return tensors
+
+
+def copy_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights by name into the model; a missing or surplus name is a `RunError`."""
+    own = named_weights(model)
+    if own.keys() != weights.keys():
+        raise RunError(f"the checkpoint has other weights than the model: {sorted(own.keys() ^ weights.keys())[:5]}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(weights[name])
+
+
+def file_sha256(file: Path) -> str:
+    """Return the sha256 of a file's bytes, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def _problem(path: Path) -> str | None:
+    """Return what is wrong with a checkpoint folder, or None."""
+    try:
+        files: dict[str, str] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))["files"]
+    except FileNotFoundError:
+        return f"{_MANIFEST} is missing"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{_MANIFEST} is damaged"
+    for required in ("model.safetensors", "optimizer.safetensors", "state.json"):
+        if required not in files:
+            return f"{required} is not in the manifest"
+    for name, digest in files.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file_sha256(file) != digest:
+            return f"{name} is damaged"
+    return None
+
+
+def _moving(model: nn.Module, optimizer: AdamW) -> dict[str, nn.Parameter]:
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in held}

@@ -1,0 +1,205 @@
+"""The training loop: a generator that yields one record per optimiser step.
+
+Logging, evaluation, early stopping and saving are ordinary code of the caller, after each ``yield``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from graftlm.errors import Diverged
+from graftlm.training.batching import Batch, Examples, epoch_batches, micro_batches
+from graftlm.training.optimisation import learning_rate_factor, set_learning_rate
+from graftlm.training.randomness import dropout_seed
+
+
+class LossTerm(Protocol):
+    """A named sum over items with a coefficient (see the objectives)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def total(self) -> Tensor: ...
+    @property
+    def coefficient(self) -> float: ...
+
+
+class LossFunction(Protocol):
+    """Sums and weights of each term (see the objectives)."""
+
+    def weights(self, targets: Tensor) -> dict[str, float]: ...
+    def terms(self, logits: Tensor, targets: Tensor) -> list[LossTerm]: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about the steps of a run that is decided before the first one.
+
+    Args:
+        total_steps: optimiser steps of the whole run.
+        batch_size: examples per step over all ranks.
+        micro_batch: examples per forward pass.
+        order: see `epoch_batches`.
+        seed: of the run; keys the order of rows and dropout.
+        warmup_share: see `learning_rate_factor`; also ``schedule``.
+        max_gradient_norm: clipping threshold, or None.
+        autocast: dtype of the forward pass, or None for float32.
+    """
+
+    total_steps: int
+    batch_size: int
+    micro_batch: int
+    order: str
+    seed: int
+    warmup_share: float
+    schedule: str
+    max_gradient_norm: float | None
+    autocast: torch.dtype | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step did.
+
+    Args:
+        number: 1-based.
+        epoch: passes over the data finished after this step, fractional.
+        loss: the objective over all examples of the step, each term divided once by its whole weight.
+        gradient_norm: global L2 norm before clipping.
+        learning_rate: the largest of the groups'.
+        examples: in this step, over all ranks.
+        tokens: real tokens of this rank's examples.
+        seconds: wall time.
+    """
+
+    number: int
+    epoch: float
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    examples: int
+    tokens: int
+    seconds: float
+
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Return ceil(examples / batch_size)."""
+    return math.ceil(examples / batch_size)
+
+
+def fit(
+    model: nn.Module,
+    examples: Examples,
+    loss: LossFunction,
+    optimizer: AdamW,
+    plan: Plan,
+    accelerator: Accelerator,
+    start_step: int = 0,
+) -> Iterator[Step]:
+    """Train and yield after every optimiser step, from ``start_step`` (steps already done) to the last.
+
+    The loss of a step is ``sum over terms of coefficient * total / weight`` with totals and weights summed over all
+    micro-batches and ranks, so any split of the same examples gives the same update.
+
+    Raises:
+        Diverged: at the first non-finite loss or gradient norm, before the weights are touched.
+    """
+    per_epoch = steps_per_epoch(len(examples), plan.batch_size)
+    lengths = examples.lengths
+    epoch, batches = -1, list[NDArray[np.int64]]()
+    model.train()
+    for number in range(start_step, plan.total_steps):
+        began = time.perf_counter()
+        if number // per_epoch != epoch:
+            epoch = number // per_epoch
+            batches = epoch_batches(lengths, plan.batch_size, plan.order, plan.seed, epoch)
+        rows = batches[number % per_epoch]
+        rate = set_learning_rate(
+            optimizer, learning_rate_factor(number, plan.total_steps, plan.warmup_share, plan.schedule)
+        )
+        value, tokens = _accumulate(model, examples, rows, loss, plan, accelerator, number)
+        norm = _gradient_norm(model, plan.max_gradient_norm, accelerator)
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise Diverged(
+                f"step {number + 1}: loss {value}, gradient norm {norm}; rows of this step (0-based, in train): "
+                f"{sorted(rows.tolist())}",
+                fix="look at these rows, or lower training.learning_rate; the last checkpoint is finite",
+            )
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield Step(
+            number=number + 1,
+            epoch=(number + 1) / per_epoch,
+            loss=value,
+            gradient_norm=norm,
+            learning_rate=rate,
+            examples=len(rows),
+            tokens=tokens,
+            seconds=time.perf_counter() - began,
+        )
+        model.train()
+
+
+def _accumulate(
+    model: nn.Module,
+    examples: Examples,
+    rows: NDArray[np.int64],
+    loss: LossFunction,
+    plan: Plan,
+    accelerator: Accelerator,
+    number: int,
+) -> tuple[float, int]:
+    """Run forward and backward over this rank's micro-batches; return the loss of the step and tokens."""
+    device, ranks, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
+    weights = loss.weights(torch.from_numpy(examples.targets[rows]))
+    parts = micro_batches(rows, plan.micro_batch, rank, ranks)
+    total, tokens = torch.zeros((), dtype=torch.float64), 0
+    # A rank without examples still takes part in the exchange of gradients, with a loss of zero.
+    for index, part in enumerate(parts or [rows[:1]]):
+        batch = examples.batch(part, device)
+        last = index == max(0, len(parts) - 1)
+        with contextlib.nullcontext() if last else accelerator.no_sync(model):
+            with dropout_seed(device, plan.seed, number, index, rank):
+                logits = _forward(model, batch, plan.autocast)
+            value = sum(
+                (term.total * (term.coefficient / weights[term.name]) for term in loss.terms(logits, batch.targets)),
+                start=torch.zeros((), device=device),
+            )
+            if not parts:
+                value = value * 0.0
+            # DistributedDataParallel averages gradients over ranks; ours are shares of one sum.
+            accelerator.backward(value * ranks)
+        total += value.detach().double().cpu()
+        tokens += batch.num_tokens if parts else 0
+    if ranks > 1:
+        total = accelerator.reduce(total.to(device), reduction="sum").cpu()
+    return float(total), tokens
+
+
+def _forward(model: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Tensor:
+    if autocast is None:
+        return model(**batch.inputs).logits
+    with torch.autocast(batch.targets.device.type, dtype=autocast):
+        return model(**batch.inputs).logits
+
+
+def _gradient_norm(model: nn.Module, limit: float | None, accelerator: Accelerator) -> float:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if limit is not None:
+        norm = accelerator.clip_grad_norm_(parameters, limit)
+    else:
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    assert norm is not None
+    return float(norm)

@@ -1,0 +1,153 @@
+"""``graft finetune``: rows in, a proved model out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from graftlm.conclusion import conclude, describe_machine
+from graftlm.errors import ConfigurationError, Interrupted, RunError
+from graftlm.progress import Progress, Silent
+from graftlm.recipe import Recipe, load_recipe
+from graftlm.run import Run
+from graftlm.rundir import RunDirectory, create_run, write_bytes
+from graftlm.training.devices import open_accelerator
+from graftlm.training_run import TrainingRun
+
+
+def finetune(
+    recipe: Recipe, data: object = None, run_directory: Path | None = None, progress: Progress | None = None
+) -> Run:
+    """Train, evaluate, save and prove a model; return the run.
+
+    Args:
+        recipe: complete; see `graftlm.recipe.load_recipe`.
+        data: rows in memory (DataFrame, datasets.Dataset, DatasetDict, list of dicts, or split name -> one of
+            these); None reads ``recipe.data.path``.
+        run_directory: a folder to create; None makes ``runs/<data name>-<date>-<time>``.
+        progress: who listens; None is silence.
+    """
+    progress = progress or Silent()
+    if data is None and not recipe.data.path:
+        raise ConfigurationError("no data was given", where="data.path", fix="name a file: graft finetune FILE")
+    accelerator = open_accelerator(recipe.training.device)
+    run = _create(recipe, run_directory, accelerator)
+    return _work(recipe, run, data, progress, accelerator)
+
+
+def resume(
+    path: Path,
+    data: object = None,
+    extend_epochs: float | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Continue an interrupted run exactly, or extend a finished one with a new schedule.
+
+    Args:
+        path: the run directory.
+        data: the same rows as at the start, if those were given in memory.
+        extend_epochs: total passes of the longer run; the learning rate follows the new schedule from here on.
+        progress: who listens; None is silence.
+    """
+    progress = progress or Silent()
+    run = RunDirectory(path)
+    record = run.read_record()
+    recipe = load_recipe(run.recipe)
+    if record["state"] == "finished" and extend_epochs is None:
+        raise RunError("this run is finished", where=str(path), fix="--extend-epochs N trains it further")
+    if data is None and not recipe.data.path:
+        raise RunError(
+            "this run was made with rows in memory",
+            where=str(path),
+            fix="resume it from Python: graftlm.finetune(data, resume=...) with the same rows",
+        )
+    if data is None and not recipe.data.path.startswith("hub:") and not Path(recipe.data.path).exists():
+        raise RunError(
+            f"the data {recipe.data.path!r} is not there",
+            where=str(run.recipe),
+            fix=f"resume from the folder where the run was started: {record.get('started_in', 'unknown')}",
+        )
+    if extend_epochs is not None:
+        recipe = _extended(recipe, extend_epochs)
+        run.update_record(extended=True)
+        progress.say(f"extended to {extend_epochs:g} epochs: from here on the schedule is that of the longer run")
+    return _work(recipe, run, data, progress, open_accelerator(recipe.training.device), resuming=True)
+
+
+def _work(
+    recipe: Recipe,
+    run: RunDirectory,
+    data: object,
+    progress: Progress,
+    accelerator: Accelerator,
+    resuming: bool = False,
+) -> Run:
+    """Train and conclude under the run's lock; the record says at any time how far it got."""
+    main = accelerator.is_main_process
+    with run.locked() if main else contextlib.nullcontext():
+        extending = bool(run.read_record().get("extended"))
+        if main:
+            write_bytes(run.recipe, recipe.to_yaml().encode())
+            run.update_record(state="running", machine=describe_machine(), problem=None)
+        try:
+            training = TrainingRun(recipe, run, progress, accelerator)
+            fitted = training.execute(data, resuming, extending)
+            prepared = fitted.prepared
+            if main:
+                run.update_record(
+                    data={
+                        "origin": prepared.dataset.origin,
+                        "rows": {name: len(split) for name, split in prepared.dataset.splits.items()},
+                        "fingerprints": prepared.dataset.fingerprints(),
+                        "decisions": prepared.dataset.decisions,
+                        "findings": [
+                            {"severity": item.severity, "kind": item.kind, "message": item.message}
+                            for item in prepared.findings
+                        ],
+                        "truncated": {name: len(rows) for name, rows in prepared.truncated.items()},
+                    },
+                    base={"name": prepared.base.name, "fingerprint": prepared.base.fingerprint},
+                    labels=list(prepared.labels),
+                    device=accelerator.device.type,
+                    processes=accelerator.num_processes,
+                    precision="fp32" if fitted.autocast is None else "bf16",
+                )
+            conclude(recipe, run, training, fitted, progress)
+        except Interrupted as stop:
+            if main:
+                run.update_record(state="interrupted", problem=stop.what)
+            raise
+        except Exception as error:
+            if main:
+                run.update_record(state="failed", problem=f"{type(error).__name__}: {getattr(error, 'what', '')}")
+            raise
+        accelerator.wait_for_everyone()
+    return Run(run)
+
+
+def _create(recipe: Recipe, exact: Path | None, accelerator: Accelerator) -> RunDirectory:
+    """Create the run directory on rank 0 and tell its path to the others."""
+    paths: list[Any] = [None]
+    if accelerator.is_main_process:
+        name = Path(recipe.data.path.split("@")[0]).name.split(".")[0] or "data"
+        run = create_run(Path("runs"), name, exact)
+        run.update_record(state="created", started=time.strftime("%Y-%m-%dT%H:%M:%S%z"), started_in=os.getcwd())
+        paths = [str(run.path)]
+    broadcast_object_list(paths)
+    return RunDirectory(Path(paths[0]))
+
+
+def _extended(recipe: Recipe, epochs: float) -> Recipe:
+    before = recipe.training.epochs
+    if before is not None and epochs < before:
+        raise ConfigurationError(
+            f"--extend-epochs {epochs:g} is less than the {before:g} epochs this run already has",
+            where="training.epochs",
+        )
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": epochs})})

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix as reference
+
+from graftlm.errors import DataError
+from graftlm.scoring.confusion import confusion_matrix, count
+
+
+def test_rows_are_references():
+    assert confusion_matrix([0, 0, 1], [0, 2, 1], 3).tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
+    assert confusion_matrix([0], [0], 1).dtype == np.int64
+
+
+def test_agrees_with_scikit_learn_and_its_margins():
+    seed = np.random.SeedSequence().entropy
+    print("seed", seed)
+    random = np.random.default_rng(seed)
+    for size in (2, 5, 40):
+        truth, guess = random.integers(0, size, 300), random.integers(0, size, 300)
+        dense = reference(truth, guess, labels=range(size))
+        confusion = count(truth, guess, size)
+        assert (confusion.matrix() == dense).all()
+        assert (confusion.references == dense.sum(axis=1)).all()
+        assert (confusion.predictions == dense.sum(axis=0)).all()
+        assert (confusion.hits == np.diag(dense)).all()
+        assert confusion.rows == 300
+
+
+def test_resamples_have_margins_of_their_own():
+    confusion = count([0, 0, 1], [0, 1, 1], 2)
+    many = confusion.resampled(np.array([[1, 2, 3], [0, 0, 5]]))
+    assert many.matrix().tolist() == [[[1, 2], [0, 3]], [[0, 0], [0, 5]]]
+    assert many.hits.tolist() == [[1, 3], [0, 5]]
+    assert many.predictions.tolist() == [[1, 5], [0, 5]]
+    assert many.occurs.tolist() == [[True, True], [False, True]]
+
+
+@pytest.mark.parametrize(
+    ("truth", "guess", "message"),
+    [
+        ([], [], "there are no rows to score"),
+        ([0, 1], [0], "2 references but 1 predictions"),
+        ([0, 3], [0, 0], "row 2: references: 3 is not one of 2 labels (1 rows)"),
+        ([0, 0], [-1, -1], "row 1: predictions: -1 is not one of 2 labels (2 rows)"),
+        ([0.5], [0], "references must be one label index per row"),
+        ([[0]], [0], "references must be one label index per row"),
+    ],
+)
+def test_refusals(truth, guess, message):
+    with pytest.raises(DataError) as caught:
+        confusion_matrix(truth, guess, 2)
+    assert message in str(caught.value)
