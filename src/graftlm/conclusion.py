@@ -22,7 +22,9 @@ from graftlm.rundir import RunDirectory, write_bytes, write_json
 from graftlm.training_run import Fitted, TrainingRun
 
 
-def conclude(recipe: Recipe, run: RunDirectory, training: TrainingRun, fitted: Fitted, progress: Progress) -> None:
+def conclude(
+    recipe: Recipe, run: RunDirectory, training: TrainingRun, fitted: Fitted, progress: Progress
+) -> None:
     """Score every held-out split, save the model, prove it in a fresh process, write card and report.
 
     Raises:
@@ -51,7 +53,12 @@ def conclude(recipe: Recipe, run: RunDirectory, training: TrainingRun, fitted: F
             fitted.accelerator.device.type,
             "fp32" if fitted.autocast is None else "bf16",
         )
-        proof = {"done": True, "split": headline, "rows": len(logits[headline]), "largest_difference": difference}
+        proof = {
+            "done": True,
+            "split": headline,
+            "rows": len(logits[headline]),
+            "largest_difference": difference,
+        }
     run.update_record(
         state="finished",
         headline=headline,
@@ -70,7 +77,16 @@ def conclude(recipe: Recipe, run: RunDirectory, training: TrainingRun, fitted: F
 
 def describe_machine() -> dict[str, Any]:
     """Return versions and hardware for the run record."""
-    names = ("graftlm", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "datasets")
+    names = (
+        "graftlm",
+        "torch",
+        "transformers",
+        "accelerate",
+        "tokenizers",
+        "safetensors",
+        "numpy",
+        "datasets",
+    )
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -53,7 +53,9 @@ class Predictor:
             folder = folder / "model"
         elif (folder / "run.json").exists():
             raise ModelError(
-                "this run has no model yet", where=str(folder), fix=f"finish it: graft finetune --resume {folder}"
+                "this run has no model yet",
+                where=str(folder),
+                fix=f"finish it: graft finetune --resume {folder}",
             )
         if not folder.is_dir():
             raise ModelError(f"there is no run or model folder {str(path)!r}")
@@ -64,7 +66,9 @@ class Predictor:
         tokenizer = load_tokenizer(files)
         loaded = load_model(files, task.architecture, {}, seed=0)
         if loaded.new_parameters:
-            raise ModelError(f"the saved model lacks the weights {loaded.new_parameters[:5]}", where=str(folder))
+            raise ModelError(
+                f"the saved model lacks the weights {loaded.new_parameters[:5]}", where=str(folder)
+            )
         accelerator = open_accelerator(device)
         return cls(
             loaded.model.to(accelerator.device).eval(),  # pyright: ignore[reportArgumentType]
@@ -80,8 +84,10 @@ class Predictor:
         if isinstance(texts, str):
             raise DataError("a list of texts is wanted, got one text", fix="write predictor([text])")
         for row, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                raise DataError(f"a non-empty text is wanted, got {clip(text)}", where=f"text {row} (0-based)")
+            if not isinstance(text, str) or not text.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise DataError(
+                    f"a non-empty text is wanted, got {clip(text)}", where=f"text {row} (0-based)"
+                )
         columns: dict[str, list[object]] = {self.task.roles[0].name: list(texts)}
         split = Split("prediction", columns, [f"text {row}" for row in range(len(texts))])
         return self.task.decode(self.logits(split, batch_size), self.facts.labels)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch.optim import AdamW
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from graftlm.checking.findings import check_dataset, require_clean
 from graftlm.checking.finding import Finding
+from graftlm.checking.findings import check_dataset, require_clean
 from graftlm.data.assembling import assemble
 from graftlm.data.dataset import Dataset
 from graftlm.data.loading import read_tables
@@ -21,10 +21,11 @@ from graftlm.errors import ConfigurationError
 from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, padding_note
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import BaseFiles, locate
+from graftlm.objectives._objective import Loss
 from graftlm.progress import Progress
 from graftlm.recipe import Recipe
 from graftlm.training.batching import Examples
-from graftlm.training.loop import LossFunction, Plan, steps_per_epoch
+from graftlm.training.loop import Plan, steps_per_epoch
 from graftlm.training.optimisation import build_optimizer
 
 # Small data sets are trained longer, not less: about this many steps, between 3 and 20 passes
@@ -127,7 +128,7 @@ def build_model(recipe: Recipe, prepared: Prepared) -> PreTrainedModel:
     return load_model(prepared.base, task.architecture, options, recipe.seed).model
 
 
-def build_objective(recipe: Recipe, prepared: Prepared) -> LossFunction:
+def build_objective(recipe: Recipe, prepared: Prepared) -> Loss:
     """Bind the objective to the training labels."""
     objective: Any = recipe.objective
     return objective.bind(prepared.examples["train"].targets, prepared.labels)
@@ -171,4 +172,7 @@ def evaluation_steps(plan: Plan, num_examples: int, per_epoch: int) -> frozenset
     """Return the step numbers (1-based) after which the run is validated: evenly in each epoch, and the last."""
     steps = steps_per_epoch(num_examples, plan.batch_size)
     points: NDArray[np.int64] = np.arange(1, math.ceil(plan.total_steps / steps) * per_epoch + 1)
-    return frozenset({min(plan.total_steps, round(steps * int(point) / per_epoch)) for point in points} | {plan.total_steps})
+    return frozenset(
+        {min(plan.total_steps, round(steps * int(point) / per_epoch)) for point in points}
+        | {plan.total_steps}
+    )

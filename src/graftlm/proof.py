@@ -24,7 +24,12 @@ MARGIN = 1e-5
 
 
 def prove(
-    model_folder: Path, split: Split, logits: NDArray[np.float32], batch_size: int, device: str, precision: str
+    model_folder: Path,
+    split: Split,
+    logits: NDArray[np.float32],
+    batch_size: int,
+    device: str,
+    precision: str,
 ) -> float:
     """Reload the model in a fresh process, predict ``split`` again and compare with ``logits`` [rows, labels].
 
@@ -46,15 +51,21 @@ def prove(
         )
         if child.returncode != 0 or not output.exists():
             reason = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
-            raise ProofFailed(f"the saved model cannot be loaded in a fresh process: {reason[0]}", where=str(model_folder))
+            raise ProofFailed(
+                f"the saved model cannot be loaded in a fresh process: {reason[0]}", where=str(model_folder)
+            )
         again: NDArray[np.float32] = np.load(output, allow_pickle=False)
     return compare(logits, again, split.row_ids, str(model_folder))
 
 
-def compare(before: NDArray[np.float32], after: NDArray[np.float32], row_ids: list[str], where: str = "") -> float:
+def compare(
+    before: NDArray[np.float32], after: NDArray[np.float32], row_ids: list[str], where: str = ""
+) -> float:
     """Return the largest difference; raise `ProofFailed` where a clear decision changed."""
     if before.shape != after.shape or not np.isfinite(after).all():
-        raise ProofFailed(f"the reloaded model gives logits of shape {after.shape}, not {before.shape}", where=where)
+        raise ProofFailed(
+            f"the reloaded model gives logits of shape {after.shape}, not {before.shape}", where=where
+        )
     if before.shape[0] == 0:
         return 0.0
     ordered = np.sort(before, axis=1)

@@ -60,7 +60,9 @@ def finetune(
         return train(complete, in_memory, Path(run_directory) if run_directory else None, progress)
 
 
-def evaluate(path: str | Path, data: Any, *, batch_size: int = 32, device: str = "auto", **options: Any) -> Scores:
+def evaluate(
+    path: str | Path, data: Any, *, batch_size: int = 32, device: str = "auto", **options: Any
+) -> Scores:
     """Score a run or model folder on labelled rows it has not seen.
 
     Args:

@@ -245,6 +245,6 @@ def _pairs(overrides: Overrides) -> Iterator[tuple[KeyPath, Any]]:
             yield tuple(key.split(".")), value
         return
     for word in overrides:
-        if not isinstance(word, str):
+        if not isinstance(word, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"an override is a text such as training.epochs=3, got {clip(word)}")
         yield parse_override(word)

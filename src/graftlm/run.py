@@ -58,7 +58,9 @@ class Run:
     def metrics(self) -> dict[str, float]:
         """Metric name -> value on the headline split (see ``scores`` for the intervals)."""
         split = self.headline_split
-        return {} if split is None else {name: score.value for name, score in self.scores(split).values.items()}
+        return (
+            {} if split is None else {name: score.value for name, score in self.scores(split).values.items()}
+        )
 
     def predictor(self, device: str = "auto") -> Predictor:
         """Return the trained model as a function of texts."""

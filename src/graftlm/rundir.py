@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class RunDirectory:
         write_json(self.record, {key: value for key, value in record.items() if value is not None})
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Generator[None]:
         """Hold the run's lock; a second process is refused. A lock of a dead process does not count."""
         lock = FileLock(self.path / "lock")
         try:
@@ -162,7 +162,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise MissingResource(
-            f"cannot write this file: {error.strerror}", where=str(path), fix="free disk space or check permissions"
+            f"cannot write this file: {error.strerror}",
+            where=str(path),
+            fix="free disk space or check permissions",
         ) from None
 
 

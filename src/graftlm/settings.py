@@ -124,9 +124,11 @@ def parse_override(word: str) -> tuple[KeyPath, Any]:
     value: Any = text
     if text[:1] in ("[", "{", '"', "'"):
         try:
-            value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+            value = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as error:
-            raise ConfigurationError(f"the value of {key} is not valid YAML: {clip(text)} ({error})") from None
+            raise ConfigurationError(
+                f"the value of {key} is not valid YAML: {clip(text)} ({error})"
+            ) from None
     else:  # one plain scalar, never YAML's block or list syntax: `data.delimiter=|` means the bar
         loader = _Loader("")
         tag = loader.resolve(yaml.ScalarNode, text, (True, False))

@@ -80,7 +80,9 @@ class TrainingRun:
         self.accelerator = accelerator or open_accelerator(recipe.training.device)
         self.autocast = resolve_precision(recipe.training.precision, self.accelerator.device)
         self.best_weights: dict[str, Tensor] | None = None
-        self.best = BestSoFar(greater_is_better=True, patience_evaluations=recipe.training.patience_evaluations)
+        self.best = BestSoFar(
+            greater_is_better=True, patience_evaluations=recipe.training.patience_evaluations
+        )
         self.earlier_seconds = 0.0
         self.began = time.perf_counter()
         self.saved_at = time.perf_counter()
@@ -188,7 +190,9 @@ class TrainingRun:
             self._save(number, model, optimizer, own, validation_due=True)
             self._raise_interrupted(stop, number)
             return
-        scores: Scores = task.score(logits, examples.targets, prepared.labels, resamples=100, seed=self.recipe.seed)
+        scores: Scores = task.score(
+            logits, examples.targets, prepared.labels, resamples=100, seed=self.recipe.seed
+        )
         self.best.greater_is_better = scores.greater_is_better
         if self.best.update(number, scores.headline.value):
             self.best_weights = {name: tensor.clone() for name, tensor in named_weights(model).items()}
@@ -288,7 +292,7 @@ class TrainingRun:
         if self.accelerator.num_processes == 1:
             return flag
         votes = torch.tensor(float(flag), device=self.accelerator.device)
-        return float(self.accelerator.reduce(votes, reduction="sum")) > 0
+        return bool(torch.as_tensor(self.accelerator.reduce(votes, reduction="sum")) > 0)
 
     def _raise_interrupted(self, stop: StopRequest, number: int) -> None:
         raise Interrupted(

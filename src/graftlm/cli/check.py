@@ -39,14 +39,26 @@ def check(
         result = examine(recipe)
     except DataError as error:
         if json_output:
-            unreadable = {"severity": "error", "kind": "unreadable", "message": error.what, "places": [error.where]}
-            print(json.dumps({"findings": [{**unreadable, "count": 1, "fix": error.fix}]}, ensure_ascii=False))
+            unreadable = {
+                "severity": "error",
+                "kind": "unreadable",
+                "message": error.what,
+                "places": [error.where],
+            }
+            print(
+                json.dumps({"findings": [{**unreadable, "count": 1, "fix": error.fix}]}, ensure_ascii=False)
+            )
             return error.exit_code
         raise
     if json_output:
         rows = {name: len(split) for name, split in result.dataset.splits.items()}
         findings = [asdict(finding) for finding in result.findings]
-        print(json.dumps({"rows": rows, "decisions": result.dataset.decisions, "findings": findings}, ensure_ascii=False))
+        print(
+            json.dumps(
+                {"rows": rows, "decisions": result.dataset.decisions, "findings": findings},
+                ensure_ascii=False,
+            )
+        )
         return 0 if result.clean else 5
     console = Console(highlight=False, soft_wrap=True)
     for sentence in result.dataset.decisions:
@@ -59,6 +71,10 @@ def check(
             console.print(f"    at {', '.join(finding.places)}{more}", markup=False)
         if finding.fix:
             console.print(f"    what to do: {finding.fix}", markup=False)
-    counts = {severity: sum(finding.severity == severity for finding in result.findings) for severity in styles}
-    console.print(", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items()))
+    counts = {
+        severity: sum(finding.severity == severity for finding in result.findings) for severity in styles
+    }
+    console.print(
+        ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items())
+    )
     return 0 if result.clean else 5

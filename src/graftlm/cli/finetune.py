@@ -51,7 +51,8 @@ def finetune(
 
     if (source is None) == (resume is None):
         raise ConfigurationError(
-            "either a data file or recipe, or --resume RUN is needed", fix="for instance: graft finetune reviews.csv"
+            "either a data file or recipe, or --resume RUN is needed",
+            fix="for instance: graft finetune reviews.csv",
         )
     with contextlib.ExitStack() as stack:
         if resume is not None:

@@ -19,7 +19,9 @@ def options(prefix: str = "") -> int:
     lines = option_lines(prefix)
     if not lines:
         known = [key for key, *_ in option_lines()]
-        raise ConfigurationError(f"no option starts with {prefix!r}.{nearest(prefix, known)}", fix="graft options")
+        raise ConfigurationError(
+            f"no option starts with {prefix!r}.{nearest(prefix, known)}", fix="graft options"
+        )
     console = Console(highlight=False, soft_wrap=True)
     for key, kind, default, text in lines:
         console.print(f"{key}  ({kind}, default {default})", style="bold", markup=False)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -43,7 +44,9 @@ def predict(
 
     if output is not None and output.exists():
         raise RunError("this file exists already", where=str(output), fix="choose another name")
-    options = load_recipe(None, (*overrides, *([f"data.path={json.dumps(source)}"] if source not in (None, "-") else [])))
+    options = load_recipe(
+        None, (*overrides, *([f"data.path={json.dumps(source)}"] if source not in (None, "-") else []))
+    )
     predictor = open_predictor(run, options.training.device)
     if source in (None, "-"):
         if source is None and sys.stdin.isatty():
@@ -57,16 +60,16 @@ def predict(
     return 0
 
 
-def _write(records: object, output: Path | None) -> None:
+def _write(records: Iterable[dict[str, Any]], output: Path | None) -> None:
     """Write records as JSON Lines, to standard output or atomically to a file."""
     if output is None:
-        for record in records:  # pyright: ignore[reportGeneralTypeIssues]
+        for record in records:
             print(json.dumps(record, ensure_ascii=False), flush=not sys.stdout.isatty())
         return
     partial = output.with_name(f".partial-{output.name}")
     try:
         with partial.open("w", encoding="utf-8") as file:
-            for record in records:  # pyright: ignore[reportGeneralTypeIssues]
+            for record in records:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -77,7 +80,7 @@ def _write(records: object, output: Path | None) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _interactive(predictor: object) -> int:
+def _interactive(predictor: Callable[[list[str]], Any]) -> int:
     """Ask for a text, show the most probable labels, until an empty line or Ctrl-D."""
     from rich.console import Console
 
@@ -90,6 +93,7 @@ def _interactive(predictor: object) -> int:
             return 0
         if not text.strip():
             return 0
-        (prediction,) = predictor([text])  # pyright: ignore
-        likely = sorted(prediction.scores.items(), key=lambda item: -item[1])[:3]
+        (prediction,) = predictor([text])
+        scores: dict[str, float] = prediction.scores
+        likely = sorted(scores.items(), key=lambda item: -item[1])[:3]
         console.print("  " + "   ".join(f"{label} {score:.1%}" for label, score in likely), markup=False)

@@ -36,14 +36,18 @@ def print_result(run: Run, as_json: bool, quiet: bool) -> None:
         console.print(f"baseline: {evaluation['baseline']['name']}")
     proof = record["proof"]
     if proof["done"]:
-        console.print(f"proved: a fresh process reloaded the model and decided all {proof['rows']} rows alike")
+        console.print(
+            f"proved: a fresh process reloaded the model and decided all {proof['rows']} rows alike"
+        )
     else:
         console.print("NOT proved: no fresh process has reloaded this model", style="yellow")
     console.print(f"training: {record['training_seconds']:.1f} s, {record['steps']} steps")
     console.print(f"run: {run.path}   (model/  model/README.md  recipe.yaml  report.md)", markup=False)
 
 
-def score_table(scores: Scores, split: str, baseline: Scores | None = None, caption: str | None = None) -> Table:
+def score_table(
+    scores: Scores, split: str, baseline: Scores | None = None, caption: str | None = None
+) -> Table:
     """Return the averaged metrics as a table."""
     table = Table(title=f"{split}, {scores.rows} rows", title_justify="left", caption=caption)
     table.add_column("metric")
@@ -53,7 +57,11 @@ def score_table(scores: Scores, split: str, baseline: Scores | None = None, capt
         table.add_column("baseline", justify="right")
     shown = [scores.primary, *(name for name in scores.values if "[" not in name and name != scores.primary)]
     for name in shown:
-        if name in ("f1_micro", "precision_micro", "recall_micro"):  # equal to accuracy where each row has one label
+        if name in (
+            "f1_micro",
+            "precision_micro",
+            "recall_micro",
+        ):  # equal to accuracy where each row has one label
             continue
         score = scores.values[name]
         cells = [name, f"{score.value:.3f}", f"{score.low:.3f} – {score.high:.3f}"]

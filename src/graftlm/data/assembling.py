@@ -168,13 +168,15 @@ def _carve_missing(
 ) -> dict[str, Split]:
     train = splits["train"]
     why = "; the validation split selects checkpoints, so it cannot also give the headline"
+    has_test = "test" in splits or options.test_share > 0
+    untouched = ", so that the test split selects nothing" if has_test else ""
     wanted = [
         _Carve("test", "data.test_share", options.test_share, why if "validation" in splits else ""),
         _Carve(
             "validation",
             "data.validation_share",
             options.validation_share,
-            "; the test split selects nothing",
+            untouched,
         ),
     ]
     missing = [one for one in wanted if one.split not in splits]

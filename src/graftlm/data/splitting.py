@@ -76,16 +76,15 @@ def carve(units: Units, labels: Sequence[Hashable], share: float) -> tuple[list[
     strata, left = _strata(units, labels)
     # Rounding errors are handed on from label to label, so that many small labels add up to the right total.
     order = sorted(strata, key=lambda label: _mix(units.keys[strata[label][0]]))
-    largest = max(map(len, units.rows.values()), default=1)
     taken: set[int] = set()
     taken_rows, target = 0, 0.0
     for label in order:
         quota = share * sum(len(units.members(unit)) for unit in strata[label])
-        # What the labels before could not spare is not all taken from this one instead.
-        target = min(target, float(taken_rows + largest)) + quota
+        target += quota
         taken_here = 0
         for unit in strata[label]:
             size = len(units.members(unit))
+            # At most the quota, rounded up: what other labels cannot spare is not all taken from this one.
             full = bool(taken_here) and taken_here + size / 2 > ceil(quota)
             if full or taken_rows + size / 2 > target:
                 if size == 1:

@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from graftlm.errors import MissingResource, ModelError
+from graftlm.models.base_model import quiet_transformers
 from graftlm.rundir import sync_folder, write_bytes, write_json
 
 FORMAT_VERSION = 1
@@ -55,8 +56,9 @@ def save_artefact(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        with quiet_transformers():
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
         write_json(partial / _FACTS, asdict(facts))
         write_bytes(partial / "recipe.yaml", recipe_yaml.encode())
         for file in partial.iterdir():

@@ -73,7 +73,7 @@ def load_tokenizer(files: BaseFiles) -> PreTrainedTokenizerBase:
     config = load_config(files)
     where = str(files.folder)
     try:
-        with _quiet():
+        with quiet_transformers():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
                 files.folder, config=config, trust_remote_code=False, local_files_only=True
             )
@@ -148,7 +148,7 @@ def load_model(files: BaseFiles, architecture: str, options: dict[str, Any], see
     if same_kind and "id2label" in options and stored.id2label != config.id2label:
         tensors = _without_head(tensors, model_class.base_model_prefix)
     # Only the CPU generator is touched, and given back; seeding all devices would disturb a CUDA caller.
-    with _quiet(), torch.random.fork_rng(devices=[]):
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         loaded = cast(
             "tuple[PreTrainedModel, dict[str, Any]]",
@@ -287,8 +287,8 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConf
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
-    """Silence transformers while it loads: what it would say about new heads, `LoadedModel` says."""
+def quiet_transformers() -> Generator[None]:
+    """Silence transformers while it loads or saves: what it would say about new heads, `LoadedModel` says."""
     logger, bar = logging.getLogger("transformers"), transformers_logging.is_progress_bar_enabled()
     level = logger.level
     logger.setLevel(logging.ERROR)

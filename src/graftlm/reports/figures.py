@@ -66,7 +66,9 @@ def confusions(evaluation: dict[str, Any], most: int = 10) -> str:
     if not mistakes:
         return "No mistakes on these rows."
     lines = ["| true label | predicted | rows |", "|---|---|---|"]
-    lines += [f"| {_cell(true)} | {_cell(predicted)} | {-count} |" for count, true, predicted in mistakes[:most]]
+    lines += [
+        f"| {_cell(true)} | {_cell(predicted)} | {-count} |" for count, true, predicted in mistakes[:most]
+    ]
     return "\n".join(lines)
 
 

@@ -47,7 +47,14 @@ def render_model_card(run: RunDirectory) -> str:
     if evaluation is None:
         parts += ["No rows were held out, so nothing is known about how well it does.", ""]
     else:
-        parts += [f"{headline_sentence(evaluation)}.", "", metric_table(evaluation), "", label_table(evaluation), ""]
+        parts += [
+            f"{headline_sentence(evaluation)}.",
+            "",
+            metric_table(evaluation),
+            "",
+            label_table(evaluation),
+            "",
+        ]
     rows = ", ".join(f"{count} {name}" for name, count in record["data"]["rows"].items())
     prints = ", ".join(f"{name} `{value}`" for name, value in facts["data"].items())
     parts += [

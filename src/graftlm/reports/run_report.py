@@ -37,7 +37,9 @@ def render_report(run: RunDirectory) -> str:
 def _proof(record: dict[str, Any]) -> str:
     proof = record["proof"]
     if not proof["done"]:
-        return "The saved model was NOT proved: reloading it in a fresh process was switched off or had no rows."
+        return (
+            "The saved model was NOT proved: reloading it in a fresh process was switched off or had no rows."
+        )
     return (
         f"Proved: a fresh process reloaded the saved model and decided all {proof['rows']} rows alike "
         f"(largest difference of a logit {proof['largest_difference']:.1e})."
@@ -50,7 +52,11 @@ def _data(record: dict[str, Any]) -> list[str]:
     lines = [f"- from {data['origin']}: {rows} rows; {len(record['labels'])} labels"]
     lines += [f"- {sentence}" for sentence in data["decisions"]]
     lines += [f"- {item['severity']}: {item['message']}" for item in data["findings"]]
-    lines += [f"- {count} texts of {name} were cut to the length limit" for name, count in data["truncated"].items() if count]
+    lines += [
+        f"- {count} texts of {name} were cut to the length limit"
+        for name, count in data["truncated"].items()
+        if count
+    ]
     return lines
 
 

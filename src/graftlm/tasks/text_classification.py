@@ -41,7 +41,10 @@ class TextClassification(Config):
     """Text -> exactly one of K labels, by softmax over K logits."""
 
     name: ClassVar[str] = "text_classification"
-    roles: ClassVar[tuple[Role, ...]] = (Role("text", "text", TEXT_HINTS), Role("label", "label", LABEL_HINTS))
+    roles: ClassVar[tuple[Role, ...]] = (
+        Role("text", "text", TEXT_HINTS),
+        Role("label", "label", LABEL_HINTS),
+    )
     architecture: ClassVar[str] = "AutoModelForSequenceClassification"
     baseline_name: ClassVar[str] = "always the most frequent training label"
 
@@ -95,7 +98,9 @@ class TextClassification(Config):
         shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
         probabilities = shifted / shifted.sum(axis=1, keepdims=True)
         return [
-            LabelPrediction(labels[int(row.argmax())], float(row.max()), dict(zip(labels, row.tolist(), strict=True)))
+            LabelPrediction(
+                labels[int(row.argmax())], float(row.max()), dict(zip(labels, row.tolist(), strict=True))
+            )
             for row in probabilities
         ]
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from graftlm.training.randomness import generator
 
-# Length-grouped order sorts within stretches of this many batches: long enough to save most padding, short
-# enough that the composition of a batch still changes from epoch to epoch.
+# Length-grouped order sorts within stretches of this many batches: long enough to save most padding, short enough
+# (an eighth of a small epoch) that the composition of a batch still changes from epoch to epoch.
 _GROUPED_BATCHES = 50
 
 
@@ -70,7 +70,9 @@ class Examples:
             mask = np.zeros((len(rows), width), dtype=np.int64)
             for line, row in enumerate(rows):
                 ids = values[row]
-                columns = slice(0, len(ids)) if self.padding_side == "right" else slice(width - len(ids), width)
+                columns = (
+                    slice(0, len(ids)) if self.padding_side == "right" else slice(width - len(ids), width)
+                )
                 padded[line, columns] = ids
                 mask[line, columns] = 1
             inputs[name] = torch.from_numpy(padded).to(device)
@@ -94,7 +96,7 @@ def epoch_batches(
     rows = random.permutation(len(lengths)).astype(np.int64)
     if order == "shuffled":
         return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    stretch = batch_size * _GROUPED_BATCHES
+    stretch = batch_size * max(2, min(_GROUPED_BATCHES, len(rows) // (8 * batch_size)))
     batches: list[NDArray[np.int64]] = []
     for start in range(0, len(rows), stretch):
         part = rows[start : start + stretch]

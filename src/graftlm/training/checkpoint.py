@@ -135,7 +135,9 @@ def copy_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Copy weights by name into the model; a missing or surplus name is a `RunError`."""
     own = named_weights(model)
     if own.keys() != weights.keys():
-        raise RunError(f"the checkpoint has other weights than the model: {sorted(own.keys() ^ weights.keys())[:5]}")
+        raise RunError(
+            f"the checkpoint has other weights than the model: {sorted(own.keys() ^ weights.keys())[:5]}"
+        )
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(weights[name])

@@ -16,7 +16,9 @@ def open_accelerator(device: str) -> Accelerator:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device != "auto" and not available[device]:
         raise MissingResource(
-            f"there is no {device} device on this machine", where="training.device", fix="use training.device=auto"
+            f"there is no {device} device on this machine",
+            where="training.device",
+            fix="use training.device=auto",
         )
     return Accelerator(cpu=device == "cpu", mixed_precision="no")
 

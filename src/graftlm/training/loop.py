@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,27 +19,10 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from graftlm.errors import Diverged
+from graftlm.objectives._objective import Loss
 from graftlm.training.batching import Batch, Examples, epoch_batches, micro_batches
 from graftlm.training.optimisation import learning_rate_factor, set_learning_rate
 from graftlm.training.randomness import dropout_seed
-
-
-class LossTerm(Protocol):
-    """A named sum over items with a coefficient (see the objectives)."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def total(self) -> Tensor: ...
-    @property
-    def coefficient(self) -> float: ...
-
-
-class LossFunction(Protocol):
-    """Sums and weights of each term (see the objectives)."""
-
-    def weights(self, targets: Tensor) -> dict[str, float]: ...
-    def terms(self, logits: Tensor, targets: Tensor) -> list[LossTerm]: ...
 
 
 @dataclass(frozen=True)
@@ -102,7 +84,7 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 def fit(
     model: nn.Module,
     examples: Examples,
-    loss: LossFunction,
+    loss: Loss,
     optimizer: AdamW,
     plan: Plan,
     accelerator: Accelerator,
@@ -156,7 +138,7 @@ def _accumulate(
     model: nn.Module,
     examples: Examples,
     rows: NDArray[np.int64],
-    loss: LossFunction,
+    loss: Loss,
     plan: Plan,
     accelerator: Accelerator,
     number: int,
@@ -174,7 +156,10 @@ def _accumulate(
             with dropout_seed(device, plan.seed, number, index, rank):
                 logits = _forward(model, batch, plan.autocast)
             value = sum(
-                (term.total * (term.coefficient / weights[term.name]) for term in loss.terms(logits, batch.targets)),
+                (
+                    term.total * (term.coefficient / weights[term.name])
+                    for term in loss.terms(logits, batch.targets)
+                ),
                 start=torch.zeros((), device=device),
             )
             if not parts:
@@ -184,7 +169,7 @@ def _accumulate(
         total += value.detach().double().cpu()
         tokens += batch.num_tokens if parts else 0
     if ranks > 1:
-        total = accelerator.reduce(total.to(device), reduction="sum").cpu()
+        total = torch.as_tensor(accelerator.reduce(total.to(device), reduction="sum")).cpu()
     return float(total), tokens
 
 

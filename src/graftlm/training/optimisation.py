@@ -14,11 +14,19 @@ class Group(Protocol):
     """Parameters that share a speed (see the strategies)."""
 
     @property
-    def names(self) -> tuple[str, ...]: ...
+    def names(self) -> tuple[str, ...]:
+        """Parameter names as the model gives them."""
+        ...
+
     @property
-    def learning_rate_scale(self) -> float: ...
+    def learning_rate_scale(self) -> float:
+        """Factor on the run's learning rate."""
+        ...
+
     @property
-    def decayed(self) -> bool: ...
+    def decayed(self) -> bool:
+        """Whether weight decay applies."""
+        ...
 
 
 def build_optimizer(

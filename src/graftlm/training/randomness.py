@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ def generator(*key: int | str) -> np.random.Generator:
 
 
 @contextlib.contextmanager
-def dropout_seed(device: torch.device, *key: int | str) -> Iterator[None]:
+def dropout_seed(device: torch.device, *key: int | str) -> Generator[None]:
     """Seed torch's generators from ``key`` inside the block and give the caller's states back after it."""
     devices = [device] if device.type in ("cuda", "mps") else []
     with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from graftlm.checking.findings import check_dataset
 from graftlm.checking.finding import Finding
+from graftlm.checking.findings import check_dataset
 from graftlm.data.assembling import assemble
 from graftlm.data.dataset import Dataset
 from graftlm.data.loading import read_tables

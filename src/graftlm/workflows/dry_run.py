@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import time
 
-from graftlm.preparation import build_model, build_objective, build_strategy, make_plan, prepare, resolve_epochs
+from graftlm.preparation import (
+    build_model,
+    build_objective,
+    build_strategy,
+    make_plan,
+    prepare,
+    resolve_epochs,
+)
 from graftlm.progress import Silent
 from graftlm.recipe import Recipe
 from graftlm.training.devices import open_accelerator, resolve_precision
@@ -38,10 +45,13 @@ def dry_run(recipe: Recipe, data: object = None) -> str:
     rate = tokens / seconds
     epochs = resolve_epochs(recipe, len(train))
     total_tokens = int(train.lengths.sum()) * epochs
-    held_out = sum(int(examples.lengths.sum()) for name, examples in prepared.examples.items() if name != "train")
+    held_out = sum(
+        int(examples.lengths.sum()) for name, examples in prepared.examples.items() if name != "train"
+    )
     comments = [
         *prepared.dataset.decisions,
-        f"{len(prepared.labels)} labels: {', '.join(prepared.labels[:20])}" + (" ..." if len(prepared.labels) > 20 else ""),
+        f"{len(prepared.labels)} labels: {', '.join(prepared.labels[:20])}"
+        + (" ..." if len(prepared.labels) > 20 else ""),
         f"{plan.total_steps} steps ({epochs:g} passes over {len(train)} rows), {total_tokens:,.0f} training tokens, "
         f"{held_out:,} held-out tokens",
         f"{moving:,} of {everything:,} parameters move; weights, gradients and optimiser state take "

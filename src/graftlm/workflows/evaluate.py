@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from graftlm.data.whole import assemble_rows
 from graftlm.data.loading import read_tables
 from graftlm.data.options import DataOptions
+from graftlm.data.whole import assemble_rows
 from graftlm.errors import DataError
 from graftlm.predictor import Predictor
 from graftlm.progress import Progress, Silent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,9 @@ def finetune(
     """
     progress = progress or Silent()
     if data is None and not recipe.data.path:
-        raise ConfigurationError("no data was given", where="data.path", fix="name a file: graft finetune FILE")
+        raise ConfigurationError(
+            "no data was given", where="data.path", fix="name a file: graft finetune FILE"
+        )
     accelerator = open_accelerator(recipe.training.device)
     run = _create(recipe, run_directory, accelerator)
     return _work(recipe, run, data, progress, accelerator)
@@ -76,7 +77,9 @@ def resume(
     if extend_epochs is not None:
         recipe = _extended(recipe, extend_epochs)
         run.update_record(extended=True)
-        progress.say(f"extended to {extend_epochs:g} epochs: from here on the schedule is that of the longer run")
+        progress.say(
+            f"extended to {extend_epochs:g} epochs: from here on the schedule is that of the longer run"
+        )
     return _work(recipe, run, data, progress, open_accelerator(recipe.training.device), resuming=True)
 
 
@@ -125,7 +128,9 @@ def _work(
             raise
         except Exception as error:
             if main:
-                run.update_record(state="failed", problem=f"{type(error).__name__}: {getattr(error, 'what', '')}")
+                run.update_record(
+                    state="failed", problem=f"{type(error).__name__}: {getattr(error, 'what', '')}"
+                )
             raise
         accelerator.wait_for_everyone()
     return Run(run)
@@ -137,7 +142,9 @@ def _create(recipe: Recipe, exact: Path | None, accelerator: Accelerator) -> Run
     if accelerator.is_main_process:
         name = Path(recipe.data.path.split("@")[0]).name.split(".")[0] or "data"
         run = create_run(Path("runs"), name, exact)
-        run.update_record(state="created", started=time.strftime("%Y-%m-%dT%H:%M:%S%z"), started_in=os.getcwd())
+        run.update_record(
+            state="created", started=time.strftime("%Y-%m-%dT%H:%M:%S%z"), started_in=str(Path.cwd())
+        )
         paths = [str(run.path)]
     broadcast_object_list(paths)
     return RunDirectory(Path(paths[0]))

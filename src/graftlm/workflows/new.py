@@ -24,7 +24,15 @@ def new_recipe(recipe: Recipe) -> str:
         first = tables.splits.get("train") or next(iter(tables.splits.values()))
         found = assign_roles(first, task.roles, {}, reserved)  # pyright: ignore[reportArgumentType]
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"columns": found.columns})})
-    return "\n".join(["# A complete GraftLM recipe: every default is written out.", *_section(recipe, recipe.dump(), "")]) + "\n"
+    return (
+        "\n".join(
+            [
+                "# A complete GraftLM recipe: every default is written out.",
+                *_section(recipe, recipe.dump(), ""),
+            ]
+        )
+        + "\n"
+    )
 
 
 def _section(model: BaseModel, values: dict[str, Any], indent: str) -> list[str]:
@@ -36,7 +44,9 @@ def _section(model: BaseModel, values: dict[str, Any], indent: str) -> list[str]
         if isinstance(inner, Config):
             lines += [*(["", f"{indent}{key}:"]), *_section(inner, values[key], indent + "  ")]
         else:
-            text = yaml.safe_dump({key: values[key]}, allow_unicode=True, default_flow_style=True, width=10_000)
+            text = yaml.safe_dump(
+                {key: values[key]}, allow_unicode=True, default_flow_style=True, width=10_000
+            )
             lines.append(f"{indent}# {one_line(info)}")
             lines.append(indent + text.strip()[1:-1])
     return lines
@@ -50,7 +60,9 @@ def option_lines(prefix: str = "") -> list[tuple[str, str, str, str]]:
     rows = [_row(key, info, text) for key, info, text in options(Recipe, "")]
     for section, catalog in PLUG_IN_SECTIONS.items():
         names = catalog.names()
-        rows.append((f"{section}.name", "one of the names", _default(section, names), f"Known: {', '.join(names)}."))
+        rows.append(
+            (f"{section}.name", "one of the names", _default(section, names), f"Known: {', '.join(names)}.")
+        )
         for name in names:
             if prefix and f"{section}.{name}".startswith(prefix):
                 rows += [
@@ -68,10 +80,18 @@ def one_line(info: FieldInfo) -> str:
 
 
 def _default(section: str, names: list[str]) -> str:
-    return {"task": "text_classification", "objective": "cross_entropy", "strategy": "full"}.get(section, names[0])
+    return {"task": "text_classification", "objective": "cross_entropy", "strategy": "full"}.get(
+        section, names[0]
+    )
 
 
 def _row(key: str, info: FieldInfo, text: str) -> tuple[str, str, str, str]:
-    kind = re.sub(r"typing\.|Annotated\[|, FieldInfo.*|<class '|'>|annotated_types\.", "", str(info.annotation))
-    default = "required" if info.is_required() else yaml.safe_dump(info.default, default_flow_style=True).split("\n")[0]
+    kind = re.sub(
+        r"typing\.|Annotated\[|, FieldInfo.*|<class '|'>|annotated_types\.", "", str(info.annotation)
+    )
+    default = (
+        "required"
+        if info.is_required()
+        else yaml.safe_dump(info.default, default_flow_style=True).split("\n")[0]
+    )
     return key, kind, default, text

@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from graftlm.data.whole import assemble_rows
 from graftlm.data.loading import read_tables
 from graftlm.data.options import DataOptions
+from graftlm.data.whole import assemble_rows
 from graftlm.predictor import Predictor
 from graftlm.progress import Progress, Silent
 
@@ -29,12 +29,16 @@ def predict_file(
     for start in range(0, len(split), _CHUNK):
         part = split.take(range(start, min(start + _CHUNK, len(split))))
         logits = predictor.logits(part, batch_size)
-        for row, prediction in zip(part.row_ids, predictor.task.decode(logits, predictor.facts.labels), strict=True):
+        for row, prediction in zip(
+            part.row_ids, predictor.task.decode(logits, predictor.facts.labels), strict=True
+        ):
             yield {"row": row, **predictor.task.record(prediction)}
         progress.advance(min(start + _CHUNK, len(split)), len(split))
 
 
-def predict_lines(predictor: Predictor, lines: Iterable[str], batch_size: int = 32) -> Iterator[dict[str, Any]]:
+def predict_lines(
+    predictor: Predictor, lines: Iterable[str], batch_size: int = 32
+) -> Iterator[dict[str, Any]]:
     """Yield one record per line of text, for standard input; lines are numbered from 1."""
     numbered = enumerate((line.rstrip("\r\n") for line in lines), start=1)
     while chunk := list(islice(numbered, _CHUNK)):

@@ -1,0 +1,51 @@
+# Every target does all its own set-up: a virtual environment in .venv and the pinned versions of constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
+
+.PHONY: demo test fast lint check bench docs clean
+.DELETE_ON_ERROR:
+
+demo: .venv/installed-offline  ## the whole road on sample messages
+	$(BIN)/graft demo
+
+test: .venv/installed-dev  ## every test
+	$(BIN)/python -m pytest
+
+fast: .venv/installed-dev  ## the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow and not real"
+
+lint: .venv/installed-dev  ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+check: lint test  ## what CI runs
+
+bench: .venv/installed-dev  ## every figure of the docs, measured again (hours)
+	$(BIN)/python benchmarks/against_stock.py
+	$(BIN)/python benchmarks/real_data.py
+
+docs: .venv/installed-docs  ## the site, into site/
+	$(BIN)/mkdocs build --strict
+
+clean:  ## the environment and everything built
+	rm -rf .venv build dist site .pytest_cache .ruff_cache .import_linter_cache
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "GraftLM needs Python 3.11 or newer (make PYTHON=python3.12)"'
+	$(PYTHON) -m venv .venv
+
+.venv/installed-offline: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable ".[offline]"
+	touch $@
+
+.venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable ".[offline,dev]"
+	touch $@
+
+.venv/installed-docs: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable ".[offline,docs]"
+	touch $@
