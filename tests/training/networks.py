@@ -1,0 +1,83 @@
+"""Tiny networks and random examples for tests of the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import transformers
+from accelerate import Accelerator
+from torch import nn
+
+from graftlm.objectives.cross_entropy import CrossEntropy
+from graftlm.strategies.full import Full
+from graftlm.training.batching import Examples
+from graftlm.training.loop import Plan, Step, fit
+from graftlm.training.optimisation import build_optimizer
+
+VOCABULARY, LABELS = 60, 3
+
+
+def network(seed: int, dropout: float = 0.0, family: str = "bert") -> nn.Module:
+    """A two-layer classifier with random weights; the caller's generator is left alone."""
+    common = {"vocab_size": VOCABULARY, "num_labels": LABELS, "pad_token_id": 0}
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    if family in ("bert", "electra", "roberta"):
+        kind = {"bert": "Bert", "electra": "Electra", "roberta": "Roberta"}[family]
+        config = getattr(transformers, f"{kind}Config")(
+            **common, **small, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
+        )
+    else:
+        kind = "DistilBert"
+        config = transformers.DistilBertConfig(
+            **common, dim=32, n_layers=2, n_heads=2, hidden_dim=64, dropout=dropout, attention_dropout=dropout,
+            seq_classif_dropout=dropout,
+        )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return getattr(transformers, f"{kind}ForSequenceClassification")(config)
+
+
+def random_examples(seed: int, count: int = 41, longest: int = 20) -> Examples:
+    """Random token ids of uneven lengths with random labels, every label present."""
+    random = np.random.default_rng(seed)
+    ids = [random.integers(1, VOCABULARY, size=random.integers(3, longest)).tolist() for _ in range(count)]
+    targets = np.concatenate([np.arange(LABELS), random.integers(0, LABELS, size=count - LABELS)])
+    return Examples({"input_ids": ids}, targets.astype(np.int64), {"input_ids": 0})
+
+
+def plan(**changes: object) -> Plan:
+    values = {
+        "total_steps": 6, "batch_size": 16, "micro_batch": 16, "order": "shuffled", "seed": 3, "warmup_share": 0.2,
+        "schedule": "linear", "max_gradient_norm": 1.0,
+    }  # fmt: skip
+    return Plan(**{**values, **changes})  # pyright: ignore
+
+
+def train(
+    model: nn.Module,
+    examples: Examples,
+    steps: Plan,
+    start: int = 0,
+    optimizer: torch.optim.AdamW | None = None,
+    objective: CrossEntropy | None = None,
+    learning_rate: float = 1e-3,
+) -> list[Step]:
+    """Run the real loop with the real objective and optimiser."""
+    optimizer = optimizer or build_optimizer(model, Full().parameter_groups(model), learning_rate, 0.01)
+    loss = (objective or CrossEntropy()).bind(examples.targets, [str(label) for label in range(LABELS)])
+    return list(fit(model, examples, loss, optimizer, steps, Accelerator(cpu=True), start))
+
+
+def distance(one: nn.Module, other: nn.Module) -> float:
+    """Relative L2 distance of all weights together."""
+    first = torch.cat([parameter.detach().double().flatten() for parameter in one.parameters()])
+    second = torch.cat([parameter.detach().double().flatten() for parameter in other.parameters()])
+    return float((first - second).norm() / first.norm())
+
+
+def equal_bits(one: nn.Module, other: nn.Module) -> bool:
+    """Whether every weight of two models is the same, bit for bit."""
+    pairs: Sequence[tuple[torch.Tensor, torch.Tensor]] = list(zip(one.parameters(), other.parameters(), strict=True))
+    return all(torch.equal(left, right) for left, right in pairs)
