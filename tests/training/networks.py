@@ -79,5 +79,7 @@ def distance(one: nn.Module, other: nn.Module) -> float:
 
 def equal_bits(one: nn.Module, other: nn.Module) -> bool:
     """Whether every weight of two models is the same, bit for bit."""
-    pairs: Sequence[tuple[torch.Tensor, torch.Tensor]] = list(zip(one.parameters(), other.parameters(), strict=True))
+    pairs: Sequence[tuple[torch.Tensor, torch.Tensor]] = list(
+        zip(one.parameters(), other.parameters(), strict=True)
+    )
     return all(torch.equal(left, right) for left, right in pairs)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from tests.training.networks import network, random_examples
 
 from graftlm.training.batching import Examples, epoch_batches, micro_batches, prediction_batches
 from graftlm.training.evaluation import predict_logits
-from tests.training.networks import network, random_examples
 
 CPU = torch.device("cpu")
 
@@ -36,7 +36,9 @@ def test_grouping_by_length_saves_padding(seed: int) -> None:
     lengths = np.random.default_rng(seed).integers(1, 200, size=2000)
 
     def padded(order: str) -> int:
-        return sum(int(lengths[batch].max()) * len(batch) for batch in epoch_batches(lengths, 16, order, seed, 0))
+        return sum(
+            int(lengths[batch].max()) * len(batch) for batch in epoch_batches(lengths, 16, order, seed, 0)
+        )
 
     assert padded("length_grouped") < 1.15 * lengths.sum() < padded("shuffled")
 
@@ -75,7 +77,10 @@ def test_predictions_line_up_with_rows(seed: int, batch_size: int) -> None:
     result = predict_logits(model, examples, batch_size, Accelerator(cpu=True), on_batch=told.append)
     with torch.inference_mode():
         alone = np.concatenate(
-            [model(**examples.batch(np.array([row]), CPU).inputs).logits.numpy() for row in range(len(examples))]
+            [
+                model(**examples.batch(np.array([row]), CPU).inputs).logits.numpy()
+                for row in range(len(examples))
+            ]
         )
     np.testing.assert_allclose(result, alone, atol=1e-6)
     assert sum(told) == len(examples)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.training.networks import equal_bits, network, plan, random_examples, train
 from torch import nn
 
 from graftlm.errors import MissingResource, RunError
@@ -19,7 +20,6 @@ from graftlm.strategies.full import Full
 from graftlm.training import checkpoint as module
 from graftlm.training.checkpoint import newest_checkpoint, save_checkpoint
 from graftlm.training.optimisation import build_optimizer
-from tests.training.networks import equal_bits, network, plan, random_examples, train
 
 
 def _optimizer(model: nn.Module) -> torch.optim.AdamW:
@@ -109,7 +109,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"]
+)
 def test_every_damage_is_noticed_and_the_one_before_is_used(
     seed: int, name: str, damage: str, tmp_path: Path
 ) -> None:
@@ -143,7 +145,9 @@ def test_non_finite_weights_are_never_saved(seed: int, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
-def test_a_full_disk_leaves_the_old_checkpoint(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_checkpoint(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _save(tmp_path, 1, seed)
     real = module.save_file
 
@@ -240,13 +244,15 @@ def test_the_manifest_holds_the_hash_of_every_file(seed: int, tmp_path: Path) ->
     assert all(module.file_sha256(path / name) == digest for name, digest in manifest.items())
 
 
-def test_every_file_is_synced_before_the_rename(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_file_is_synced_before_the_rename(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A crash of the machine after the rename must find the content on the disk."""
     events: list[str] = []
     real_sync, real_rename = os.fsync, Path.rename
 
     def sync(handle: int) -> None:
-        events.append(f"sync {Path(os.readlink(f'/proc/self/fd/{handle}')).name}")
+        events.append(f"sync {Path(f'/proc/self/fd/{handle}').readlink().name}")
         real_sync(handle)
 
     def rename(self: Path, target: Path) -> Path:

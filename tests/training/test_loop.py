@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from tests.training.networks import distance, equal_bits, network, plan, random_examples, train
 from torch import nn
 from torch.nn import functional
 
@@ -19,7 +20,6 @@ from graftlm.strategies.full import Full
 from graftlm.training.batching import epoch_batches
 from graftlm.training.loop import steps_per_epoch
 from graftlm.training.optimisation import build_optimizer
-from tests.training.networks import distance, equal_bits, network, plan, random_examples, train
 
 FAMILIES = ("bert", "electra", "roberta", "distilbert")
 OBJECTIVES = (CrossEntropy(), CrossEntropy(class_weights="balanced", label_smoothing=0.1))
@@ -47,7 +47,9 @@ def test_a_mean_of_means_would_be_noticed(seed: int) -> None:
     logits = torch.randn(16, 3, generator=torch.Generator().manual_seed(seed))
     targets = torch.from_numpy(examples.targets[:16])
     parts = [slice(0, 11), slice(11, 16)]
-    means = [loss.terms(logits[p], targets[p])[0].total / loss.weights(targets[p])["cross_entropy"] for p in parts]
+    means = [
+        loss.terms(logits[p], targets[p])[0].total / loss.weights(targets[p])["cross_entropy"] for p in parts
+    ]
     right = loss.terms(logits, targets)[0].total / loss.weights(targets)["cross_entropy"]
     assert abs(float(sum(means)) / 2 - float(right)) > 1e-4
 
@@ -143,7 +145,9 @@ def test_fifty_steps_equal_the_stock_trainer(seed: int, family: str, tmp_path: P
     per_epoch = steps_per_epoch(120, 8)
     steps = plan(total_steps=50, batch_size=8, micro_batch=8, warmup_share=0.1)
     batches = [
-        batch.tolist() for epoch in range(4) for batch in epoch_batches(examples.lengths, 8, "shuffled", 3, epoch)
+        batch.tolist()
+        for epoch in range(4)
+        for batch in epoch_batches(examples.lengths, 8, "shuffled", 3, epoch)
     ]
     records = train(ours, examples, steps, learning_rate=1e-3)
     assert len(records) == 50
@@ -169,9 +173,7 @@ def test_fifty_steps_equal_the_stock_trainer(seed: int, family: str, tmp_path: P
         warmup_steps=5, lr_scheduler_type="linear", max_grad_norm=1.0, logging_steps=1, logging_strategy="steps",
         save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False,
     )  # fmt: skip
-    trainer = _SameBatches(
-        batches, model=stock, args=arguments, train_dataset=dataset, data_collator=collate
-    )
+    trainer = _SameBatches(batches, model=stock, args=arguments, train_dataset=dataset, data_collator=collate)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.train()
     losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]

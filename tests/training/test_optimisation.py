@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 import transformers
+from tests.training.networks import network
 
 from graftlm.strategies.full import Full
 from graftlm.training.optimisation import build_optimizer, learning_rate_factor, set_learning_rate
 from graftlm.training.stopping import BestSoFar
-from tests.training.networks import network
 
 
 @pytest.mark.parametrize("total", [1, 2, 10, 57])
@@ -25,7 +25,9 @@ def test_schedule_equals_transformers(total: int, schedule: str) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     stock = build(optimizer, warmup, total)
     for step in range(total):
-        assert learning_rate_factor(step, total, 0.1, schedule) == pytest.approx(stock.get_last_lr()[0], abs=1e-12)
+        assert learning_rate_factor(step, total, 0.1, schedule) == pytest.approx(
+            stock.get_last_lr()[0], abs=1e-12
+        )
         optimizer.step()
         stock.step()
 
@@ -43,7 +45,11 @@ def test_only_matrices_decay_and_rates_follow_the_groups(seed: int) -> None:
         for parameter in group["params"]:
             assert group["weight_decay"] == (0.01 if parameter.ndim >= 2 else 0.0), names[id(parameter)]
         assert group["lr"] == pytest.approx(group["peak"] / 2)
-    rates = {names[id(parameter)]: group["peak"] for group in optimizer.param_groups for parameter in group["params"]}
+    rates = {
+        names[id(parameter)]: group["peak"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
     assert rates["classifier.weight"] == pytest.approx(1e-3)
     assert rates["bert.encoder.layer.1.output.dense.weight"] == pytest.approx(5e-4)
     assert rates["bert.encoder.layer.0.output.dense.weight"] == pytest.approx(2.5e-4)
@@ -52,7 +58,9 @@ def test_only_matrices_decay_and_rates_follow_the_groups(seed: int) -> None:
 
 def test_parameters_of_no_group_are_frozen(seed: int) -> None:
     model = network(seed)
-    groups = [group for group in Full(layer_decay=0.5).parameter_groups(model) if group.learning_rate_scale == 1.0]
+    groups = [
+        group for group in Full(layer_decay=0.5).parameter_groups(model) if group.learning_rate_scale == 1.0
+    ]
     build_optimizer(model, groups, 1e-3, 0.0)
     moving = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert moving == {"classifier.weight", "classifier.bias"}

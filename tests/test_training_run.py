@@ -1,0 +1,357 @@
+"""A whole training in a run directory: interrupted anywhere and continued, it is the run that never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.tiny import WORDS, tiny_base
+
+from graftlm.errors import Diverged, GraftError, Interrupted, RunError
+from graftlm.progress import Silent
+from graftlm.recipe import Recipe, load_recipe
+from graftlm.rundir import RunDirectory
+from graftlm.workflows.finetune import finetune, resume
+
+LABELS = {"parcel": "order", "refund": "money", "password": "account"}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_base(tmp_path_factory.mktemp("base") / "tiny", dropout=0.2)
+
+
+@pytest.fixture
+def rows(tmp_path: Path, seed: int) -> Path:
+    """A CSV file of 60 learnable messages of uneven length."""
+    random = torch.Generator().manual_seed(seed)
+    lines = ["text,label"]
+    for number in range(60):
+        keyword = list(LABELS)[number % 3]
+        count = int(torch.randint(2, 14, (1,), generator=random))
+        others = [WORDS[int(index)] for index in torch.randint(0, 150, (count,), generator=random)]
+        lines.append(f"{' '.join(others)} {keyword} number {number},{LABELS[keyword]}")
+    file = tmp_path / "rows.csv"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def _recipe(base: Path, rows: Path, **changes: Any) -> Recipe:
+    return load_recipe(
+        overrides={
+            "base": str(base), "data.path": str(rows), "training.epochs": 2, "training.batch_size": 8,
+            "training.learning_rate": 1e-3, "training.device": "cpu", "evaluation.proof": "none",
+            "evaluation.resamples": 100, "training.checkpoint_steps": 1, **changes,
+        }
+    )  # fmt: skip
+
+
+class StopAt(Silent):
+    """Kills the process's own training at a step: with an exception (a crash) or a signal."""
+
+    def __init__(self, step: int, signal_number: int | None = None, stage: str = "training") -> None:
+        self.step, self.signal_number, self.wanted, self.current = step, signal_number, stage, ""
+
+    def stage(self, name: str) -> None:
+        self.current = name
+
+    def advance(self, done: int, total: int, **figures: Any) -> None:
+        if done != self.step or self.current != self.wanted:
+            return
+        if self.signal_number is None:
+            raise SystemError("crash")
+        os.kill(os.getpid(), self.signal_number)
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "model.safetensors")
+
+
+def _log(run: Path) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in (run / "steps.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+
+
+def _assert_equal_runs(one: Path, other: Path) -> None:
+    first, second = _weights(one), _weights(other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert _log(one) == _log(other)
+    for name in ("evaluations/test.json", "evaluations/validation.json", "predictions/test.jsonl"):
+        assert (one / name).read_text() == (other / name).read_text(), name
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize("accumulated", [False, True])
+def test_crashed_at_every_step_and_resumed_is_bitwise_the_same(
+    base: Path, rows: Path, tmp_path: Path, keep: str, accumulated: bool
+) -> None:
+    recipe = _recipe(
+        base, rows, **{"training.keep": keep, **({"training.micro_batch": 3} if accumulated else {})}
+    )
+    whole = finetune(recipe, None, tmp_path / "whole")
+    total = whole.record["steps"]
+    assert total >= 10
+    for step in range(1, total + 1, 1 if keep == "best" and not accumulated else 4):
+        path = tmp_path / f"crashed-{step}"
+        with pytest.raises(SystemError):
+            finetune(recipe, None, path, StopAt(step))
+        assert json.loads((path / "run.json").read_text())["state"] == "failed"
+        resume(path)
+        _assert_equal_runs(whole.path, path)
+
+
+def test_crashed_twice_and_resumed_twice(base: Path, rows: Path, tmp_path: Path) -> None:
+    recipe = _recipe(base, rows)
+    whole = finetune(recipe, None, tmp_path / "whole")
+    path = tmp_path / "crashed"
+    with pytest.raises(SystemError):
+        finetune(recipe, None, path, StopAt(3))
+    with pytest.raises(SystemError):
+        resume(path, progress=StopAt(7))
+    resume(path)
+    _assert_equal_runs(whole.path, path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [1, 6, 12])  # 6 is an evaluation point: it must not be lost
+def test_a_signal_saves_the_step_and_resume_continues(
+    base: Path, rows: Path, tmp_path: Path, number: int, step: int
+) -> None:
+    recipe = _recipe(base, rows, **{"training.checkpoint_steps": 1000})
+    whole = finetune(recipe, None, tmp_path / "whole")
+    path = tmp_path / "stopped"
+    with pytest.raises(Interrupted) as caught:
+        finetune(recipe, None, path, StopAt(step, number))
+    assert caught.value.exit_code == 128 + number
+    assert str(path) in str(caught.value)
+    assert json.loads((path / "run.json").read_text())["state"] == "interrupted"
+    assert [folder.name for folder in (path / "checkpoints").iterdir()] == [f"step-{step:08d}"]
+    resume(path)
+    _assert_equal_runs(whole.path, path)
+
+
+def test_a_signal_during_validation_repeats_the_validation(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from graftlm import training_run
+
+    recipe = _recipe(base, rows, **{"training.checkpoint_steps": 1000})
+    whole = finetune(recipe, None, tmp_path / "whole")
+    real = training_run.predict_logits
+    state = {"asked": False}
+
+    def interrupting(*arguments: Any, **options: Any) -> Any:
+        if not state["asked"]:
+            state["asked"] = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(training_run, "predict_logits", interrupting)
+    path = tmp_path / "stopped"
+    with pytest.raises(Interrupted):
+        finetune(recipe, None, path)
+    resume(path)
+    _assert_equal_runs(whole.path, path)
+
+
+def test_killed_while_concluding_resumes_without_training_again(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from graftlm import conclusion
+
+    recipe = _recipe(base, rows)
+    whole = finetune(recipe, None, tmp_path / "whole")
+
+    def crash(*arguments: object) -> None:
+        raise SystemError("crash")
+
+    path = tmp_path / "crashed"
+    with monkeypatch.context() as patch, pytest.raises(SystemError):
+        patch.setattr(conclusion, "save_artefact", crash)
+        finetune(recipe, None, path)
+    assert not (path / "model").exists()
+    resume(path, progress=StopAt(1))  # would crash if a step were trained again
+    _assert_equal_runs(whole.path, path)
+
+
+def _crashed(recipe: Recipe, path: Path, step: int = 5) -> RunDirectory:
+    with pytest.raises(SystemError):
+        finetune(recipe, None, path, StopAt(step))
+    return RunDirectory(path)
+
+
+CHANGES = {
+    "seed": ("seed: 1", "seed: 2", "seed: was 1, now 2"),
+    "rate": ("learning_rate: 0.001", "learning_rate: 0.002", "training.learning_rate: was 0.001, now 0.002"),
+    "batch": ("batch_size: 8", "batch_size: 4", "training.batch_size: was 8, now 4"),
+    "epochs": ("epochs: 2.0", "epochs: 3.0", "training.epochs: was 2.0, now 3.0"),
+    "objective": (
+        "label_smoothing: 0.0",
+        "label_smoothing: 0.1",
+        "objective.label_smoothing: was 0.0, now 0.1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_recipe_is_refused_with_the_difference(
+    base: Path, rows: Path, tmp_path: Path, name: str
+) -> None:
+    run = _crashed(_recipe(base, rows), tmp_path / "run")
+    old, new, sentence = CHANGES[name]
+    text = run.recipe.read_text()
+    assert old in text
+    run.recipe.write_text(text.replace(old, new, 1))
+    with pytest.raises(RunError) as caught:
+        resume(run.path)
+    assert sentence in str(caught.value)
+
+
+def test_changed_rows_labels_and_base_are_refused(base: Path, rows: Path, tmp_path: Path) -> None:
+    own_base = tmp_path / "base"
+    shutil.copytree(base, own_base)
+    run = _crashed(_recipe(own_base, rows), tmp_path / "run")
+    content = rows.read_text()
+    rows.write_text(content.replace("number 4,", "number four,"))
+    with pytest.raises(RunError, match="the rows of"):
+        resume(run.path)
+    rows.write_text(content.replace(",money", ",coins"))
+    with pytest.raises(RunError, match="labels: was"):
+        resume(run.path)
+    rows.write_text(content)
+    tiny_base(own_base, seed=9)
+    with pytest.raises(RunError, match="base: the files"):
+        resume(run.path)
+
+
+def test_a_damaged_newest_checkpoint_falls_back_and_says_so(base: Path, rows: Path, tmp_path: Path) -> None:
+    recipe = _recipe(base, rows)
+    whole = finetune(recipe, None, tmp_path / "whole")
+    run = _crashed(recipe, tmp_path / "run")
+    newest = max((run.checkpoints).glob("step-*"))
+    (newest / "optimizer.safetensors").write_bytes(b"")
+
+    class Listener(Silent):
+        warnings: list[str] = []  # noqa: RUF012
+
+        def warn(self, sentence: str) -> None:
+            self.warnings.append(sentence)
+
+    listener = Listener()
+    resume(run.path, progress=listener)
+    assert any(
+        newest.name in sentence and "optimizer.safetensors" in sentence for sentence in listener.warnings
+    )
+    _assert_equal_runs(whole.path, run.path)
+
+
+def test_a_run_without_any_checkpoint_starts_again(base: Path, rows: Path, tmp_path: Path) -> None:
+    recipe = _recipe(base, rows)
+    whole = finetune(recipe, None, tmp_path / "whole")
+    run = _crashed(recipe, tmp_path / "run")
+    shutil.rmtree(run.checkpoints)
+    resume(run.path)
+    _assert_equal_runs(whole.path, run.path)
+
+
+def test_a_finished_run_can_be_extended_and_the_extension_resumed(
+    base: Path, rows: Path, tmp_path: Path
+) -> None:
+    recipe = _recipe(base, rows)
+    for name in ("one", "two"):
+        finetune(recipe, None, tmp_path / name)
+    with pytest.raises(RunError, match="--extend-epochs"):
+        resume(tmp_path / "one")
+    extended = resume(tmp_path / "one", extend_epochs=3)
+    assert extended.recipe.training.epochs == 3
+    assert extended.record["steps"] == 18
+    with pytest.raises(SystemError):
+        resume(tmp_path / "two", extend_epochs=3, progress=StopAt(14))
+    resume(tmp_path / "two")
+    _assert_equal_runs(tmp_path / "one", tmp_path / "two")
+    with pytest.raises(GraftError, match="less than"):
+        resume(tmp_path / "one", extend_epochs=1)
+
+
+def test_a_non_finite_loss_names_rows_saves_nothing_and_exits_4(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _recipe(base, rows, **{"training.learning_rate": 1e30, "training.warmup_share": 0.0,
+                                    "training.max_gradient_norm": None, "training.weight_decay": 0.0})  # fmt: skip
+    with pytest.raises(Diverged, match="rows") as caught:
+        finetune(recipe, None, tmp_path / "run")
+    assert caught.value.exit_code == 4
+    assert "number" not in str(caught.value), "texts stay out of messages"
+    for checkpoint in (tmp_path / "run" / "checkpoints").glob("step-*"):
+        assert all(
+            torch.isfinite(tensor).all() for tensor in load_file(checkpoint / "model.safetensors").values()
+        )
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_headline_rows_select_nothing(base: Path, rows: Path, tmp_path: Path) -> None:
+    """Whatever the labels of test are, the same weights are kept: nothing of test reaches the choice."""
+    header, *lines = rows.read_text().splitlines()
+    turn = {"order": "money", "money": "account", "account": "order"}
+    runs = []
+    for name, turned in (("as they are", False), ("turned", True)):
+        folder = tmp_path / name
+        folder.mkdir()
+        test = [
+            f"{text},{turn[label] if turned else label}"
+            for text, label in (line.rsplit(",", 1) for line in lines[40:])
+        ]
+        (folder / "train.csv").write_text("\n".join([header, *lines[:40]]) + "\n")
+        (folder / "test.csv").write_text("\n".join([header, *test]) + "\n")
+        runs.append(finetune(_recipe(base, folder), None, tmp_path / f"run {name}"))
+    first, second = (_weights(run.path) for run in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert (
+        runs[0].directory.predictions("test").read_text() != runs[1].directory.predictions("test").read_text()
+    )
+    for run in runs:
+        assert run.headline_split == "test"
+        assert run.evaluation("test")["selected"] is False
+        assert run.evaluation("validation")["selected"] is True
+
+
+def test_without_a_test_split_the_headline_is_labelled_selected(
+    base: Path, rows: Path, tmp_path: Path
+) -> None:
+    run = finetune(_recipe(base, rows, **{"data.test_share": 0}), None, tmp_path / "best")
+    assert run.headline_split == "validation"
+    assert run.evaluation("validation")["selected"] is True
+    assert "selected" in run.report()
+    last = finetune(
+        _recipe(base, rows, **{"data.test_share": 0, "training.keep": "last"}), None, tmp_path / "last"
+    )
+    assert last.evaluation("validation")["selected"] is False
+
+
+def test_early_stopping_keeps_the_best_weights(base: Path, rows: Path, tmp_path: Path) -> None:
+    recipe = _recipe(base, rows, **{"training.epochs": 30, "training.patience_evaluations": 2})
+    run = finetune(recipe, None, tmp_path / "run")
+    values = [record["validation"]["accuracy"] for record in _log(run.path) if "validation" in record]
+    steps = [record["step"] for record in _log(run.path) if "validation" in record]
+    assert run.record["steps"] < 30 * 6
+    assert run.record["kept_step"] == steps[values.index(max(values))]
+    assert len(values) - 1 - values.index(max(values)) == 2
+    stored = json.loads(run.directory.evaluation("validation").read_text())["scores"]["values"]["accuracy"][
+        "value"
+    ]
+    assert stored == pytest.approx(max(values))
+
+
+def test_steps_are_logged_once_each(base: Path, rows: Path, tmp_path: Path) -> None:
+    run = finetune(_recipe(base, rows), None, tmp_path / "run")
+    steps = [record["step"] for record in _log(run.path) if "loss" in record]
+    assert steps == list(range(1, 13))
+    assert {"epoch", "loss", "gradient_norm", "learning_rate", "examples", "tokens"} <= set(_log(run.path)[0])
