@@ -2,19 +2,24 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Test processes side by side; each computes with one thread.
+JOBS ?= 2
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
-.PHONY: demo test fast lint check bench docs clean
+.PHONY: demo test test-lowest fast lint check bench docs clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed-offline  ## the whole road on sample messages
 	$(BIN)/graft demo
 
 test: .venv/installed-dev  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS)
+
+test-lowest: .venv/installed-lowest  ## the tests that touch transformers, on the lowest supported version
+	PYTHONPATH=.venv/lowest $(BIN)/python -m pytest -n $(JOBS) -m "not slow" tests/models tests/training tests/test_training_run.py
 
 fast: .venv/installed-dev  ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow and not real"
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not real"
 
 lint: .venv/installed-dev  ## style, types, layers
 	$(BIN)/ruff check .
@@ -44,6 +49,10 @@ clean:  ## the environment and everything built
 
 .venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) --editable ".[offline,dev]"
+	touch $@
+
+.venv/installed-lowest: .venv/installed-dev constraints-lowest.txt
+	$(PIP) install --quiet --no-deps --target .venv/lowest --upgrade --requirement constraints-lowest.txt
 	touch $@
 
 .venv/installed-docs: .venv/bin/python pyproject.toml constraints.txt

@@ -12,6 +12,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(
         frozen=True,
+        strict=True,  # `seed: true` is not 1
         extra="forbid",
         use_attribute_docstrings=True,
         validate_default=True,

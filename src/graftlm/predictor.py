@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from graftlm.data.dataset import Split
-from graftlm.errors import DataError, ModelError, clip
+from graftlm.errors import ConfigurationError, DataError, ModelError, clip
 from graftlm.models.artefact import ArtefactFacts, read_facts
 from graftlm.models.base_model import load_model, load_tokenizer
 from graftlm.models.encoder import TextEncoder
@@ -24,6 +26,8 @@ from graftlm.tasks._task import Task
 from graftlm.training.batching import Examples
 from graftlm.training.devices import open_accelerator, resolve_precision
 from graftlm.training.evaluation import predict_logits
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,21 @@ class Predictor:
         if not folder.is_dir():
             raise ModelError(f"there is no run or model folder {str(path)!r}")
         facts = read_facts(folder)
-        section = dict(facts.task)
-        task = PLUG_IN_SECTIONS["task"].get(section.pop("name")).model_validate(section)  # pyright: ignore
+        task = _task(facts, folder)
         files = locate(str(folder))
         tokenizer = load_tokenizer(files)
         loaded = load_model(files, task.architecture, {}, seed=0)
         if loaded.new_parameters:
             raise ModelError(
                 f"the saved model lacks the weights {loaded.new_parameters[:5]}", where=str(folder)
+            )
+        config: Any = loaded.model.config
+        names = [config.id2label[index] for index in range(config.num_labels)]
+        if names != facts.labels:
+            raise ModelError(
+                f"config.json and graftlm.json name different labels: {clip(names)} and {clip(facts.labels)}",
+                where=str(folder),
+                fix="restore the folder as it was written",
             )
         accelerator = open_accelerator(device)
         return cls(
@@ -88,6 +99,10 @@ class Predictor:
                 raise DataError(
                     f"a non-empty text is wanted, got {clip(text)}", where=f"text {row} (0-based)"
                 )
+            if _LONE_SURROGATE.search(text):
+                raise DataError(
+                    "half of a surrogate pair, which is no character", where=f"text {row} (0-based)"
+                )
         columns: dict[str, list[object]] = {self.task.roles[0].name: list(texts)}
         split = Split("prediction", columns, [f"text {row}" for row in range(len(texts))])
         return self.task.decode(self.logits(split, batch_size), self.facts.labels)
@@ -106,3 +121,14 @@ class Predictor:
             self.encoder.tokenizer.padding_side,
         )
         return predict_logits(self.model, examples, batch_size, self.accelerator, self.autocast, on_batch)
+
+
+def _task(facts: ArtefactFacts, folder: Path) -> Task:
+    """Return the task that the model was trained for."""
+    options = {key: value for key, value in facts.task.items() if key != "name"}
+    try:
+        member: Any = PLUG_IN_SECTIONS["task"].get(facts.task["name"])
+        return member.model_validate(options)
+    except (KeyError, ValidationError, ConfigurationError) as error:
+        reason = error.what if isinstance(error, ConfigurationError) else type(error).__name__
+        raise ModelError(f"graftlm.json names no usable task: {reason}", where=str(folder)) from None

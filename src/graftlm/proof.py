@@ -1,12 +1,14 @@
 """The proof of a run: the saved model, loaded by a fresh process, must decide as the trained one did.
 
-The child is ``python -m graftlm.proof MODEL_FOLDER OUTPUT BATCH_SIZE DEVICE PRECISION`` with the rows as JSON on its
-standard input, so that no text is written to disk. Batches and precision are those of the recorded evaluation.
+The child is ``python -P -m graftlm.proof MODEL_FOLDER OUTPUT BATCH_SIZE DEVICE PRECISION`` with the rows as JSON on its
+standard input, so that no text is written to disk; -P, lest a file in the user's folder is taken for a library.
+Batches and precision are those of the recorded evaluation.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,9 @@ from numpy.typing import NDArray
 from graftlm.data.dataset import Split
 from graftlm.errors import ProofFailed
 from graftlm.predictor import Predictor
+
+# What launchers of several processes set: a child that inherited it would wait for the others for ever.
+_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_", "ACCELERATE_", "FSDP_")
 
 # Two logits closer than this may change order by rounding alone.
 MARGIN = 1e-5
@@ -41,18 +46,20 @@ def prove(
     """
     with tempfile.TemporaryDirectory(prefix="graftlm-proof-") as scratch:
         output = Path(scratch) / "logits.npy"
-        command = [sys.executable, "-m", "graftlm.proof", str(model_folder), str(output)]
+        command = [sys.executable, "-P", "-m", "graftlm.proof", str(model_folder), str(output)]
         child = subprocess.run(
             [*command, str(batch_size), device, precision],
             input=json.dumps({"columns": split.columns, "row_ids": split.row_ids}),
             capture_output=True,
             encoding="utf-8",
+            env={name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHER)},
             check=False,
         )
         if child.returncode != 0 or not output.exists():
             reason = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
             raise ProofFailed(
-                f"the saved model cannot be loaded in a fresh process: {reason[0]}", where=str(model_folder)
+                f"the saved model cannot be loaded in a fresh process: {reason[0][:200]}",
+                where=str(model_folder),
             )
         again: NDArray[np.float32] = np.load(output, allow_pickle=False)
     return compare(logits, again, split.row_ids, str(model_folder))

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from graftlm.data.options import DataOptions
 from graftlm.errors import ConfigurationError
 from graftlm.progress import Silent
 from graftlm.recipe import Recipe, load_recipe
@@ -55,7 +54,13 @@ def finetune(
         if resume is not None:
             if recipe is not None or options:
                 raise ConfigurationError("a resumed run keeps its recipe", fix="leave recipe and options out")
+            if run_directory is not None:
+                raise ConfigurationError("a resumed run keeps its directory", fix="leave run_directory out")
             return continue_run(Path(resume), in_memory, extend_epochs, progress)
+        if extend_epochs is not None:
+            raise ConfigurationError(
+                "extend_epochs goes with resume", fix='for a new run give **{"training.epochs": N}'
+            )
         complete = _recipe(recipe, data if in_memory is None else None, options)
         return train(complete, in_memory, Path(run_directory) if run_directory else None, progress)
 
@@ -73,8 +78,9 @@ def evaluate(
         options: entries of the data section, such as ``columns={"text": "review"}``.
     """
     in_memory = None if isinstance(data, str | Path) else data
-    section = DataOptions(path=str(data) if in_memory is None else "", **options)
-    return evaluate_rows(Path(path), in_memory, section, device, batch_size)
+    section = {f"data.{key}": value for key, value in options.items()}
+    recipe = _recipe(None, data if in_memory is None else None, section)
+    return evaluate_rows(Path(path), in_memory, recipe.data, device, batch_size)
 
 
 def check(data: Any, **options: Any) -> CheckResult:

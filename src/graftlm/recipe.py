@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-import yaml
 from pydantic import (
     BaseModel,
     Field,
@@ -24,7 +23,7 @@ from graftlm.catalog import Catalog
 from graftlm.config import Config
 from graftlm.data.options import DataOptions
 from graftlm.errors import ConfigurationError, clip
-from graftlm.settings import KeyPath, Settings, apply_overrides, explain, parse_override, read_yaml
+from graftlm.settings import KeyPath, Settings, apply_overrides, dump_yaml, explain, parse_override, read_yaml
 
 PLUG_IN_SECTIONS: Mapping[str, Catalog] = {
     "task": Catalog("tasks"),
@@ -162,7 +161,7 @@ class Recipe(Config):
 
     def to_yaml(self) -> str:
         """Return the complete recipe as a YAML file's text."""
-        return yaml.safe_dump(self.dump(), sort_keys=False, allow_unicode=True, width=100)
+        return dump_yaml(self.dump(), width=100)
 
 
 DEFAULT_MEMBERS: Mapping[str, str] = {
@@ -171,7 +170,7 @@ DEFAULT_MEMBERS: Mapping[str, str] = {
     "strategy": "full",
 }
 
-Overrides = Iterable[str] | Mapping[str, Any]
+Overrides = Iterable[str | tuple[str, Any]] | Mapping[str, Any]
 
 
 def load_recipe(file: Path | None = None, overrides: Overrides = (), start: Settings | None = None) -> Recipe:
@@ -181,7 +180,8 @@ def load_recipe(file: Path | None = None, overrides: Overrides = (), start: Sett
 
     Args:
         file: a YAML recipe; None starts from the defaults.
-        overrides: ``key=value`` words, or a mapping of dotted keys to Python values.
+        overrides: ``key=value`` words (or pairs of dotted key and Python value among them), or a mapping of dotted
+            keys to Python values.
         start: settings to start from instead of a file.
 
     Raises:
@@ -202,12 +202,10 @@ def load_outline(file: Path | None = None, overrides: Overrides = ()) -> Recipe:
 
 def _settings(file: Path | None, overrides: Overrides, start: Settings | None) -> Settings:
     settings = start or (read_yaml(file) if file is not None else Settings())
-    settings = apply_overrides(settings, _pairs(overrides), PLUG_IN_SECTIONS)
+    settings = apply_overrides(settings, _pairs(overrides), DEFAULT_MEMBERS)
     for section, member in DEFAULT_MEMBERS.items():
         chosen = settings.values.setdefault(section, {})
-        if isinstance(chosen, str):
-            settings.values[section] = {"name": chosen}
-        elif isinstance(chosen, dict):
+        if isinstance(chosen, dict):
             chosen.setdefault("name", member)
     return settings
 
@@ -216,15 +214,16 @@ def _validate(settings: Settings, outline: bool) -> Recipe:
     try:
         return Recipe.model_validate(settings.values, context={"outline": outline})
     except ValidationError as error:
-        raise explain(error, settings, option_keys(settings)) from None
+        raise explain(error, settings, option_keys(settings, outline)) from None
 
 
-def option_keys(settings: Settings) -> list[str]:
-    """Return every dotted key of the core and of the plug-ins these settings have already loaded or name."""
+def option_keys(settings: Settings, outline: bool) -> list[str]:
+    """Return every dotted key of the core and of the plug-ins these settings name; an outline knows no torch."""
     keys = [key for key, _, _ in options(Recipe, "")]
     for section, catalog in PLUG_IN_SECTIONS.items():
         name = settings.values[section].get("name") if isinstance(settings.values[section], dict) else None
-        if section == "task" and name in catalog.names():
+        keys.append(f"{section}.name")
+        if name in catalog.names() and (section == "task" or not outline):
             keys += [key for key, _, _ in options(catalog.get(name), f"{section}.")]
     return keys
 
@@ -241,10 +240,13 @@ def options(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any, str
 
 def _pairs(overrides: Overrides) -> Iterator[tuple[KeyPath, Any]]:
     if isinstance(overrides, Mapping):
-        for key, value in overrides.items():
+        for key, value in cast("Mapping[str, Any]", overrides).items():
             yield tuple(key.split(".")), value
         return
     for word in overrides:
+        if isinstance(word, tuple):
+            yield tuple(word[0].split(".")), word[1]
+            continue
         if not isinstance(word, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"an override is a text such as training.epochs=3, got {clip(word)}")
         yield parse_override(word)

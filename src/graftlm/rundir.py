@@ -68,14 +68,18 @@ class RunDirectory:
         """Return run.json; a missing or broken one is a `RunError`."""
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise RunError(
                 "this folder is not a run (it has no run.json)",
                 where=str(self.path),
                 fix="name a folder made by `graft finetune`, for instance one under runs/",
             ) from None
-        except json.JSONDecodeError as error:
+        except OSError as error:
+            raise MissingResource(f"cannot be read: {error.strerror}", where=str(self.record)) from None
+        except ValueError as error:
             raise RunError(f"run.json is damaged: {error}", where=str(self.record)) from None
+        if not isinstance(record, dict):
+            raise RunError("run.json is damaged: it is no JSON object", where=str(self.record))
         if record.get("format_version") != FORMAT_VERSION:
             raise RunError(
                 f"this run has format version {record.get('format_version')!r}; this GraftLM reads {FORMAT_VERSION}",
@@ -86,7 +90,7 @@ class RunDirectory:
 
     def update_record(self, **entries: Any) -> None:
         """Write entries into run.json, atomically; entries set to None are removed."""
-        current = json.loads(self.record.read_text(encoding="utf-8")) if self.record.exists() else {}
+        current = self.read_record() if self.record.exists() else {}
         record = {"format_version": FORMAT_VERSION, **current, **entries}
         write_json(self.record, {key: value for key, value in record.items() if value is not None})
 
@@ -101,6 +105,10 @@ class RunDirectory:
                 "another process is working on this run",
                 where=str(self.path),
                 fix="wait for it, or stop it, then resume",
+            ) from None
+        except OSError as error:
+            raise MissingResource(
+                f"cannot lock this run: {error.strerror}", where=str(self.path), fix="check permissions"
             ) from None
         try:
             yield
@@ -131,7 +139,11 @@ def create_run(parent: Path, name: str, exact: Path | None = None) -> RunDirecto
             with contextlib.suppress(FileExistsError):
                 path.mkdir()
                 return RunDirectory(path)
-    except FileExistsError:
+    except FileExistsError as error:
+        if exact is None or Path(error.filename) != exact:
+            raise MissingResource(
+                "the run directory cannot be created: this is a file, not a folder", where=str(error.filename)
+            ) from None
         raise RunError(
             "this folder exists already; a run never overwrites anything",
             where=str(exact),
@@ -146,8 +158,8 @@ def create_run(parent: Path, name: str, exact: Path | None = None) -> RunDirecto
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file or nothing: temporary file beside it, fsync, rename, fsync of the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:

@@ -55,6 +55,18 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader with the YAML 1.2 core scalar rules for null, booleans and numbers."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes every text which YAML 1.1 or our own rules would read as something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # The other styles fold line ends, and lose NEL and U+2028.
+        style = None if data.isprintable() else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -66,7 +78,16 @@ for _tag, _pattern, _first in (
         list("-+0123456789."),
     ),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+    # \Z and not $: a text that ends with a line end is no number.
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
+_Dumper.add_representer(str, _Dumper.represent_str)
+_Dumper.yaml_implicit_resolvers = {
+    first: [
+        *yaml.SafeDumper.yaml_implicit_resolvers.get(first, []),
+        *_Loader.yaml_implicit_resolvers.get(first, []),
+    ]
+    for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
 
 
 @dataclass
@@ -100,18 +121,27 @@ def read_yaml(file: Path) -> Settings:
         raise ConfigurationError(f"the recipe cannot be read: {error}", where=str(file)) from None
     try:
         node = yaml.compose(text, Loader=_Loader)
+        settings = Settings()
+        if node is None:
+            return settings
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigurationError("a recipe is a mapping of keys to values", where=f"{file}:1")
+        settings.values = _mapping(node, (), str(file), settings.places)
+        return settings
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{file}:{mark.line + 1}" if mark else str(file)
         reason = getattr(error, "problem", None) or str(error)
         raise ConfigurationError(f"this is not valid YAML: {reason}", where=place) from None
-    settings = Settings()
-    if node is None:
-        return settings
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigurationError("a recipe is a mapping of keys to values", where=f"{file}:1")
-    settings.values = _mapping(node, (), file, settings.places)
-    return settings
+    except RecursionError:
+        raise ConfigurationError(
+            "a value contains itself, or is nested too deeply", where=str(file)
+        ) from None
+
+
+def dump_yaml(value: Mapping[str, Any], **style: Any) -> str:
+    """Return YAML that `read_yaml` reads back as the same values; ``style`` is passed on to PyYAML."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **style)
 
 
 def parse_override(word: str) -> tuple[KeyPath, Any]:
@@ -124,10 +154,12 @@ def parse_override(word: str) -> tuple[KeyPath, Any]:
     value: Any = text
     if text[:1] in ("[", "{", '"', "'"):
         try:
-            value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
+            node = yaml.compose(text, Loader=_Loader)
+            value = _value(node, tuple(key.split(".")), "override", {}) if node else None
+        except (yaml.YAMLError, RecursionError) as error:
+            reason = getattr(error, "problem", None) or "it is nested too deeply"
             raise ConfigurationError(
-                f"the value of {key} is not valid YAML: {clip(text)} ({error})"
+                f"the value of {key} is not valid YAML: {clip(text)} ({reason})"
             ) from None
     else:  # one plain scalar, never YAML's block or list syntax: `data.delimiter=|` means the bar
         loader = _Loader("")
@@ -137,27 +169,38 @@ def parse_override(word: str) -> tuple[KeyPath, Any]:
 
 
 def apply_overrides(
-    settings: Settings, overrides: Iterable[tuple[KeyPath, Any]], plug_in_sections: Iterable[str]
+    settings: Settings, overrides: Iterable[tuple[KeyPath, Any]], default_members: Mapping[str, str]
 ) -> Settings:
-    """Return new settings with overrides written over the file's values, in order.
+    """Return new settings with overrides written over the file's values.
 
-    Choosing another member (``strategy.name=lora``) replaces the whole section: the options of the old
-    member mean nothing to the new one.
+    Choosing another member (``strategy.name=lora``) replaces the whole section of the file: the options of the old
+    member mean nothing to the new one. Members are chosen first, wherever the word stands, so that an option given
+    beside the choice is never lost; everything else is applied in order.
+
+    Args:
+        settings: what the file says.
+        overrides: key path and value.
+        default_members: plug-in section -> the member that a section without a name means.
     """
     values, places = _copy(settings.values), dict(settings.places)
-    sections = set(plug_in_sections)
+    for section in default_members:  # strategy: full means the same in a file
+        if isinstance(values.get(section), str):
+            values[section] = {"name": values[section]}
+    pairs: list[tuple[KeyPath, Any]] = []
     for path, value in overrides:
-        if path[0] in sections and len(path) == 1 and isinstance(value, str):
-            path = (path[0], "name")  # strategy=lora means strategy.name=lora
+        chosen = path[0] in default_members and len(path) == 1 and isinstance(value, str)
+        pairs.append(((path[0], "name") if chosen else path, value))  # strategy=lora: strategy.name=lora
+    names = {(section, "name") for section in default_members}
+    for path, value in sorted(pairs, key=lambda pair: pair[0] not in names):
         target = values
         for depth, key in enumerate(path[:-1]):
             inner = target.setdefault(key, {})
             if not isinstance(inner, dict):
                 raise ConfigurationError(f"{'.'.join(path[: depth + 1])} is a value, not a section")
             target = inner
-        if path[0] in sections and path[1:] == ("name",) and target.get("name") != value:
+        if path in names and target.get("name", default_members[path[0]]) != value:
             target.clear()
-        target[path[-1]] = value
+        target[path[-1]] = _copy(value)
         places[path] = "override"
     return Settings(values, places)
 
@@ -177,6 +220,8 @@ def explain(error: ValidationError, settings: Settings, known_keys: Iterable[str
             lines.append(f"{prefix}{key}: {cause.what}")
         else:
             message = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "string_type" and isinstance(item["input"], int | float):
+                message = "a text is wanted here, put the number in quotes"
             got = "" if isinstance(item["input"], dict) else f", got {clip(item['input'])}"
             lines.append(f"{prefix}{key}: {message}{got}")
     return ConfigurationError(
@@ -192,36 +237,39 @@ def suggestion(key: str, known: Sequence[str]) -> str:
     by_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
     if by_leaf:
         return f" Did you mean {by_leaf[0]!r}?"
-    if hint := nearest(key, known):
+    sections = {name.partition(".")[0] for name in known}
+    if hint := nearest(key, known if "." in key else sections) or nearest(key, known):
         return hint
     leaves = {name.rsplit(".", 1)[-1]: name for name in known}
     hint = nearest(leaf, leaves)
     return hint.replace(found, leaves[found]) if hint and (found := hint.split("'")[1]) else ""
 
 
-def _mapping(node: yaml.MappingNode, path: KeyPath, file: Path, places: dict[KeyPath, str]) -> dict[str, Any]:
+def _mapping(
+    node: yaml.MappingNode, path: KeyPath, source: str, places: dict[KeyPath, str]
+) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        place = f"{file}:{key_node.start_mark.line + 1}"
+        place = f"{source}:{key_node.start_mark.line + 1}"
         if not isinstance(key_node, yaml.ScalarNode):
             raise ConfigurationError("a key must be a plain word", where=place)
         key = str(key_node.value)
         if key in result:
             raise ConfigurationError(f"the key {'.'.join((*path, key))} stands here twice", where=place)
         places[(*path, key)] = place
-        result[key] = _value(value_node, (*path, key), file, places)
+        result[key] = _value(value_node, (*path, key), source, places)
     return result
 
 
-def _value(node: yaml.Node, path: KeyPath, file: Path, places: dict[KeyPath, str]) -> Any:
+def _value(node: yaml.Node, path: KeyPath, source: str, places: dict[KeyPath, str]) -> Any:
     if isinstance(node, yaml.MappingNode):
-        return _mapping(node, path, file, places)
+        return _mapping(node, path, source, places)
     if isinstance(node, yaml.SequenceNode):
-        return [_value(item, path, file, places) for item in node.value]
+        return [_value(item, path, source, places) for item in node.value]
     try:
         return _Loader("").construct_object(node, deep=True)
     except yaml.YAMLError as error:  # tags such as !!python/object
-        place = f"{file}:{node.start_mark.line + 1}"
+        place = f"{source}:{node.start_mark.line + 1}"
         reason = getattr(error, "problem", None) or "a value of this kind is not allowed"
         raise ConfigurationError(f"{'.'.join(path)}: {reason}", where=place) from None
 

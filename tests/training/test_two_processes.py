@@ -11,17 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.tiny import tiny_base
 
 ROOT = Path(__file__).parents[2]
 
 
-def _launch(arguments: list[str], folder: Path) -> None:
+def _launch(arguments: list[str], folder: Path) -> str:
     paths = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def _free_port() -> str:
@@ -44,3 +46,33 @@ def test_two_processes_equal_one(seed: int, tmp_path: Path) -> None:
     np.testing.assert_allclose(double["losses"], single["losses"], rtol=1e-6)
     np.testing.assert_allclose(double["norms"], single["norms"], rtol=1e-6)
     np.testing.assert_allclose(double["logits"], single["logits"], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.sockets
+def test_the_command_runs_on_two_processes(tmp_path: Path) -> None:
+    """`torchrun -m graftlm finetune`: one run directory, one result, proved, the numbers of one process."""
+    base = tiny_base(tmp_path / "base", dropout=0.0)
+    rows = ["text,label", *(f"{'refund' if n % 2 else 'parcel'} number {n},{'ab'[n % 2]}" for n in range(60))]
+    (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n")
+    options = ["rows.csv", f"base={base}", "training.epochs=2", "training.device=cpu", "--json"]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", _free_port()]
+    results = {}
+    for name, prefix in (("two", launcher), ("one", [])):
+        printed = _launch([*prefix, "-m", "graftlm", "finetune", *options, "--run-dir", name], tmp_path)
+        # The communication library announces itself on standard output.
+        (line,) = [line for line in printed.splitlines() if not line.startswith("[Gloo]")]
+        results[name] = json.loads(line)
+        assert results[name]["proof"]["done"] is True
+    assert sorted(path.name for path in tmp_path.iterdir() if (path / "run.json").exists()) == ["one", "two"]
+    assert results["one"]["evaluation"]["scores"] == results["two"]["evaluation"]["scores"]
+    losses = [
+        [
+            json.loads(line).get("loss", 0.0)
+            for line in (tmp_path / name / "steps.jsonl").read_text().splitlines()
+        ]
+        for name in ("one", "two")
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    record = json.loads((tmp_path / "two" / "run.json").read_text())
+    assert record["processes"] == 2

@@ -7,9 +7,9 @@ import sys
 import warnings
 
 from cyclopts import App, CycloptsError
-from rich.console import Console
 
 from graftlm.errors import GraftError
+from graftlm.reports.terminal import Terminal
 
 app = App(
     name="graft",
@@ -39,21 +39,21 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command; errors go to standard error as text, never as a traceback of ours."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = Terminal(stderr=True)
     # A library's remark about itself is not for our users; ours are printed by us.
     warnings.simplefilter("ignore")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         return int(app(arguments, exit_on_error=False, print_error=False) or 0)
     except CycloptsError as error:
-        errors.print(f"graft: {error}", markup=False)
-        errors.print("  What to do: `graft --help`, or `graft VERB --help`", markup=False)
+        errors.print(f"graft: {error}")
+        errors.print("  What to do: `graft --help`, or `graft VERB --help`")
         return 2
     except GraftError as error:
-        errors.print(f"graft: {error}", markup=False)
+        errors.print(f"graft: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        errors.print("graft: interrupted", markup=False)
+        errors.print("graft: interrupted")
         return 130
     except BrokenPipeError:  # the reader of our output left, for instance `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -27,13 +27,12 @@ def check(
     """
     from pathlib import Path
 
-    from rich.console import Console
-
     from graftlm.recipe import load_outline
+    from graftlm.reports.terminal import Terminal
     from graftlm.workflows.check import check as examine
 
     is_recipe = source.endswith((".yaml", ".yml"))
-    changes = overrides if is_recipe else (*overrides, f"data.path={json.dumps(source)}")
+    changes = overrides if is_recipe else (*overrides, ("data.path", source))
     recipe = load_outline(Path(source) if is_recipe else None, changes)
     try:
         result = examine(recipe)
@@ -60,17 +59,17 @@ def check(
             )
         )
         return 0 if result.clean else 5
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal()
     for sentence in result.dataset.decisions:
-        console.print(f"  {sentence}", markup=False)
+        console.print(f"  {sentence}")
     styles = {"error": "bold red", "warning": "yellow", "note": "dim"}
     for finding in result.findings:
-        console.print(f"{finding.severity}: {finding.message}", style=styles[finding.severity], markup=False)
+        console.print(f"{finding.severity}: {finding.message}", style=styles[finding.severity])
         if finding.places:
             more = " …" if finding.count > len(finding.places) else ""
-            console.print(f"    at {', '.join(finding.places)}{more}", markup=False)
+            console.print(f"    at {', '.join(finding.places)}{more}")
         if finding.fix:
-            console.print(f"    what to do: {finding.fix}", markup=False)
+            console.print(f"    what to do: {finding.fix}")
     counts = {
         severity: sum(finding.severity == severity for finding in result.findings) for severity in styles
     }

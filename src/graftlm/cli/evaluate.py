@@ -8,6 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from graftlm.errors import ConfigurationError, RunError
+
 
 def evaluate(
     run: Path,
@@ -33,19 +35,32 @@ def evaluate(
     """
     import contextlib
 
-    from rich.console import Console
-
     from graftlm.cli.results import print_result, score_table
+    from graftlm.cli.words import split_words
     from graftlm.progress import Silent
     from graftlm.recipe import load_recipe
     from graftlm.reports.display import Display
+    from graftlm.reports.terminal import Terminal
     from graftlm.run import Run
     from graftlm.workflows.evaluate import evaluate as score
 
+    source, overrides = split_words(source, overrides)
     if source is None:
-        print_result(Run.open(run), json_output, quiet=False)
+        if overrides:
+            raise ConfigurationError(
+                "stored scores are shown as they are; options need rows to score",
+                fix="name a labelled data file",
+            )
+        opened = Run.open(run)
+        if opened.record["state"] != "finished":
+            raise RunError(
+                f"this run is {opened.record['state']}, so it has no scores yet",
+                where=str(run),
+                fix=f"graft finetune --resume {run}",
+            )
+        print_result(opened, json_output, quiet=False)
         return 0
-    recipe = load_recipe(None, (*overrides, f"data.path={json.dumps(source)}"))
+    recipe = load_recipe(None, (*overrides, ("data.path", source)))
     with contextlib.ExitStack() as stack:
         progress = Silent() if quiet else stack.enter_context(Display())
         scores = score(
@@ -62,5 +77,5 @@ def evaluate(
     if json_output:
         print(json.dumps(scores.dump(), ensure_ascii=False))
     else:
-        Console(highlight=False, soft_wrap=True).print(score_table(scores, source))
+        Terminal().print(score_table(scores, source))
     return 0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import os
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from graftlm.errors import ConfigurationError
 
@@ -19,7 +18,7 @@ def finetune(
     run_dir: Path | None = None,
     resume: Path | None = None,
     extend_epochs: float | None = None,
-    dry_run: bool = False,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
     json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
@@ -44,16 +43,25 @@ def finetune(
     quiet
         No progress and no result table.
     """
+    from graftlm.cli.words import split_words
     from graftlm.data.loading import read_tables
     from graftlm.progress import Silent
     from graftlm.recipe import load_outline, load_recipe
     from graftlm.reports.display import Display
 
+    source, overrides = split_words(source, overrides)
     if (source is None) == (resume is None):
         raise ConfigurationError(
             "either a data file or recipe, or --resume RUN is needed",
             fix="for instance: graft finetune reviews.csv",
         )
+    if extend_epochs is not None and resume is None:
+        raise ConfigurationError(
+            "--extend-epochs goes with --resume RUN", fix="for a new run set training.epochs=N"
+        )
+    # Of several processes (torchrun) only the first speaks.
+    first = os.environ.get("RANK", "0") == "0"
+    quiet = quiet or not first
     with contextlib.ExitStack() as stack:
         if resume is not None:
             if overrides or dry_run or run_dir:
@@ -65,7 +73,7 @@ def finetune(
         else:
             assert source is not None
             is_recipe = source.endswith((".yaml", ".yml"))
-            changes = overrides if is_recipe else (*overrides, f"data.path={json.dumps(source)}")
+            changes = overrides if is_recipe else (*overrides, ("data.path", source))
             file = Path(source) if is_recipe else None
             # A malformed file is refused before the seconds that importing torch takes.
             tables = read_tables(None, load_outline(file, changes).data)
@@ -73,7 +81,7 @@ def finetune(
             if dry_run:
                 from graftlm.workflows.dry_run import dry_run as preview
 
-                Console(highlight=False, soft_wrap=True).print(preview(recipe, tables), markup=False, end="")
+                print(preview(recipe, tables), end="")
                 return 0
             from graftlm.workflows.finetune import finetune as train
 
@@ -81,5 +89,6 @@ def finetune(
             run = train(recipe, tables, run_dir, progress)
     from graftlm.cli.results import print_result
 
-    print_result(run, json_output, quiet)
+    if first:
+        print_result(run, json_output, quiet)
     return 0

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from graftlm.errors import RunError
+from graftlm.errors import MissingResource, RunError
 
 
 def new(source: str | None = None, *overrides: str, output: Path | None = None) -> int:
@@ -20,10 +19,12 @@ def new(source: str | None = None, *overrides: str, output: Path | None = None) 
     output
         The file to write; by default standard output. An existing file is never overwritten.
     """
+    from graftlm.cli.words import split_words
     from graftlm.recipe import load_recipe
     from graftlm.workflows.new import new_recipe
 
-    changes = overrides if source is None else (*overrides, f"data.path={json.dumps(source)}")
+    source, overrides = split_words(source, overrides)
+    changes = overrides if source is None else (*overrides, ("data.path", source))
     text = new_recipe(load_recipe(None, changes))
     if output is None:
         print(text, end="")
@@ -34,6 +35,6 @@ def new(source: str | None = None, *overrides: str, output: Path | None = None) 
     except FileExistsError:
         raise RunError("this file exists already", where=str(output), fix="choose another name") from None
     except OSError as error:
-        raise RunError(f"cannot write the recipe: {error.strerror}", where=str(output)) from None
+        raise MissingResource(f"cannot write the recipe: {error.strerror}", where=str(output)) from None
     print(f"{output}: edit it, then run `graft finetune {output}`")
     return 0

@@ -11,19 +11,19 @@ def options(prefix: str = "") -> int:
     prefix
         Show only keys that start with this, for instance training, or strategy.full for a member's own keys.
     """
-    from rich.console import Console
-
     from graftlm.errors import ConfigurationError, nearest
+    from graftlm.reports.terminal import Terminal
     from graftlm.workflows.new import option_lines
 
     lines = option_lines(prefix)
     if not lines:
-        known = [key for key, *_ in option_lines()]
+        section = prefix.partition(".")[0]
+        known = [key for key, *_ in (*option_lines(), *(option_lines(section) if section else ()))]
         raise ConfigurationError(
             f"no option starts with {prefix!r}.{nearest(prefix, known)}", fix="graft options"
         )
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal()
     for key, kind, default, text in lines:
-        console.print(f"{key}  ({kind}, default {default})", style="bold", markup=False)
-        console.print(f"    {text}", markup=False)
+        console.print(f"{key}  ({kind}, default {default})", style="bold")
+        console.print(f"    {text}")
     return 0

@@ -16,7 +16,7 @@ from graftlm.errors import MissingResource, RunError
 
 def predict(
     run: Path,
-    source: str | None = None,
+    source: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     *overrides: str,
     output: Path | None = None,
     quiet: Annotated[bool, Parameter(negative="")] = False,
@@ -37,6 +37,7 @@ def predict(
     quiet
         No progress.
     """
+    from graftlm.cli.words import split_words
     from graftlm.progress import Silent
     from graftlm.recipe import load_recipe
     from graftlm.reports.display import Display
@@ -44,14 +45,13 @@ def predict(
 
     if output is not None and output.exists():
         raise RunError("this file exists already", where=str(output), fix="choose another name")
-    options = load_recipe(
-        None, (*overrides, *([f"data.path={json.dumps(source)}"] if source not in (None, "-") else []))
-    )
+    source, overrides = split_words(source, overrides)
+    options = load_recipe(None, (*overrides, *([("data.path", source)] if source not in (None, "-") else [])))
     predictor = open_predictor(run, options.training.device)
     if source in (None, "-"):
         if source is None and sys.stdin.isatty():
             return _interactive(predictor)
-        records = predict_lines(predictor, sys.stdin, options.evaluation.batch_size)
+        records = predict_lines(predictor, sys.stdin.buffer, options.evaluation.batch_size)
         _write(records, output)
         return 0
     with Display() as display:
@@ -82,9 +82,9 @@ def _write(records: Iterable[dict[str, Any]], output: Path | None) -> None:
 
 def _interactive(predictor: Callable[[list[str]], Any]) -> int:
     """Ask for a text, show the most probable labels, until an empty line or Ctrl-D."""
-    from rich.console import Console
+    from graftlm.reports.terminal import Terminal
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal()
     console.print("Write a text and press Enter; an empty line ends.", style="dim")
     while True:
         try:
@@ -96,4 +96,4 @@ def _interactive(predictor: Callable[[list[str]], Any]) -> int:
         (prediction,) = predictor([text])
         scores: dict[str, float] = prediction.scores
         likely = sorted(scores.items(), key=lambda item: -item[1])[:3]
-        console.print("  " + "   ".join(f"{label} {score:.1%}" for label, score in likely), markup=False)
+        console.print("  " + "   ".join(f"{label} {score:.1%}" for label, score in likely))

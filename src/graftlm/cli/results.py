@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from graftlm.reports.terminal import Terminal
 from graftlm.run import Run
 from graftlm.scoring.scores import Scores
 
@@ -16,7 +17,7 @@ def print_result(run: Run, as_json: bool, quiet: bool) -> None:
     record = run.record
     if record["state"] != "finished":
         return
-    split = record["headline"]
+    split = record.get("headline")
     if as_json:
         result = {"run": str(run.path), "headline": split, "proof": record["proof"]}
         if split is not None:
@@ -25,7 +26,7 @@ def print_result(run: Run, as_json: bool, quiet: bool) -> None:
         return
     if quiet:
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal()
     if split is None:
         console.print("Nothing was held out, so there is no score.")
     else:
@@ -42,14 +43,14 @@ def print_result(run: Run, as_json: bool, quiet: bool) -> None:
     else:
         console.print("NOT proved: no fresh process has reloaded this model", style="yellow")
     console.print(f"training: {record['training_seconds']:.1f} s, {record['steps']} steps")
-    console.print(f"run: {run.path}   (model/  model/README.md  recipe.yaml  report.md)", markup=False)
+    console.print(f"run: {run.path}   (model/  model/README.md  recipe.yaml  report.md)")
 
 
 def score_table(
     scores: Scores, split: str, baseline: Scores | None = None, caption: str | None = None
 ) -> Table:
     """Return the averaged metrics as a table."""
-    table = Table(title=f"{split}, {scores.rows} rows", title_justify="left", caption=caption)
+    table = Table(title=Text(f"{split}, {scores.rows} rows"), title_justify="left", caption=caption)
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column(f"{scores.confidence:.0%} interval", justify="right")

@@ -37,11 +37,12 @@ class WeightedCrossEntropy:
         return {"cross_entropy": float(self.class_weights[targets.cpu()].double().sum())}
 
     def terms(self, logits: Tensor, targets: Tensor) -> list[Term]:
-        """Return the summed loss of ``logits`` [items, classes] against ``targets`` [items], in float32."""
+        """Return the summed loss of ``logits`` [items, classes] against ``targets`` [items], in float32 or finer."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         total = functional.cross_entropy(
-            logits.float(),
+            logits,
             targets,
-            weight=None if self.class_weights is None else self.class_weights.to(logits.device),
+            weight=None if self.class_weights is None else self.class_weights.to(logits),
             reduction="sum",
             label_smoothing=self.label_smoothing,
         )

@@ -6,7 +6,6 @@ import time
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from graftlm.reports.terminal import Terminal
+
 # Without a terminal a line every so many seconds tells that the work goes on.
 _QUIET_SECONDS = 15.0
 
@@ -25,7 +26,7 @@ class Display:
     """A listener (see `graftlm.progress.Progress`) that writes to standard error. Use it as a context."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Terminal(stderr=True)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._stage = ""
@@ -43,15 +44,15 @@ class Display:
         """Say which part begins."""
         self._close()
         self._stage = name
-        self.console.print(f"{name} …", style="bold", markup=False)
+        self.console.print(f"{name} …", style="bold")
 
     def say(self, sentence: str) -> None:
         """Print a sentence above the bar."""
-        self.console.print(f"  {sentence}", markup=False)
+        self.console.print(f"  {sentence}")
 
     def warn(self, sentence: str) -> None:
         """Print a sentence that deserves attention."""
-        self.console.print(f"  warning: {sentence}", style="yellow", markup=False)
+        self.console.print(f"  warning: {sentence}", style="yellow")
 
     def advance(self, done: int, total: int, **figures: Any) -> None:
         """Move the bar; figures are loss, epoch, best, tokens_per_second where they are known."""
@@ -59,7 +60,7 @@ class Display:
         if not self.console.is_terminal:
             if time.monotonic() - self._spoke > _QUIET_SECONDS:
                 self._spoke = time.monotonic()
-                self.console.print(f"  {self._stage}: {done} of {total}  {text}", markup=False)
+                self.console.print(f"  {self._stage}: {done} of {total}  {text}")
             return
         if self._bar is None:
             self._bar = Progress(

@@ -34,14 +34,14 @@ def render_model_card(run: RunDirectory) -> str:
     record = run.read_record()
     facts = json.loads((run.model / "graftlm.json").read_text(encoding="utf-8"))
     recipe = yaml.safe_load(run.recipe.read_text(encoding="utf-8"))
-    headline = record["headline"]
+    headline = record.get("headline")
     evaluation = read_evaluation(run, headline) if headline else None
     labels = ", ".join(f"`{label}`" for label in facts["labels"])
     parts = [
         "---", yaml.safe_dump(_front_matter(facts, evaluation), sort_keys=False, allow_unicode=True).rstrip(), "---",
         f"# {facts['task']['name'].replace('_', ' ').capitalize()}: {len(facts['labels'])} labels", "",
-        f"Fine-tuned from `{facts['base']['name']}` with GraftLM {facts['graftlm_version']}. It gives each text one of: "
-        f"{labels}.", "",
+        f"Fine-tuned from `{facts['base']['name']}` with GraftLM {facts['graftlm_version']}. "
+        f"It gives each text one of: {labels}.", "",
         "## How well it does", "",
     ]  # fmt: skip
     if evaluation is None:
@@ -59,15 +59,16 @@ def render_model_card(run: RunDirectory) -> str:
     prints = ", ".join(f"{name} `{value}`" for name, value in facts["data"].items())
     parts += [
         "## How to use it", "", "With plain transformers:", "", _USE.format(limit=facts["max_length_tokens"]), "",
-        "With GraftLM: `graft predict path/to/run texts.csv`, or `graftlm.Predictor.open(\"path/to/model\")([\"your text\"])`.",
+        "With GraftLM: `graft predict path/to/run texts.csv`, or "
+        "`graftlm.Predictor.open(\"path/to/model\")([\"your text\"])`.",
         "", "## How it was made", "",
         f"- rows: {rows}; fingerprints: {prints}",
         *(f"- {sentence}" for sentence in record["data"]["decisions"]),
         f"- texts are cut at {facts['max_length_tokens']} tokens"
         f" ({sum(record['data']['truncated'].values())} of this run's texts were)",
         f"- the complete recipe is in `recipe.yaml`: {recipe['strategy']['name']} fine-tuning, learning rate "
-        f"{recipe['training']['learning_rate']:g}, {recipe['training']['batch_size']} texts a step, {record['steps']} steps "
-        f"(weights of step {record['kept_step']}), seed {recipe['seed']}", "",
+        f"{recipe['training']['learning_rate']:g}, {recipe['training']['batch_size']} texts a step, "
+        f"{record['steps']} steps (weights of step {record['kept_step']}), seed {recipe['seed']}", "",
         "## Limits", "",
         "- It always answers with one of its labels, also for texts that fit none of them.",
         "- The interval covers the sampling of the evaluated rows, not other sources, times or languages.",
@@ -83,7 +84,7 @@ def _front_matter(facts: dict[str, Any], evaluation: dict[str, Any] | None) -> d
         "pipeline_tag": "text-classification",
         "tags": ["graftlm", facts["task"]["name"]],
     }
-    if not facts["base"]["name"].startswith("bundled:") and "/" in facts["base"]["name"]:
+    if facts["base"]["revision"] is not None:  # from the hub; a local path is no name there
         matter["base_model"] = facts["base"]["name"]
     if evaluation is not None:
         scores = Scores.load(evaluation["scores"])

@@ -16,7 +16,7 @@ def write_report(run: RunDirectory) -> None:
 def render_report(run: RunDirectory) -> str:
     """Return the report as Markdown."""
     record = run.read_record()
-    headline = record["headline"]
+    headline = record.get("headline")
     parts = [f"# Report of {run.path.name}", ""]
     if headline is None:
         parts += ["Nothing was held out, so this run has no score."]
@@ -65,6 +65,7 @@ def _training(record: dict[str, Any]) -> list[str]:
     return [
         f"- base model {record['base']['name']}; {record['steps']} steps in {record['training_seconds']:.1f} s, "
         f"weights of step {record['kept_step']} kept",
-        f"- {record['device']}, {record['precision']}, {machine['threads']} threads, {record['processes']} process(es); "
+        f"- {record['device']}, {record['precision']}, {machine['threads']} threads, "
+        f"{record['processes']} process(es); "
         + ", ".join(f"{name} {number}" for name, number in machine["versions"].items()),
     ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from graftlm.data.loading import read_tables
 from graftlm.data.options import DataOptions
-from graftlm.data.whole import assemble_rows
+from graftlm.data.places import counted
 from graftlm.errors import DataError
 from graftlm.predictor import Predictor
 from graftlm.progress import Progress, Silent
 from graftlm.scoring.scores import Scores
+from graftlm.workflows.unseen_rows import read_unseen
 
 
 def evaluate(
@@ -39,13 +39,13 @@ def evaluate(
     """
     progress = progress or Silent()
     predictor = Predictor.open(path, device)
-    split = assemble_rows(read_tables(data, options), predictor.task.roles, options)
+    split = read_unseen(data, predictor.task.roles, options, progress)
     labels = predictor.facts.labels
     strange = [row for row, label in enumerate(split.columns["label"]) if label not in labels]
     if strange:
         names = sorted({str(split.columns["label"][row]) for row in strange})
         raise DataError(
-            f"{len(strange)} rows have labels this model does not know: {', '.join(names[:10])}; "
+            f"{counted(len(strange), 'row')} with labels this model does not know: {', '.join(names[:10])}; "
             f"it knows {', '.join(labels[:20])}",
             where=split.row_ids[strange[0]],
             fix="correct these labels or leave the rows out",

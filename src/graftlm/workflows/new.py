@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from graftlm.config import Config
 from graftlm.data.columns import assign_roles
 from graftlm.data.loading import read_tables
-from graftlm.recipe import PLUG_IN_SECTIONS, Recipe, options
+from graftlm.recipe import DEFAULT_MEMBERS, PLUG_IN_SECTIONS, Recipe, options
+from graftlm.settings import dump_yaml
 
 
 def new_recipe(recipe: Recipe) -> str:
@@ -44,9 +44,7 @@ def _section(model: BaseModel, values: dict[str, Any], indent: str) -> list[str]
         if isinstance(inner, Config):
             lines += [*(["", f"{indent}{key}:"]), *_section(inner, values[key], indent + "  ")]
         else:
-            text = yaml.safe_dump(
-                {key: values[key]}, allow_unicode=True, default_flow_style=True, width=10_000
-            )
+            text = dump_yaml({key: values[key]}, default_flow_style=True, width=float("inf"))
             lines.append(f"{indent}# {one_line(info)}")
             lines.append(indent + text.strip()[1:-1])
     return lines
@@ -55,23 +53,26 @@ def _section(model: BaseModel, values: dict[str, Any], indent: str) -> list[str]
 def option_lines(prefix: str = "") -> list[tuple[str, str, str, str]]:
     """Return (key, type, default, help) of every option whose key starts with ``prefix``.
 
-    Without a plug-in's prefix (``strategy.full``) its options are left out, so that nothing heavy is imported.
+    Options of plug-ins are there when the prefix asks for them: ``strategy``, ``strategy.full`` or
+    ``strategy.layer_decay``. Without, they are left out, so that nothing heavy is imported.
     """
-    rows = [_row(key, info, text) for key, info, text in options(Recipe, "")]
+    # Each row beside the names under which it can be asked for.
+    rows = [((key,), _row(key, info, text)) for key, info, text in options(Recipe, "")]
     for section, catalog in PLUG_IN_SECTIONS.items():
-        names = catalog.names()
+        key, names = f"{section}.name", catalog.names()
         rows.append(
-            (f"{section}.name", "one of the names", _default(section, names), f"Known: {', '.join(names)}.")
+            ((key,), (key, "one of the names", DEFAULT_MEMBERS[section], f"Known: {', '.join(names)}."))
         )
-        for name in names:
-            if prefix and f"{section}.{name}".startswith(prefix):
-                rows += [
-                    _row(f"{section}.{key}", info, f"({name}) {text}")
-                    for key, info, text in options(catalog.get(name), "")
-                ]
-    section, _, member = prefix.partition(".")
-    shown = section if member and section in PLUG_IN_SECTIONS else prefix
-    return [row for row in rows if row[0].startswith(shown)]
+        if prefix and (section.startswith(prefix) or prefix.startswith(f"{section}.")):
+            rows += [
+                (
+                    (f"{section}.{leaf}", f"{section}.{name}.{leaf}"),
+                    _row(f"{section}.{leaf}", info, f"({name}) {text}"),
+                )
+                for name in names
+                for leaf, info, text in options(catalog.get(name), "")
+            ]
+    return [row for names, row in rows if any(name.startswith(prefix) for name in names)]
 
 
 def one_line(info: FieldInfo) -> str:
@@ -79,19 +80,24 @@ def one_line(info: FieldInfo) -> str:
     return " ".join((info.description or "").split())
 
 
-def _default(section: str, names: list[str]) -> str:
-    return {"task": "text_classification", "objective": "cross_entropy", "strategy": "full"}.get(
-        section, names[0]
-    )
-
-
 def _row(key: str, info: FieldInfo, text: str) -> tuple[str, str, str, str]:
-    kind = re.sub(
-        r"typing\.|Annotated\[|, FieldInfo.*|<class '|'>|annotated_types\.", "", str(info.annotation)
-    )
-    default = (
-        "required"
-        if info.is_required()
-        else yaml.safe_dump(info.default, default_flow_style=True).split("\n")[0]
-    )
-    return key, kind, default, text
+    default = "required" if info.is_required() else _in_yaml(info.get_default(call_default_factory=True))
+    return key, _kind(info.annotation), default, text
+
+
+def _in_yaml(value: Any) -> str:
+    return dump_yaml({"": value}, default_flow_style=True).strip()[1:-1].split(": ", 1)[1]
+
+
+def _kind(annotation: Any) -> str:
+    """Return a type in the words of YAML: ``float or null``, ``auto or fp32``, ``mapping of str to float``."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(inner[0])
+    if origin is Literal:
+        return " or ".join(map(str, inner))
+    if origin in (Union, UnionType):
+        return " or ".join(_kind(one) for one in inner)
+    if origin is dict:
+        return f"mapping of {_kind(inner[0])} to {_kind(inner[1])}"
+    return "null" if annotation is NoneType else annotation.__name__

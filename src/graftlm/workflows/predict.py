@@ -7,11 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from graftlm.data.loading import read_tables
+from graftlm.data.dataset import Split
 from graftlm.data.options import DataOptions
-from graftlm.data.whole import assemble_rows
+from graftlm.errors import DataError
 from graftlm.predictor import Predictor
 from graftlm.progress import Progress, Silent
+from graftlm.workflows.unseen_rows import read_unseen
 
 # Rows predicted at a time: enough to sort by length well, few enough to give results early.
 _CHUNK = 2048
@@ -24,27 +25,43 @@ def predict_file(
     progress = progress or Silent()
     progress.stage("reading the data")
     texts = [role for role in predictor.task.roles if role.kind == "text"]
-    split = assemble_rows(read_tables(None, options), texts, options)
+    split = read_unseen(None, texts, options, progress)
     progress.stage("predicting")
     for start in range(0, len(split), _CHUNK):
-        part = split.take(range(start, min(start + _CHUNK, len(split))))
-        logits = predictor.logits(part, batch_size)
-        for row, prediction in zip(
-            part.row_ids, predictor.task.decode(logits, predictor.facts.labels), strict=True
-        ):
-            yield {"row": row, **predictor.task.record(prediction)}
+        yield from _records(predictor, split.take(range(start, min(start + _CHUNK, len(split)))), batch_size)
         progress.advance(min(start + _CHUNK, len(split)), len(split))
 
 
 def predict_lines(
-    predictor: Predictor, lines: Iterable[str], batch_size: int = 32
+    predictor: Predictor, lines: Iterable[bytes], batch_size: int = 32
 ) -> Iterator[dict[str, Any]]:
-    """Yield one record per line of text, for standard input; lines are numbered from 1."""
-    numbered = enumerate((line.rstrip("\r\n") for line in lines), start=1)
+    """Yield one record per line of UTF-8 text, for standard input; lines are numbered from 1."""
+    numbered = ((f"line {number}", _text(line, number)) for number, line in enumerate(lines, start=1))
     while chunk := list(islice(numbered, _CHUNK)):
-        predictions = predictor([text for _, text in chunk], batch_size)
-        for (number, _), prediction in zip(chunk, predictions, strict=True):
-            yield {"row": f"line {number}", **predictor.task.record(prediction)}
+        places, texts = [place for place, _ in chunk], [text for _, text in chunk]
+        yield from _records(
+            predictor, Split("lines", {predictor.task.roles[0].name: list(texts)}, places), batch_size
+        )
+
+
+def _text(line: bytes, number: int) -> str:
+    try:
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"byte {line[error.start]:#04x} is not UTF-8",
+            where=f"line {number}",
+            fix="convert the text, for instance with iconv -t utf-8",
+        ) from None
+    if not text.strip():
+        raise DataError("the line is empty", where=f"line {number}", fix="leave empty lines out")
+    return text
+
+
+def _records(predictor: Predictor, split: Split, batch_size: int) -> Iterator[dict[str, Any]]:
+    predictions = predictor.task.decode(predictor.logits(split, batch_size), predictor.facts.labels)
+    for row, prediction in zip(split.row_ids, predictions, strict=True):
+        yield {"row": row, **predictor.task.record(prediction)}
 
 
 def open_predictor(path: Path, device: str = "auto") -> Predictor:

@@ -1,0 +1,182 @@
+"""Which defaults are good for small data? Every choice is made on validation rows; no test row is read.
+
+    python benchmarks/defaults.py --data trec --seeds 1 --set training.learning_rate=2e-4
+
+trains one setting per call (a run that is on file is skipped); ``--table`` shows what is on file. Rows:
+
+- messages: the sample that ships with the project without the rows of the demo's own test split;
+- trec, sst2: the first training rows only, half of them held out, so that the training set is small and the figure
+  precise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from data_sets import Rows, load, shared_data
+from records import Records, machine, pack, run_key, show, stopwatch, unpack
+
+from graftlm.data.assembling import assemble
+from graftlm.data.loading import read_tables
+from graftlm.preparation import (
+    build_model,
+    build_objective,
+    build_strategy,
+    evaluation_steps,
+    make_plan,
+    prepare,
+)
+from graftlm.progress import Silent
+from graftlm.recipe import Recipe, load_recipe
+from graftlm.training.devices import open_accelerator
+from graftlm.training.evaluation import predict_logits
+from graftlm.training.loop import fit
+from graftlm.workflows.demo import demo_recipe
+
+RESULTS = Path(__file__).parent / "results" / "defaults.jsonl"
+# Rows that are looked at, share of them held out for validation, passes.
+PROTOCOLS: dict[str, tuple[int | None, float, float]] = {
+    "messages": (None, 0.2, 10),
+    "trec": (2_400, 0.5, 8),
+    "sst2": (4_000, 0.5, 3),
+}
+
+
+def training_rows(name: str, folder: str | None) -> Rows:
+    """Return the rows a choice may look at: never a row of a test split."""
+    if name != "messages":
+        return load(name, shared_data(folder)).train[: PROTOCOLS[name][0]]
+    recipe = demo_recipe()
+    task: Any = recipe.task
+    splits = assemble(read_tables(None, recipe.data), task.roles, recipe.data, recipe.seed).splits
+    return [
+        {"text": str(text), "label": str(label)}
+        for part in (splits["train"].columns, splits["validation"].columns)
+        for text, label in zip(part["text"], part["label"], strict=True)
+    ]
+
+
+def measure(recipe: Recipe, rows: Rows) -> dict[str, Any]:
+    """Train once and return which validation rows were right after each evaluation, and the seconds."""
+    prepared = prepare(recipe, rows, Silent())
+    train, held_out = prepared.examples["train"], prepared.examples["validation"]
+    plan = make_plan(recipe, len(train), None)
+    model = build_model(recipe, prepared)
+    optimizer = build_strategy(recipe, model)
+    accelerator = open_accelerator("cpu")
+    marks = evaluation_steps(plan, len(train), recipe.training.evaluations_per_epoch)
+    looks: list[dict[str, Any]] = []
+    training = 0.0
+    with stopwatch() as seconds:
+        for step in fit(model, train, build_objective(recipe, prepared), optimizer, plan, accelerator):
+            training += step.seconds
+            if step.number in marks:
+                logits = predict_logits(model, held_out, 64, accelerator)
+                correct = logits.argmax(axis=1) == held_out.targets
+                looks.append(
+                    {"step": step.number, "accuracy": float(correct.mean()), "correct": pack(correct)}
+                )
+    return {
+        "train_rows": len(train),
+        "validation_rows": len(held_out),
+        "steps": plan.total_steps,
+        "accuracy": looks[-1]["accuracy"],
+        "best": max(look["accuracy"] for look in looks),
+        "seconds": {**seconds, "training": round(training, 1)},
+        "looks": looks,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", choices=list(PROTOCOLS), nargs="*", default=list(PROTOCOLS))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1])
+    parser.add_argument("--set", dest="settings", nargs="*", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--shared-data")
+    parser.add_argument(
+        "--table", action="store_true", help="show what is on file here and in README.md, train nothing"
+    )
+    arguments = parser.parse_args()
+    records = Records(arguments.output)
+    if arguments.table:
+        show("defaults", table(records), into_page=arguments.output == RESULTS)
+        return
+    torch.set_num_threads(1)
+    settings = {
+        key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in arguments.settings)
+    }
+    settings = {key: float(value) if key.endswith("rate") else value for key, value in settings.items()}
+    for seed in arguments.seeds:
+        for name in arguments.data:
+            _, share, epochs = PROTOCOLS[name]
+            complete = {"training.epochs": epochs, "task.max_length_tokens": 128, **settings}
+            key = run_key(data=name, seed=seed, **complete)
+            if key in records.by_key:
+                continue
+            split = {"seed": seed, "data.test_share": 0.0, "data.validation_share": share}
+            recipe = load_recipe(overrides={**complete, **split})
+            result = measure(recipe, training_rows(name, arguments.shared_data))
+            records.add(
+                {"key": key, "data": name, "seed": seed, "settings": complete, **result, "machine": machine()}
+            )
+            print(
+                f"{name} seed {seed} {settings}: {result['accuracy']:.4f} (best {result['best']:.4f})",
+                flush=True,
+            )
+
+
+def table(records: Records) -> str:
+    """Return one Markdown row per data set and setting, means over the seeds.
+
+    The last two accuracies answer whether to keep the best or the last weights: on the same rows, half of the
+    validation rows choose the evaluation to keep and the other half score it.
+    """
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for record in records.by_key.values():
+        settings = {key.split(".")[-1]: value for key, value in record["settings"].items()}
+        del settings["max_length_tokens"]
+        groups.setdefault((record["data"], json.dumps(settings)), []).append(record)
+    lines = [
+        "| data | settings | seeds | rows: train, validation | steps | accuracy, last step, % "
+        "| kept best by other rows, % | training, processor s |",
+        "|---|---|---|---|---:|---:|---:|---:|",
+    ]
+    for (data, settings), runs in sorted(groups.items()):
+        cells = [
+            data,
+            ", ".join(f"{key} {value}" for key, value in json.loads(settings).items()),
+            ", ".join(str(run["seed"]) for run in runs),
+            f"{runs[0]['train_rows']:,}, {runs[0]['validation_rows']:,}",
+            str(runs[0]["steps"]),
+            f"{100 * np.mean([run['accuracy'] for run in runs]):.2f}",
+            f"{100 * np.mean([best_by_other_rows(run) for run in runs]):.2f}",
+            f"{np.mean([run['seconds']['processor'] for run in runs]):.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def best_by_other_rows(run: dict[str, Any], halvings: int = 500) -> float:
+    """Return the accuracy of the weights that one random half of the rows would keep, on the other half."""
+    rows = run["validation_rows"]
+    correct = np.array([unpack(look["correct"], rows) for look in run["looks"]])  # [evaluations, rows]
+    random = np.random.default_rng(0)
+    scores: list[float] = []
+    for _ in range(halvings):
+        chooses = random.permutation(rows) < rows // 2
+        kept = int(
+            correct[:, chooses].sum(axis=1).argmax()
+        )  # the first of equals, as training.keep=best does
+        scores.append(float(correct[kept, ~chooses].mean()))
+    return float(np.mean(scores))
+
+
+if __name__ == "__main__":
+    main()

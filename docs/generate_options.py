@@ -1,0 +1,87 @@
+"""A hook of the site: puts the list of recipe keys, made from the code, in place of ``<!-- options -->``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from graftlm.config import Config
+from graftlm.recipe import DEFAULT_MEMBERS, PLUG_IN_SECTIONS, Recipe
+
+MARK = "<!-- options -->"
+_NUMBERS = (
+    ("exclusiveMinimum", "above"), ("minimum", "at least"), ("exclusiveMaximum", "below"), ("maximum", "at most"),
+)  # fmt: skip
+
+
+def on_page_markdown(markdown: str, **context: Any) -> str:
+    """Fill a page before it is rendered; called by mkdocs for every page."""
+    return markdown.replace(MARK, options_as_markdown()) if MARK in markdown else markdown
+
+
+def options_as_markdown() -> str:
+    """Return one table per section of a recipe, and one per member of each catalog."""
+    tables: list[str] = []
+    for name, info in Recipe.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, Config):
+            tables.append(_table(name, inner, f"{name}."))
+    for section, catalog in PLUG_IN_SECTIONS.items():
+        for name in catalog.names():
+            standard = ", the default" if DEFAULT_MEMBERS[section] == name else ""
+            tables.append(_table(f"{section}: {name}{standard}", catalog.get(name), f"{section}."))
+    return "\n\n".join([_table("At the top", Recipe, ""), *tables])
+
+
+def _table(title: str, options: type[BaseModel], prefix: str) -> str:
+    schema = options.model_json_schema()
+    rows = [
+        f"| `{prefix}{key}` | {_words(entry)} | {_default(entry)} | {_cell(entry.get('description', ''))} |"
+        for key, entry in schema["properties"].items()
+        if "$ref" not in entry and not (prefix == "" and key in PLUG_IN_SECTIONS)
+    ]
+    about = " ".join((options.__doc__ or "").replace("``", "`").split())
+    return "\n".join(
+        [f"## {title}", "", about, "", "| key | value | default | meaning |", "|---|---|---|---|", *rows]
+    )
+
+
+def _words(entry: dict[str, Any]) -> str:
+    """Return what a value may be, in words."""
+    if "anyOf" in entry:
+        return " or ".join(_words(one) for one in entry["anyOf"])
+    if "const" in entry:
+        return f"`{entry['const']}`"
+    if "enum" in entry:
+        return ", ".join(f"`{value}`" for value in entry["enum"])
+    kind = entry.get("type")
+    if kind == "null":
+        return "`null`"
+    if kind == "object":
+        return f"mapping of names to {_words(entry.get('additionalProperties', {}))}"
+    bounds = " and ".join(f"{word} {entry[key]:g}" for key, word in _NUMBERS if key in entry)
+    word = {
+        "integer": "whole number",
+        "number": "number",
+        "boolean": "`true`, `false`",
+        "string": "text",
+    }.get(kind, "value")
+    return f"{word} {bounds}".strip()
+
+
+def _default(entry: dict[str, Any]) -> str:
+    if "default" not in entry:
+        return "empty"
+    value = entry["default"]
+    return (
+        "`null`"
+        if value is None
+        else "empty"
+        if value == ""
+        else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    )
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("None:", "`null`:")

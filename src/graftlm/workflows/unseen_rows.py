@@ -1,0 +1,40 @@
+"""Rows for a finished model, to predict or to score: all of a source, nothing carved, nothing unusable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graftlm.checking.text_checks import check_texts
+from graftlm.data.columns import Role
+from graftlm.data.dataset import Dataset, Split
+from graftlm.data.loading import read_tables
+from graftlm.data.options import DataOptions
+from graftlm.data.places import counted
+from graftlm.data.whole import assemble_rows
+from graftlm.errors import DataError
+from graftlm.progress import Progress
+
+
+def read_unseen(data: object, roles: Sequence[Role], options: DataOptions, progress: Progress) -> Split:
+    """Return the rows of ``data`` (None reads ``options.path``), in order.
+
+    Rows with an empty text are refused, or left out aloud where ``options.drop_empty_text`` says so.
+
+    Raises:
+        DataError: the source is malformed, or holds texts that no model can read.
+    """
+    split = assemble_rows(read_tables(data, options), roles, options)
+    names = [role.name for role in roles if role.kind == "text"]
+    if options.drop_empty_text:
+        kept = [
+            row for row in range(len(split)) if all(str(split.columns[name][row]).strip() for name in names)
+        ]
+        if len(kept) < len(split):
+            progress.warn(f"{counted(len(split) - len(kept), 'row')} with an empty text left out")
+            split = split.take(kept)
+    findings = [
+        item for item in check_texts(Dataset({split.name: split}, ""), names) if item.severity == "error"
+    ]
+    if findings:
+        raise DataError("these rows cannot be used:" + "".join(f"\n  - {item}" for item in findings))
+    return split

@@ -1,0 +1,64 @@
+"""The page of the benchmarks says what the result files say, and the interval is the one it is said to be."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def benchmark(name: str):
+    """Import a benchmark: scripts beside each other, not a package."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def block(name: str) -> str:
+    page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    return page.partition(f"<!-- {name} -->\n")[2].partition("<!-- end -->")[0].rstrip("\n")
+
+
+@pytest.mark.parametrize("name", ["against_stock", "real_data"])
+def test_page_shows_the_result_file(name: str):
+    document = json.loads((BENCHMARKS / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    assert block(name) == benchmark(name).tables(document)
+
+
+def test_page_shows_the_runs_behind_the_defaults():
+    records = benchmark("records").Records(BENCHMARKS / "results" / "defaults.jsonl")
+    assert block("defaults") == benchmark("defaults").table(records)
+
+
+def test_difference_is_paired_by_row_and_averaged_over_common_seeds():
+    def run(side: str, seed: int, correct: str) -> dict[str, object]:
+        return {"data": "trec", "side": side, "seed": seed, "correct": correct, "predicted": correct}
+
+    ours, stock = "1" * 90 + "0" * 10, "1" * 89 + "0" * 10 + "1"
+    runs = [run("ours", 1, ours), run("ours", 2, ours), run("ours", 3, "0" * 100)]
+    runs += [run("stock_paired", 1, stock), run("stock_paired", 2, stock)]
+    found = benchmark("against_stock").compare(runs, "trec", "stock_paired")
+    assert found["seeds"] == [1, 2]  # seed 3 has no other side
+    assert found["ours"] == found["theirs"] == [90.0, 90.0]
+    assert found["difference_points"] == 0.0
+    # +1 on one row, -1 on another, 0 on 98: standard error sqrt(2) points, far below that of unpaired sides (4.2).
+    low, high = found["interval_points"]
+    assert -3.5 < low < -1.5 and 1.5 < high < 3.5
+    assert not found["within_bound"]
+    assert found["rows_decided_differently"] == [2, 2]
+    assert benchmark("against_stock").compare(runs, "sst2", "stock_paired") is None
+
+
+def test_flags_survive_packing():
+    seed = int(np.random.default_rng().integers(2**32))
+    print("seed", seed)
+    random = np.random.default_rng(seed)
+    flags = random.random(int(random.integers(1, 40))) < 0.5
+    records = benchmark("records")
+    assert (records.unpack(records.pack(flags), len(flags)) == flags).all()

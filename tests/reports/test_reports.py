@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from tests.rows import classified_rows
+
+from graftlm.recipe import load_recipe
+from graftlm.reports.display import Display
+from graftlm.reports.figures import confusions, headline_sentence, label_table
+from graftlm.reports.model_card import render_model_card
+from graftlm.reports.run_report import render_report
+from graftlm.run import Run
+from graftlm.workflows.finetune import finetune
+
+ROWS = classified_rows(80, ("a|b", "no", "[red]", "joy"))
+
+# Runs where the model lies in path/to/model; graftlm cannot be imported there.
+PLAIN = """
+import builtins, json, sys
+from pathlib import Path
+real = builtins.__import__
+def guarded(name, *rest, **options):
+    assert not name.startswith("graftlm"), "the artefact needs graftlm"
+    return real(name, *rest, **options)
+builtins.__import__ = guarded
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+import torch
+texts = json.load(sys.stdin)
+tokenizer = AutoTokenizer.from_pretrained("path/to/model")
+model = AutoModelForSequenceClassification.from_pretrained("path/to/model").eval()
+limit = json.loads(Path("path/to/model/graftlm.json").read_text())["max_length_tokens"]
+def logits_of(text):
+    batch = tokenizer([text], truncation=True, max_length=limit, return_tensors="pt")
+    with torch.inference_mode():
+        return model(**batch).logits[0].tolist()
+logits = [logits_of(text) for text in texts]
+assert not any(name.partition(".")[0] == "graftlm" for name in sys.modules)
+labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
+print(json.dumps({"labels": labels, "logits": logits}))
+exec(Path("snippet.py").read_text())
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Run:
+    changes = {
+        "base": str(tiny_bert), "training.epochs": 4, "training.learning_rate": 5e-3, "training.device": "cpu",
+        "evaluation.proof": "none", "evaluation.resamples": 100, "task.max_length_tokens": 16,
+    }  # fmt: skip
+    return finetune(load_recipe(None, changes), ROWS, tmp_path_factory.mktemp("reports") / "run")
+
+
+@pytest.fixture(scope="module")
+def card(run: Run) -> str:
+    return (run.directory.model / "README.md").read_text()
+
+
+def test_plain_transformers_gives_the_recorded_numbers_and_the_snippet_runs(
+    run: Run, card: str, tmp_path: Path
+) -> None:
+    (tmp_path / "path" / "to").mkdir(parents=True)
+    (tmp_path / "path" / "to" / "model").symlink_to(run.directory.model)
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    (tmp_path / "snippet.py").write_text(snippet)
+    lines = [json.loads(line) for line in run.directory.predictions("test").read_text().splitlines()]
+    texts = [ROWS[int(line["row"].rsplit(" ", 1)[1]) - 1]["text"] for line in lines]
+    child = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PLAIN],
+        input=json.dumps([*texts, "your text"]),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr
+    answer, printed = child.stdout.splitlines()
+    logits = np.array(json.loads(answer)["logits"])
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert json.loads(answer)["labels"] == list(lines[0]["scores"])
+    np.testing.assert_allclose(
+        probabilities[:-1], [list(line["scores"].values()) for line in lines], atol=1e-5
+    )
+    (ours,) = run.predictor("cpu")(["your text"])
+    label, score = printed.rsplit(" ", 1)
+    assert label == ours.label
+    assert float(score) == pytest.approx(ours.score, abs=1e-5)
+
+
+def test_front_matter_has_what_hubs_read(run: Run, card: str) -> None:
+    _, matter, body = card.split("---\n", 2)
+    values = yaml.safe_load(matter)
+    assert values["library_name"] == "transformers"
+    assert values["pipeline_tag"] == "text-classification"
+    assert "graftlm" in values["tags"]
+    assert "base_model" not in values  # a folder of this machine is no model on a hub
+    (entry,) = values["model-index"]
+    (result,) = entry["results"]
+    assert entry["name"]
+    assert result["task"]["type"] == "text-classification"
+    assert {"name", "type", "split"} <= set(result["dataset"])
+    assert result["metrics"] == [{"type": "accuracy", "value": round(run.metrics["accuracy"], 4)}]
+    assert body.lstrip().startswith("# Text classification: 4 labels")
+
+
+def test_a_hub_model_is_named_as_the_base(run: Run) -> None:
+    facts_file = run.directory.model / "graftlm.json"
+    before = facts_file.read_text()
+    facts = json.loads(before)
+    facts["base"] = {"name": "org/name", "revision": "abc", "fingerprint": "x"}
+    try:
+        facts_file.write_text(json.dumps(facts))
+        matter = yaml.safe_load(render_model_card(run.directory).split("---\n")[1])
+    finally:
+        facts_file.write_text(before)
+    assert matter["base_model"] == "org/name"
+
+
+def test_card_and_report_are_made_from_the_directory_alone(run: Run, card: str) -> None:
+    assert render_model_card(run.directory) == card
+    assert render_report(run.directory) == run.report()
+    for text in (card, run.report()):
+        assert headline_sentence(run.evaluation("test")) in text
+        assert "None" not in text
+        assert "nan" not in text
+    assert "- texts are cut at 16 tokens" in card
+    assert "With GraftLM: `graft predict" in card
+
+
+def test_the_report_says_when_nothing_was_proved(run: Run) -> None:
+    assert "The saved model was NOT proved" in run.report()
+    run_record = run.record
+    shown = run.report()
+    for name, count in run_record["data"]["rows"].items():
+        assert f"{name} {count}" in shown
+    for sentence in run_record["data"]["decisions"]:
+        assert sentence in shown
+
+
+def test_tables_have_equal_columns_whatever_the_labels(run: Run) -> None:
+    for text in (run.report(), (run.directory.model / "README.md").read_text()):
+        for table in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE):
+            widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.strip().splitlines()}
+            assert len(widths) == 1, table
+    assert "a\\|b" in label_table(run.evaluation("test"))
+
+
+def evaluation(confusion: list[list[int]]) -> dict[str, Any]:
+    scores = {
+        "values": {"accuracy": {"value": 0.75, "low": 0.5, "high": 1.0}},
+        "primary": "accuracy", "greater_is_better": True, "rows": 4, "confidence": 0.95, "resamples": 100,
+        "labels": ["a", "b"], "confusion": confusion,
+    }  # fmt: skip
+    return {
+        "split": "validation",
+        "selected": True,
+        "scores": scores,
+        "baseline": {"name": "always a", "scores": scores},
+    }
+
+
+def test_headline_says_interval_baseline_and_selection() -> None:
+    sentence = headline_sentence(evaluation([[2, 1], [0, 1]]))
+    assert sentence.startswith(
+        "accuracy 0.750 [0.500, 1.000] on 4 rows of validation, 95% interval; always a gives 0.750"
+    )
+    assert "selected: these rows also chose the checkpoint" in sentence
+    assert "selected" not in headline_sentence({**evaluation([[1, 0], [0, 1]]), "selected": False})
+
+
+def test_confusions_are_listed_most_frequent_first() -> None:
+    assert confusions(evaluation([[2, 0], [0, 1]])) == "No mistakes on these rows."
+    assert confusions(evaluation([[2, 1], [3, 1]])).splitlines()[2:] == ["| b | a | 3 |", "| a | b | 1 |"]
+
+
+def test_without_a_terminal_progress_is_plain_lines(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graftlm.reports.display._QUIET_SECONDS", 0.0)
+    with Display() as display:
+        display.stage("training")
+        display.say("from [red] a.csv:100: on")
+        display.warn("careful")
+        display.advance(3, 10, loss=0.5, epoch=1.25, best=0.75, tokens_per_second=1234.5)
+        display.advance(4, 10)
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "training …",
+        "  from [red] a.csv:100: on",
+        "  warning: careful",
+        "  training: 3 of 10  loss 0.500  epoch 1.2  best 0.750  1,234 tokens/s",
+        "  training: 4 of 10  ",
+    ]

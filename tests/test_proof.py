@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from tests.rows import classified_rows, write_csv
+
+from graftlm import conclusion, proof
+from graftlm.cli.app import run
+from graftlm.data.dataset import Split
+from graftlm.errors import ProofFailed
+from graftlm.predictor import Predictor
+from graftlm.proof import compare, prove
+from graftlm.run import Run
+
+IDS = ["a.csv:2", "a.csv:3", "a.csv:4"]
+LOGITS = np.array([[0.0, 1.0], [2.0, 1.0], [0.5, 0.500001]], dtype=np.float32)
+
+
+def words(base: Path, folder: Path) -> list[str]:
+    data = write_csv(folder / "data.csv", classified_rows(60))
+    return [
+        "finetune", str(data), f"base={base}", "training.epochs=2", "training.device=cpu",
+        "evaluation.resamples=100", "--run-dir", str(folder / "run"), "--quiet",
+    ]  # fmt: skip
+
+
+def test_a_run_is_proved_by_a_fresh_process(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Files in the user's folder that bear the names of libraries must not be taken for them.
+    for name in ("tokenizers", "safetensors", "json", "csv", "random"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the file of the user was imported')")
+    monkeypatch.chdir(tmp_path)
+    asked: list[list[str]] = []
+    start = subprocess.run
+
+    def watched(command: list[str], **options: Any) -> Any:
+        asked.append(command)
+        return start(command, **options)
+
+    monkeypatch.setattr(proof.subprocess, "run", watched)
+    assert run(words(tiny_bert, tmp_path)) == 0
+    record = Run.open("run").record
+    assert [command[0] for command in asked if "graftlm.proof" in command] == [sys.executable]
+    assert record["proof"]["done"] is True
+    assert (record["proof"]["split"], record["proof"]["rows"]) == ("test", 12)
+    assert record["proof"]["largest_difference"] < 1e-5
+    assert (
+        "Proved: a fresh process reloaded the saved model and decided all 12 rows alike"
+        in Run.open("run").report()
+    )
+
+
+def test_weights_that_change_on_their_way_to_disk_fail_the_run(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    save = conclusion.save_artefact
+
+    def tampering(folder: Path, *rest: Any) -> None:
+        save(folder, *rest)
+        weights = load_file(folder / "model.safetensors")
+        head = next(name for name in weights if name.startswith("classifier") and name.endswith("weight"))
+        weights[head] = -weights[head]
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def in_process(command: list[str], input: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """What the child does, without the seconds of its start; the test above starts a real one."""
+        rows = json.loads(input)
+        folder, output, batch_size, device, precision = command[-5:]
+        split = Split("proof", rows["columns"], rows["row_ids"])
+        np.save(output, Predictor.open(folder, device, precision).logits(split, int(batch_size)))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(conclusion, "save_artefact", tampering)
+    monkeypatch.setattr(proof.subprocess, "run", in_process)
+    assert run(words(tiny_bert, tmp_path)) == 4
+    errors = capfd.readouterr().err
+    assert "the reloaded model decides" in errors
+    assert "of 12 rows differently" in errors
+    assert f"{tmp_path / 'data.csv'}:" in errors
+    assert "do not use this model" in errors
+    record = Run.open(tmp_path / "run").record
+    assert record["state"] == "failed"
+    assert record["problem"].startswith("ProofFailed: the reloaded model decides")
+    monkeypatch.setattr(conclusion, "save_artefact", save)
+    assert run(["finetune", "--resume", str(tmp_path / "run"), "--quiet"]) == 0
+    assert Run.open(tmp_path / "run").record["state"] == "finished"
+
+
+def test_a_child_that_cannot_load_fails_the_run_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = tmp_path / "python"
+    child.write_text("#!/bin/sh\necho first >&2\necho 'OSError: disk' >&2\nexit 1\n")
+    child.chmod(0o755)
+    monkeypatch.setattr(proof.sys, "executable", str(child))
+    split = Split("test", {"text": ["a"], "label": ["b"]}, ["a.csv:2"])
+    with pytest.raises(ProofFailed, match="cannot be loaded in a fresh process: OSError: disk") as caught:
+        prove(tmp_path, split, LOGITS[:1], 8, "cpu", "fp32")
+    assert caught.value.where == str(tmp_path)
+    child.write_text("#!/bin/sh\nexit 0\n")
+    with pytest.raises(ProofFailed, match="cannot be loaded in a fresh process: exit code 0"):
+        prove(tmp_path, split, LOGITS[:1], 8, "cpu", "fp32")
+
+
+def test_rounding_may_turn_a_tie_and_nothing_else() -> None:
+    assert compare(LOGITS, LOGITS, IDS) == 0.0
+    turned = LOGITS.copy()
+    turned[2] = [0.500001, 0.5]
+    assert compare(LOGITS, turned, IDS) == pytest.approx(1e-6, rel=0.1)
+    turned[1] = [1.0, 1.00002]
+    with pytest.raises(ProofFailed, match=r"decides 1 of 3 rows differently .* first rows: a.csv:3"):
+        compare(LOGITS, turned, IDS)
+    assert compare(LOGITS[:0], LOGITS[:0], []) == 0.0
+
+
+@pytest.mark.parametrize("after", [LOGITS[:2], LOGITS[:, :1], np.full_like(LOGITS, np.nan)])
+def test_other_shapes_and_broken_numbers_fail(after: np.ndarray) -> None:
+    with pytest.raises(ProofFailed, match="gives logits of shape"):
+        compare(LOGITS, after, IDS)
+
+
+def test_texts_are_given_to_the_child_through_its_standard_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def child(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        seen.update(command=command, input=options["input"])
+        np.save(command[5], LOGITS[:1])
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(proof.subprocess, "run", child)
+    split = Split("test", {"text": ["secret 😀"], "label": ["b"]}, ["a.csv:2"])
+    assert prove(tmp_path, split, LOGITS[:1], 8, "cpu", "bf16") == 0.0
+    assert "secret" not in " ".join(seen["command"])
+    assert seen["command"][-3:] == ["8", "cpu", "bf16"]
+    assert json.loads(seen["input"]) == {"columns": split.columns, "row_ids": ["a.csv:2"]}
+    assert not os.path.exists(seen["command"][5])  # noqa: PTH110
