@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -26,12 +25,6 @@ def _launch(arguments: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def _free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 @pytest.mark.slow
 @pytest.mark.sockets
 def test_two_processes_equal_one(seed: int, tmp_path: Path) -> None:
@@ -39,7 +32,7 @@ def test_two_processes_equal_one(seed: int, tmp_path: Path) -> None:
     script = str(ROOT / "tests" / "training" / "two_processes.py")
     one, two = tmp_path / "one.json", tmp_path / "two.json"
     _launch([script, str(one), str(seed)], tmp_path)
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", _free_port()]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     _launch([*launcher, script, str(two), str(seed)], tmp_path)
     single, double = json.loads(one.read_text()), json.loads(two.read_text())
     assert (single["processes"], double["processes"]) == (1, 2)
@@ -56,7 +49,7 @@ def test_the_command_runs_on_two_processes(tmp_path: Path) -> None:
     rows = ["text,label", *(f"{'refund' if n % 2 else 'parcel'} number {n},{'ab'[n % 2]}" for n in range(60))]
     (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n")
     options = ["rows.csv", f"base={base}", "training.epochs=2", "training.device=cpu", "--json"]
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", _free_port()]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     results = {}
     for name, prefix in (("two", launcher), ("one", [])):
         printed = _launch([*prefix, "-m", "graftlm", "finetune", *options, "--run-dir", name], tmp_path)

@@ -1,0 +1,75 @@
+"""Each guarantee is guarded: with the line that gives it taken out, some test fails."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# (file, the line that gives the guarantee, what a careless change makes of it, a test that must notice)
+MUTATIONS = {
+    "files are not synced": (
+        "training/checkpoint.py", "os.fsync(stream.fileno())", "pass",
+        "tests/training/test_checkpoint.py::test_every_file_is_synced_before_the_rename",
+    ),
+    "the manifest is not checked": (
+        "training/checkpoint.py", "if file_sha256(file) != digest:", "if False:",
+        "tests/training/test_checkpoint.py::test_every_damage_is_noticed_and_the_one_before_is_used",
+    ),
+    "one checkpoint is kept": (
+        "training/checkpoint.py", "_KEPT = 2", "_KEPT = 1",
+        "tests/training/test_checkpoint.py::test_two_newest_are_kept",
+    ),
+    "non-finite values go through": (
+        "training/loop.py", "if not (math.isfinite(value) and math.isfinite(norm)):", "if False:",
+        "tests/training/test_loop.py::test_stops_at_the_first_value_that_is_not_finite",
+    ),
+    "each micro-batch is divided by itself": (
+        "training/loop.py", "weights = loss.weights(torch.from_numpy(examples.targets[rows]))",
+        "weights = loss.weights(torch.from_numpy(examples.targets[rows[: plan.micro_batch]]))",
+        "tests/training/test_loop.py::test_micro_batches_change_nothing",
+    ),
+    "dropout follows the global generator": (
+        "training/loop.py", "with dropout_seed(device, plan.seed, number, index, rank):", "if True:",
+        "tests/training/test_loop.py::test_dropout_is_a_function_of_seed_and_step",
+    ),
+    "predictions keep the order of the batches": (
+        "training/evaluation.py", "result[rows] = logits", "result[np.sort(rows)] = logits",
+        "tests/training/test_batching.py::test_predictions_line_up_with_rows",
+    ),
+    "two processes may write one run": (
+        "rundir.py", "lock.acquire(timeout=0)", "pass", "tests/test_rundir.py",
+    ),
+    "a changed run is continued": (
+        "training_run.py", "if changes:", "if False:",
+        "tests/test_training_run.py::test_changed_rows_labels_and_base_are_refused",
+    ),
+    "the proof looks away": (
+        "proof.py", "if len(changed):", "if False:", "tests/test_proof.py",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_removed_guarantee_is_noticed(name: str, tmp_path: Path) -> None:
+    file, line, careless, test = MUTATIONS[name]
+    source = tmp_path / "src"
+    shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+    victim = source / "graftlm" / file
+    text = victim.read_text()
+    assert text.count(line) == 1, f"the guarantee moved: look for it in {file} and mend this list"
+    victim.write_text(text.replace(line, careless))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", test]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")]),
+    }
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, f"no test noticed that {name}:\n{done.stdout[-2000:]}"
