@@ -42,6 +42,8 @@ def test_every_kind_of_data_gives_the_same_run(tiny_bert: Path, tmp_path: Path) 
         for name, data in given.items()
     }
     first = runs["path"]
+    assert first.recipe.data.path == str(given["path"])
+    assert runs["list of dicts"].recipe.data.path == ""
     for name, run in runs.items():
         assert run.record["data"]["fingerprints"] == first.record["data"]["fingerprints"], name
         assert run.metrics == first.metrics, name

@@ -111,7 +111,7 @@ def test_every_option_is_explained_in_a_sentence() -> None:
         ("strategy.layerdecay=1", "strategy.layerdecay: unknown option. Did you mean 'strategy.layer_decay'?"),
         ("num_train_epochs=3", "override: num_train_epochs: unknown option. Here it is training.epochs."),
         ("training.lr=3", "override: training.lr: unknown option. Here it is training.learning_rate."),
-        ("per_device_train_batch_size=3", "per_device_train_batch_size: unknown option. Here it is training.micro_batch."),
+        ("per_device_train_batch_size=3", "unknown option. Here it is training.micro_batch."),
         ("data.max_length=3", "override: data.max_length: unknown option. Here it is task.max_length_tokens."),
         ("zzzz=3", "override: zzzz: unknown option.\n"),
         ("task.name=text_clasification", "no task is called 'text_clasification'. Did you mean 'text_classification'?"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 
 from graftlm.errors import ConfigurationError
 from graftlm.recipe import Recipe, options
@@ -167,6 +167,7 @@ def test_foreign_words_lead_to_keys_that_exist() -> None:
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"])) | st.from_regex(r"[-+0-9._:eEinfaox~]{1,8}")
 
 
+@example({"number": "1e5", "word": "no", "2": "\u2028"})
 @given(
     st.dictionaries(_TEXTS, _TEXTS | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False))
 )

@@ -81,7 +81,7 @@ def test_label_spelling_rarity_and_imbalance(check):
 def test_labels_absent_from_test(check):
     (finding,) = check(train=CLEAN, test=[("x", "a")])["unmeasured_label"]
     assert (finding.severity, finding.count) == ("note", 1)
-    assert finding.message.endswith("so nothing is measured for them: 'b'")
+    assert finding.message.endswith("for which nothing is measured: 'b'")
 
 
 @pytest.mark.parametrize("repeat", range(5))

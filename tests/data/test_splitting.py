@@ -150,8 +150,8 @@ def test_known_carve_is_the_same_on_every_machine():
     dataset = dataset_of([(f"text {i}", "ab"[i % 2]) for i in range(20)], seed=7)
     assert dataset.splits["test"].columns["text"] == KNOWN_TEST
     assert dataset.decisions[1:] == [
-        "Test: 4 rows of 20 carved from train (data.test_share=0.2, seed 7, by label).",
-        "Validation: 2 rows of 16 carved from train (data.validation_share=0.1, seed 7, by label), "
+        "Test: 4 rows of 20 set aside (data.test_share=0.2, seed 7, by label).",
+        "Validation: 2 rows of 16 set aside (data.validation_share=0.1, seed 7, by label), "
         "so that the test split selects nothing.",
     ]
 

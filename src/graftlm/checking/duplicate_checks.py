@@ -91,7 +91,7 @@ def _conflicts(groups: Sequence[Sequence[Place]], label_roles: Sequence[str]) ->
         Finding(
             "warning",
             "conflicting_labels",
-            f"{counted(count, 'text')} that occur with different labels",
+            f"{counted(count, 'text')} with different labels in different rows",
             count,
             places,
             "decide which label is right; no model can answer both ways",
@@ -117,8 +117,8 @@ def _exact_in_train(groups: Sequence[Sequence[Place]], roles: Sequence[str]) -> 
         Finding(
             "warning",
             "duplicate_rows",
-            f"train: {counted(count, 'row')} that repeat an earlier row exactly, text and label, "
-            "and so weigh double",
+            f"train: {counted(count, 'exact repeat')} of an earlier row, text and label, "
+            "which then weighs double",
             count,
             places,
             "remove the repeats unless their weight is meant",

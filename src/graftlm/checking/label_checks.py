@@ -146,7 +146,7 @@ def _unmeasured(split: Split, known: Counter[str], role: str) -> list[Finding]:
     if not absent:
         return []
     message = (
-        f"{split.name}: {counted(len(absent), role)} of train never occur, so nothing is measured for them"
+        f"{split.name}: without {counted(len(absent), role)} of train, for which nothing is measured"
     )
     return [Finding("note", "unmeasured_label", f"{message}: {_names(absent)}", len(absent))]
 

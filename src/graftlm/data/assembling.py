@@ -199,7 +199,7 @@ def _carve_missing(
         before = len(rows) + len(units.all_rows())
         bound = f", groups of {clip(options.group_column)} kept together" if groups is not None else ""
         decisions.append(
-            f"{one.split.capitalize()}: {counted(len(rows), 'row')} of {before:,} carved from train "
+            f"{one.split.capitalize()}: {counted(len(rows), 'row')} of {before:,} set aside "
             f"({one.option}={one.share:g}, seed {seed}, by label{bound}){one.why}."
         )
     remaining = units.all_rows()

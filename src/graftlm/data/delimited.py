@@ -13,7 +13,13 @@ from graftlm.data.table import Table
 from graftlm.errors import DataError, clip
 
 _CHUNK_ROWS = 4096
-_OTHER_DELIMITERS = {";": ";", "\t": "'\"\\t\"'", ",": ",", "|": "'\"|\"'"}
+_OTHER_DELIMITERS = {
+    ";": "'data.delimiter=;'",
+    "\t": "'data.delimiter=\"\\t\"'",
+    ",": "data.delimiter=,",
+    "|": "'data.delimiter=|'",
+}
+"""Separator -> the override to write, quoted for a shell."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def _header(rows: Iterator[tuple[int, int, list[str]]], source: str, delimiter: 
                     f"the header is a single column {clip(names[0])} that holds {other!r}; "
                     f"expected columns separated by {delimiter!r}",
                     where=where,
-                    fix=f"data.delimiter={written}",
+                    fix=f"add {written} to the command (quotes included)",
                 )
     for position, name in enumerate(names, 1):
         if not name.strip():

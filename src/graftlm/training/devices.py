@@ -20,7 +20,9 @@ def open_accelerator(device: str) -> Accelerator:
             where="training.device",
             fix="use training.device=auto",
         )
-    return Accelerator(cpu=device == "cpu", mixed_precision="no")
+    # Left to itself on a machine without an accelerator, accelerate would not see the other CPU processes.
+    on_cpu = device == "cpu" or not (available["cuda"] or available["mps"])
+    return Accelerator(cpu=on_cpu, mixed_precision="no")
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
