@@ -12,46 +12,45 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from graftlm.models.artefact import ArtefactFacts, save_artefact, update_facts
-from graftlm.progress import Progress
+from graftlm.models.artefact import ArtefactFacts, save_artefact
 from graftlm.proof import prove
-from graftlm.recipe import Recipe
 from graftlm.reports.model_card import write_model_card
 from graftlm.reports.run_report import write_report
-from graftlm.rundir import RunDirectory, write_bytes, write_json
+from graftlm.rundir import sync_folder, write_bytes, write_json
 from graftlm.training_run import Fitted, TrainingRun
 
 
-def conclude(
-    recipe: Recipe, run: RunDirectory, training: TrainingRun, fitted: Fitted, progress: Progress
-) -> None:
+def conclude(training: TrainingRun, fitted: Fitted) -> None:
     """Score every held-out split, save the model, prove it in a fresh process, write card and report.
 
     Raises:
         ProofFailed: when the saved model decides differently from the trained one.
     """
+    recipe, run, progress = training.recipe, training.run, training.progress
     progress.stage("evaluating")
-    held_out = [name for name in ("validation", "test") if name in fitted.prepared.examples]
-    logits = {name: training.predict(fitted.model, fitted.prepared, name) for name in held_out}
-    if not fitted.accelerator.is_main_process:
+    held_out = [name for name in ("validation", "test") if name in training.prepared.examples]
+    logits = {name: training.predict(name) for name in held_out}
+    if not training.accelerator.is_main_process:
         return
     headline = held_out[-1] if held_out else None
     for name in held_out:
         selected = name == "validation" and fitted.selected
-        _write_evaluation(recipe, run, fitted, name, logits[name], selected)
+        _write_evaluation(training, name, logits[name], selected)
     progress.stage("saving the model")
-    facts = _facts(recipe, run, fitted, held_out)
-    save_artefact(run.model, fitted.model, fitted.prepared.encoder.tokenizer, facts, recipe.to_yaml())
+    facts = _facts(training, held_out)
+    # A model that is not proved yet must not be taken for one that is.
+    unproved = run.model.with_name("model.unproved")
+    save_artefact(unproved, training.model, training.prepared.encoder.tokenizer, facts, recipe.to_yaml())
     proof: dict[str, Any] = {"done": False}
     if recipe.evaluation.proof == "fresh_process" and headline is not None:
         progress.stage("proving the saved model in a fresh process")
         difference = prove(
-            run.model,
-            fitted.prepared.dataset.splits[headline],
+            unproved,
+            training.prepared.dataset.splits[headline],
             logits[headline],
             recipe.evaluation.batch_size,
-            fitted.accelerator.device.type,
-            "fp32" if fitted.autocast is None else "bf16",
+            training.accelerator.device.type,
+            "fp32" if training.autocast is None else "bf16",
         )
         proof = {
             "done": True,
@@ -59,17 +58,19 @@ def conclude(
             "rows": len(logits[headline]),
             "largest_difference": difference,
         }
+    shutil.rmtree(run.model, ignore_errors=True)  # that of a run which was extended
+    unproved.rename(run.model)
+    sync_folder(run.path)
     run.update_record(
-        state="finished",
         headline=headline,
         proof=proof,
         steps=fitted.steps,
         kept_step=fitted.best_step,
         training_seconds=round(fitted.seconds, 3),
     )
-    update_facts(run.model, facts)
     write_model_card(run)
     write_report(run)
+    run.update_record(state="finished")
     # The newest checkpoint stays, so that the run can be extended.
     for old in sorted(run.checkpoints.glob("step-*"))[:-1]:
         shutil.rmtree(old, ignore_errors=True)
@@ -96,9 +97,9 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def _facts(recipe: Recipe, run: RunDirectory, fitted: Fitted, held_out: list[str]) -> ArtefactFacts:
-    prepared = fitted.prepared
-    task: Any = recipe.task
+def _facts(training: TrainingRun, held_out: list[str]) -> ArtefactFacts:
+    prepared, run = training.prepared, training.run
+    task: Any = training.recipe.task
     return ArtefactFacts(
         task={"name": task.name, **task.dump()},
         labels=list(prepared.labels),
@@ -114,11 +115,9 @@ def _facts(recipe: Recipe, run: RunDirectory, fitted: Fitted, held_out: list[str
     )
 
 
-def _write_evaluation(
-    recipe: Recipe, run: RunDirectory, fitted: Fitted, name: str, logits: NDArray[np.float32], selected: bool
-) -> None:
+def _write_evaluation(training: TrainingRun, name: str, logits: NDArray[np.float32], selected: bool) -> None:
     """Write scores with intervals, the baseline beside them, and one line per row (no text)."""
-    prepared = fitted.prepared
+    prepared, recipe, run = training.prepared, training.recipe, training.run
     task: Any = recipe.task
     split, targets = prepared.dataset.splits[name], prepared.examples[name].targets
     options = {

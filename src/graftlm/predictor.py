@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from transformers import PreTrainedModel
@@ -24,7 +23,7 @@ from graftlm.models.locating import locate
 from graftlm.recipe import PLUG_IN_SECTIONS
 from graftlm.tasks._task import Task
 from graftlm.training.batching import Examples
-from graftlm.training.devices import open_accelerator, resolve_precision
+from graftlm.training.devices import choose_device, resolve_precision
 from graftlm.training.evaluation import predict_logits
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -42,7 +41,7 @@ class Predictor:
     encoder: TextEncoder
     task: Task
     facts: ArtefactFacts
-    accelerator: Accelerator
+    device: torch.device
     autocast: torch.dtype | None = None
 
     @classmethod
@@ -62,7 +61,10 @@ class Predictor:
                 fix=f"finish it: graft finetune --resume {folder}",
             )
         if not folder.is_dir():
-            raise ModelError(f"there is no run or model folder {str(path)!r}")
+            raise ModelError(
+                f"there is no run or model folder {str(path)!r}",
+                fix="the run comes first, then the texts: graft predict runs/NAME texts.csv",
+            )
         facts = read_facts(folder)
         task = _task(facts, folder)
         files = locate(str(folder))
@@ -80,14 +82,14 @@ class Predictor:
                 where=str(folder),
                 fix="restore the folder as it was written",
             )
-        accelerator = open_accelerator(device)
+        place = choose_device(device)
         return cls(
-            loaded.model.to(accelerator.device).eval(),  # pyright: ignore[reportArgumentType]
+            loaded.model.to(place).eval(),  # pyright: ignore[reportArgumentType]
             TextEncoder(tokenizer, facts.max_length_tokens),
             task,
             facts,
-            accelerator,
-            resolve_precision(precision, accelerator.device),
+            place,
+            resolve_precision(precision, place),
         )
 
     def __call__(self, texts: Sequence[str], batch_size: int = 32) -> Sequence[Any]:
@@ -120,7 +122,7 @@ class Predictor:
             self.encoder.padding,
             self.encoder.tokenizer.padding_side,
         )
-        return predict_logits(self.model, examples, batch_size, self.accelerator, self.autocast, on_batch)
+        return predict_logits(self.model, examples, batch_size, self.device, self.autocast, on_batch)
 
 
 def _task(facts: ArtefactFacts, folder: Path) -> Task:

@@ -22,7 +22,17 @@ from graftlm.errors import ProofFailed
 from graftlm.predictor import Predictor
 
 # What launchers of several processes set: a child that inherited it would wait for the others for ever.
-_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_", "ACCELERATE_", "FSDP_")
+_LAUNCHER = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_",
+    "GROUP_",
+    "ROLE_",
+    "MASTER_",
+    "TORCHELASTIC_",
+    "ACCELERATE_",
+    "FSDP_",
+)
 
 # Two logits closer than this may change order by rounding alone.
 MARGIN = 1e-5

@@ -173,7 +173,9 @@ DEFAULT_MEMBERS: Mapping[str, str] = {
 Overrides = Iterable[str | tuple[str, Any]] | Mapping[str, Any]
 
 
-def load_recipe(file: Path | None = None, overrides: Overrides = (), start: Settings | None = None) -> Recipe:
+def load_recipe(
+    file: str | Path | None = None, overrides: Overrides = (), start: Settings | None = None
+) -> Recipe:
     """Read a recipe file, apply overrides, validate, and fill in every default.
 
     Core keys and catalog names are validated before any plug-in (hence torch) is imported.
@@ -200,8 +202,8 @@ def load_outline(file: Path | None = None, overrides: Overrides = ()) -> Recipe:
     return _validate(_settings(file, overrides, None), outline=True)
 
 
-def _settings(file: Path | None, overrides: Overrides, start: Settings | None) -> Settings:
-    settings = start or (read_yaml(file) if file is not None else Settings())
+def _settings(file: str | Path | None, overrides: Overrides, start: Settings | None) -> Settings:
+    settings = start or (read_yaml(Path(file)) if file is not None else Settings())
     settings = apply_overrides(settings, _pairs(overrides), DEFAULT_MEMBERS)
     for section, member in DEFAULT_MEMBERS.items():
         chosen = settings.values.setdefault(section, {})

@@ -64,9 +64,7 @@ def test_standard_input(finished: Made, truth: list[str], graft, monkeypatch: py
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a\n\nb\n", "line 2: the line is empty"),
         (b"a\nb\nb\xe9\n", "line 3: byte 0xe9 is not UTF-8"),
-        (b"   ", "line 1: the line"),
     ],
 )
 def test_lines_that_are_no_text(
@@ -76,6 +74,18 @@ def test_lines_that_are_no_text(
     outcome = graft("predict", finished.run)
     assert outcome.code == 2
     assert outcome.err.startswith(f"graft: {message}")
+
+
+def test_lines_without_text_keep_their_place(finished: Made, graft, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed(monkeypatch, b"refund\n\n   \nparcel\n")
+    answers = graft("predict", finished.run).lines()
+    assert [answer["row"] for answer in answers] == ["line 1", "line 2", "line 3", "line 4"]
+    assert [answer.get("error") for answer in answers] == [
+        None,
+        "the line is empty",
+        "the line is empty",
+        None,
+    ]
 
 
 def test_lines_end_at_line_feeds_only(finished: Made, graft, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -86,12 +85,15 @@ def test_refusals_come_before_torch(place: Path) -> None:
 
 @pytest.mark.parametrize("words", [["--help"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
 def test_help_answers_within_half_a_second(words: list[str]) -> None:
+    """Processor time, which other processes of a busy machine do not lengthen much; the best of five."""
     best = float("inf")
-    for _ in range(3):
-        began = time.perf_counter()
+    for _ in range(5):
+        before = os.times()
         child = python("-m", "graftlm", *words)
-        best = min(best, time.perf_counter() - began)
+        after = os.times()
         assert child.returncode == 0
+        used = after.children_user + after.children_system - before.children_user - before.children_system
+        best = min(best, used)
         if best < 0.5:
             break
     assert best < 0.5

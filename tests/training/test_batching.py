@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from tests.training.networks import network, random_examples
 
 from graftlm.training.batching import Examples, epoch_batches, micro_batches, prediction_batches
@@ -74,7 +73,7 @@ def test_predictions_line_up_with_rows(seed: int, batch_size: int) -> None:
     model, examples = network(seed), random_examples(seed)
     model.eval()
     told: list[int] = []
-    result = predict_logits(model, examples, batch_size, Accelerator(cpu=True), on_batch=told.append)
+    result = predict_logits(model, examples, batch_size, CPU, on_batch=told.append)
     with torch.inference_mode():
         alone = np.concatenate(
             [
@@ -90,4 +89,4 @@ def test_predictions_line_up_with_rows(seed: int, batch_size: int) -> None:
 
 def test_nothing_to_predict(seed: int) -> None:
     empty = Examples({"input_ids": []}, np.zeros(0, dtype=np.int64), {"input_ids": 0})
-    assert predict_logits(network(seed), empty, 8, Accelerator(cpu=True)).shape[0] == 0
+    assert predict_logits(network(seed), empty, 8, CPU).shape[0] == 0

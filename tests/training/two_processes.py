@@ -27,7 +27,8 @@ def main(output: Path, seed: int) -> None:
     loss = CrossEntropy(class_weights="balanced").bind(examples.targets, ["0", "1", "2"])
     wrapped = accelerator.prepare(model) if accelerator.num_processes > 1 else model
     steps = list(fit(wrapped, examples, loss, optimizer, plan(micro_batch=3), accelerator))
-    logits = predict_logits(model, examples, 4, accelerator)
+    ranks = (accelerator.process_index, accelerator.num_processes)
+    logits = predict_logits(model, examples, 4, accelerator.device, rank_of=ranks)
     if accelerator.is_main_process:
         result = {
             "losses": [step.loss for step in steps],

@@ -163,7 +163,11 @@ def test_an_unexpected_error_is_recorded_by_its_kind_only(
     def broken(*arguments: object, **options: object) -> None:
         raise KeyError("the text of a user")
 
-    monkeypatch.setattr("graftlm.training_run.prepare", broken)
+    with monkeypatch.context() as patch, pytest.raises(KeyError):
+        patch.setattr("graftlm.training_run.prepare", broken)
+        finetune(load_recipe(None, {"base": str(tiny_bert)}), classified_rows(40), tmp_path / "refused")
+    assert not (tmp_path / "refused").exists(), "nothing happened yet, so nothing is left"
+    monkeypatch.setattr("graftlm.training_run.fit", broken)
     with pytest.raises(KeyError):
         finetune(load_recipe(None, {"base": str(tiny_bert)}), classified_rows(40), tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -145,9 +145,7 @@ def _unmeasured(split: Split, known: Counter[str], role: str) -> list[Finding]:
     absent = sorted(set(known) - set(map(str, split.columns[role])))
     if not absent:
         return []
-    message = (
-        f"{split.name}: without {counted(len(absent), role)} of train, for which nothing is measured"
-    )
+    message = f"{split.name}: without {counted(len(absent), role)} of train, for which nothing is measured"
     return [Finding("note", "unmeasured_label", f"{message}: {_names(absent)}", len(absent))]
 
 

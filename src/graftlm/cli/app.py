@@ -7,6 +7,7 @@ import sys
 import warnings
 
 from cyclopts import App, CycloptsError
+from cyclopts.exceptions import UnknownOptionError
 
 from graftlm.errors import GraftError
 from graftlm.reports.terminal import Terminal
@@ -16,6 +17,7 @@ app = App(
     help="Fine-tune language models from a labelled file: checked before, proved after.",
     version=lambda: __import__("importlib.metadata", fromlist=["version"]).version("graftlm"),
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
     help_on_error=False,
 )
 # One line each, here and not in the verbs' files: `graft --help` must not import them.
@@ -47,7 +49,7 @@ def run(arguments: list[str]) -> int:
         return int(app(arguments, exit_on_error=False, print_error=False) or 0)
     except CycloptsError as error:
         errors.print(f"graft: {error}")
-        errors.print("  What to do: `graft --help`, or `graft VERB --help`")
+        errors.print(f"  What to do: {_remedy(error)}")
         return 2
     except GraftError as error:
         errors.print(f"graft: {error}")
@@ -58,3 +60,15 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output left, for instance `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _remedy(error: CycloptsError) -> str:
+    """Return what to write instead: recipe keys are no options, and predict and evaluate begin with the run."""
+    if isinstance(error, UnknownOptionError):
+        from graftlm.recipe import Recipe, options
+        from graftlm.settings import suggestion
+
+        word = (error.token.keyword or error.token.value).lstrip("-").replace("-", "_")
+        if hint := suggestion(word, [key for key, _, _ in options(Recipe, "")]):
+            return f"recipe keys are written without dashes, as key=value.{hint}"
+    return "`graft --help`, or `graft VERB --help`"

@@ -46,6 +46,10 @@ def print_result(run: Run, as_json: bool, quiet: bool) -> None:
     console.print(f"run: {run.path}   (model/  model/README.md  recipe.yaml  report.md)")
 
 
+# Equal to accuracy where each row has one label.
+_LIKE_ACCURACY = ("f1_micro", "precision_micro", "recall_micro", "recall_weighted")
+
+
 def score_table(
     scores: Scores, split: str, baseline: Scores | None = None, caption: str | None = None
 ) -> Table:
@@ -58,11 +62,7 @@ def score_table(
         table.add_column("baseline", justify="right")
     shown = [scores.primary, *(name for name in scores.values if "[" not in name and name != scores.primary)]
     for name in shown:
-        if name in (
-            "f1_micro",
-            "precision_micro",
-            "recall_micro",
-        ):  # equal to accuracy where each row has one label
+        if name in _LIKE_ACCURACY:
             continue
         score = scores.values[name]
         cells = [name, f"{score.value:.3f}", f"{score.low:.3f} – {score.high:.3f}"]

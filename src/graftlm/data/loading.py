@@ -83,7 +83,11 @@ def _read_path(source: str | bytes, options: DataOptions) -> Tables:
     if source.startswith(PREFIX):
         return read_hub(source)
     path = Path(source).expanduser()
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:  # for instance a name that is too long
+        raise DataError(f"is no path: {error.strerror}", where=source[:80]) from None
+    if is_folder:
         return _read_folder(path, source, options)
     looks_like_hub = re.fullmatch(r"[\w.-]+/[\w.-]+(@\w+)?", source) and format_of(path.name) is None
     if looks_like_hub and not path.parent.exists():

@@ -18,6 +18,12 @@ def assemble_rows(tables: Tables, roles: Sequence[Role], options: DataOptions) -
     Raises:
         DataError: a column is missing, a value does not fit its role, or there are splits but no test split.
     """
+    if options.split_column is not None:
+        raise DataError(
+            "data.split_column divides rows for a training; here every row would be used, those of train too",
+            where="data.split_column",
+            fix="name a file that holds just the rows you mean",
+        )
     name = "all" if "all" in tables.splits else "test"
     if name not in tables.splits:
         raise DataError(
@@ -26,5 +32,5 @@ def assemble_rows(tables: Tables, roles: Sequence[Role], options: DataOptions) -
             fix="name the file of the rows you mean",
         )
     table = tables.splits[name]
-    reserved = {column for column in (options.split_column, options.group_column) if column is not None}
+    reserved = {column for column in (options.group_column,) if column is not None}
     return split_of_table(name, table, roles, assign_roles(table, roles, options.columns, reserved))

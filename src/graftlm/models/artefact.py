@@ -76,11 +76,6 @@ def save_artefact(
         ) from None
 
 
-def update_facts(folder: Path, facts: ArtefactFacts) -> None:
-    """Write ``graftlm.json`` anew, atomically."""
-    write_json(folder / _FACTS, asdict(facts))
-
-
 def read_facts(folder: Path) -> ArtefactFacts:
     """Return the facts of a model folder that GraftLM wrote."""
     try:
@@ -93,6 +88,8 @@ def read_facts(folder: Path) -> ArtefactFacts:
         ) from None
     except ValueError as error:
         raise ModelError(f"{_FACTS} is damaged: {error}", where=str(folder)) from None
+    if not isinstance(values, dict):
+        raise ModelError(f"{_FACTS} is damaged: it is no JSON object", where=str(folder))
     if values.get("format_version") != FORMAT_VERSION:
         raise ModelError(
             f"this model has format version {values.get('format_version')!r}; this GraftLM reads {FORMAT_VERSION}",

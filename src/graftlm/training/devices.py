@@ -5,13 +5,30 @@ from __future__ import annotations
 import torch
 from accelerate import Accelerator
 
-from graftlm.errors import MissingResource
+from graftlm.errors import ConfigurationError, MissingResource
 
 
 def open_accelerator(device: str) -> Accelerator:
     """Return the accelerator for ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
     Precision is ours (an explicit autocast around each forward pass), so accelerate is told to keep out of it.
+    """
+    chosen = choose_device(device)
+    # Left to itself on a machine without an accelerator, accelerate would not see the other CPU processes.
+    try:
+        accelerator = Accelerator(cpu=chosen.type == "cpu", mixed_precision="no")
+    except ValueError as error:
+        raise _one_device_a_process(str(error)) from None
+    if accelerator.device.type != chosen.type:
+        raise _one_device_a_process(f"it trains on {accelerator.device.type}")
+    return accelerator
+
+
+def choose_device(device: str) -> torch.device:
+    """Return the device for ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        MissingResource: when this machine has none of that kind.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device != "auto" and not available[device]:
@@ -20,9 +37,17 @@ def open_accelerator(device: str) -> Accelerator:
             where="training.device",
             fix="use training.device=auto",
         )
-    # Left to itself on a machine without an accelerator, accelerate would not see the other CPU processes.
-    on_cpu = device == "cpu" or not (available["cuda"] or available["mps"])
-    return Accelerator(cpu=on_cpu, mixed_precision="no")
+    if device == "auto":
+        device = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
+    return torch.device(device)
+
+
+def _one_device_a_process(reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"this process has already begun to train on another device ({reason})",
+        where="training.device",
+        fix="train on this device in a fresh process",
+    )
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import nn
@@ -18,29 +17,30 @@ def predict_logits(
     model: nn.Module,
     examples: Examples,
     batch_size: int,
-    accelerator: Accelerator,
+    device: torch.device,
     autocast: torch.dtype | None = None,
     on_batch: Callable[[int], None] = lambda examples: None,
+    rank_of: tuple[int, int] = (0, 1),
 ) -> NDArray[np.float32]:
     """Return the logits of every example, [examples, outputs], row i for example i.
 
-    Batches hold examples of similar length; with several ranks each computes its share and all get the whole.
-    ``on_batch`` is told how many examples each batch had; what it raises stops the prediction.
+    Batches hold examples of similar length. ``on_batch`` is told how many examples each batch had; what it raises
+    stops the prediction. With ``rank_of=(rank, ranks)`` each rank computes its share and all get the whole.
     """
     model.eval()
     own: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
     batches = list(prediction_batches(examples.lengths, batch_size))
     with torch.inference_mode():
-        for rows in batches[accelerator.process_index :: accelerator.num_processes]:
-            batch = examples.batch(rows, accelerator.device)
+        for rows in batches[rank_of[0] :: rank_of[1]]:
+            batch = examples.batch(rows, device)
             if autocast is None:
                 logits = model(**batch.inputs).logits
             else:
-                with torch.autocast(accelerator.device.type, dtype=autocast):
+                with torch.autocast(device.type, dtype=autocast):
                     logits = model(**batch.inputs).logits
             own.append((rows, logits.float().cpu().numpy()))
             on_batch(len(rows))
-    parts = gather_object(own) if accelerator.num_processes > 1 else own
+    parts = gather_object(own) if rank_of[1] > 1 else own
     if not parts:
         return np.zeros((0, 0), dtype=np.float32)
     result = np.empty((len(examples), parts[0][1].shape[1]), dtype=np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from graftlm.conclusion import conclude, describe_machine
-from graftlm.errors import ConfigurationError, Interrupted, RunError
+from graftlm.errors import ConfigurationError, GraftError, Interrupted, RunError
 from graftlm.progress import Progress, Silent
 from graftlm.recipe import Recipe, load_recipe
 from graftlm.run import Run
@@ -39,7 +40,15 @@ def finetune(
         )
     accelerator = open_accelerator(recipe.training.device)
     run = _create(recipe, run_directory, accelerator)
-    return _work(recipe, run, data, progress, accelerator)
+    training = TrainingRun(recipe, run, progress, accelerator)
+    try:
+        training.prepare(data)
+    except BaseException:
+        if accelerator.is_main_process:  # nothing happened yet: an empty run would only be in the way
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    with run.locked() if accelerator.is_main_process else contextlib.nullcontext():
+        return _work(training)
 
 
 def resume(
@@ -59,6 +68,8 @@ def resume(
     progress = progress or Silent()
     run = RunDirectory(path)
     record = run.read_record()
+    if not run.recipe.exists():
+        raise RunError("this run was stopped before it began", where=str(path), fix="start it again")
     recipe = load_recipe(run.recipe)
     if record["state"] == "finished" and extend_epochs is None:
         raise RunError("this run is finished", where=str(path), fix="--extend-epochs N trains it further")
@@ -76,64 +87,59 @@ def resume(
         )
     if extend_epochs is not None:
         recipe = _extended(recipe, extend_epochs)
-        run.update_record(extended=True)
         progress.say(
             f"extended to {extend_epochs:g} epochs: from here on the schedule is that of the longer run"
         )
-    return _work(recipe, run, data, progress, open_accelerator(recipe.training.device), resuming=True)
+    training = TrainingRun(recipe, run, progress, open_accelerator(recipe.training.device))
+    with run.locked() if training.accelerator.is_main_process else contextlib.nullcontext():
+        extending = extend_epochs is not None or bool(record.get("extended"))
+        training.prepare(data, resume=True, extending=extending)
+        if training.accelerator.is_main_process:
+            run.update_record(extended=extending or None)
+        return _work(training)
 
 
-def _work(
-    recipe: Recipe,
-    run: RunDirectory,
-    data: object,
-    progress: Progress,
-    accelerator: Accelerator,
-    resuming: bool = False,
-) -> Run:
-    """Train and conclude under the run's lock; the record says at any time how far it got."""
+def _work(training: TrainingRun) -> Run:
+    """Train and conclude; the record says at any time how far it got."""
+    run, accelerator = training.run, training.accelerator
     main = accelerator.is_main_process
-    with run.locked() if main else contextlib.nullcontext():
-        extending = bool(run.read_record().get("extended"))
+    if main:
+        write_bytes(run.recipe, training.recipe.to_yaml().encode())
+        run.update_record(state="running", problem=None, machine=describe_machine(), **_facts(training))
+    try:
+        conclude(training, training.execute())
+    except BaseException as error:
         if main:
-            write_bytes(run.recipe, recipe.to_yaml().encode())
-            run.update_record(state="running", machine=describe_machine(), problem=None)
-        try:
-            training = TrainingRun(recipe, run, progress, accelerator)
-            fitted = training.execute(data, resuming, extending)
-            prepared = fitted.prepared
-            if main:
-                run.update_record(
-                    data={
-                        "origin": prepared.dataset.origin,
-                        "rows": {name: len(split) for name, split in prepared.dataset.splits.items()},
-                        "fingerprints": prepared.dataset.fingerprints(),
-                        "decisions": prepared.dataset.decisions,
-                        "findings": [
-                            {"severity": item.severity, "kind": item.kind, "message": item.message}
-                            for item in prepared.findings
-                        ],
-                        "truncated": {name: len(rows) for name, rows in prepared.truncated.items()},
-                    },
-                    base={"name": prepared.base.name, "fingerprint": prepared.base.fingerprint},
-                    labels=list(prepared.labels),
-                    device=accelerator.device.type,
-                    processes=accelerator.num_processes,
-                    precision="fp32" if fitted.autocast is None else "bf16",
-                )
-            conclude(recipe, run, training, fitted, progress)
-        except Interrupted as stop:
-            if main:
-                run.update_record(state="interrupted", problem=stop.what)
-            raise
-        except Exception as error:
-            if main:
-                run.update_record(
-                    state="failed", problem=f"{type(error).__name__}: {getattr(error, 'what', '')}"
-                )
-            raise
-        accelerator.wait_for_everyone()
+            state = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+            problem = f"{type(error).__name__}: {getattr(error, 'what', '')}"
+            with contextlib.suppress(GraftError):  # a full disk must not hide what happened first
+                run.update_record(state=state, problem=problem)
+        raise
+    accelerator.wait_for_everyone()
     return Run(run)
+
+
+def _facts(training: TrainingRun) -> dict[str, Any]:
+    """Return what the record says about data, base model and machine."""
+    prepared = training.prepared
+    return {
+        "data": {
+            "origin": prepared.dataset.origin,
+            "rows": {name: len(split) for name, split in prepared.dataset.splits.items()},
+            "fingerprints": prepared.dataset.fingerprints(),
+            "decisions": prepared.dataset.decisions,
+            "findings": [
+                {"severity": item.severity, "kind": item.kind, "message": item.message}
+                for item in prepared.findings
+            ],
+            "truncated": {name: len(rows) for name, rows in prepared.truncated.items()},
+        },
+        "base": {"name": prepared.base.name, "fingerprint": prepared.base.fingerprint},
+        "labels": list(prepared.labels),
+        "device": training.accelerator.device.type,
+        "processes": training.accelerator.num_processes,
+        "precision": "fp32" if training.autocast is None else "bf16",
+    }
 
 
 def _create(recipe: Recipe, exact: Path | None, accelerator: Accelerator) -> RunDirectory:

@@ -76,8 +76,8 @@ def option_lines(prefix: str = "") -> list[tuple[str, str, str, str]]:
 
 
 def one_line(info: FieldInfo) -> str:
-    """Return the help of an option on one line."""
-    return " ".join((info.description or "").split())
+    """Return the help of an option on one line, in the words of YAML."""
+    return " ".join((info.description or "").split()).replace("None:", "null:")
 
 
 def _row(key: str, info: FieldInfo, text: str) -> tuple[str, str, str, str]:

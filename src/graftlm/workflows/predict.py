@@ -35,13 +35,17 @@ def predict_file(
 def predict_lines(
     predictor: Predictor, lines: Iterable[bytes], batch_size: int = 32
 ) -> Iterator[dict[str, Any]]:
-    """Yield one record per line of UTF-8 text, for standard input; lines are numbered from 1."""
+    """Yield one record per line of UTF-8 text, for standard input; lines are numbered from 1.
+
+    A line without text gets a record with an ``error`` in place of a label: answers stay lined up with lines.
+    """
     numbered = ((f"line {number}", _text(line, number)) for number, line in enumerate(lines, start=1))
     while chunk := list(islice(numbered, _CHUNK)):
-        places, texts = [place for place, _ in chunk], [text for _, text in chunk]
-        yield from _records(
-            predictor, Split("lines", {predictor.task.roles[0].name: list(texts)}, places), batch_size
-        )
+        full = [(place, text) for place, text in chunk if text.strip()]
+        columns: dict[str, list[object]] = {predictor.task.roles[0].name: [text for _, text in full]}
+        answers = _records(predictor, Split("lines", columns, [place for place, _ in full]), batch_size)
+        for place, text in chunk:
+            yield next(answers) if text.strip() else {"row": place, "error": "the line is empty"}
 
 
 def _text(line: bytes, number: int) -> str:
@@ -53,8 +57,6 @@ def _text(line: bytes, number: int) -> str:
             where=f"line {number}",
             fix="convert the text, for instance with iconv -t utf-8",
         ) from None
-    if not text.strip():
-        raise DataError("the line is empty", where=f"line {number}", fix="leave empty lines out")
     return text
 
 
