@@ -79,6 +79,7 @@ def options(setting: Setting, seed: int) -> dict[str, Any]:
         "training.learning_rate": setting.learning_rate,
         "training.batch_size": BATCH,
         "training.order": "shuffled",
+        "strategy.layer_decay": 1.0,
         "training.weight_decay": WEIGHT_DECAY,
         "training.warmup_share": WARMUP,
         "training.max_gradient_norm": CLIP,
