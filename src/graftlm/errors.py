@@ -7,7 +7,7 @@ Exit codes: 0 done, 2 the user's input, 3 the environment (disk, permission, mis
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class GraftError(Exception):
@@ -51,9 +51,19 @@ class MissingResource(GraftError):
 
 
 class Diverged(GraftError):
-    """The loss or the gradient became non-finite; nothing of that step was saved."""
+    """The loss or the gradient became non-finite; nothing of that step was saved.
+
+    Args:
+        what: step, loss and gradient norm.
+        rows: positions in train of the rows of that step; empty where it is not about a step.
+        fix: what the user can do about it.
+    """
 
     exit_code = 4
+
+    def __init__(self, what: str, *, rows: Sequence[int] = (), fix: str = "") -> None:
+        super().__init__(what, fix=fix)
+        self.rows = list(rows)
 
 
 class ProofFailed(GraftError):

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from graftlm.data.dataset import Split
 from graftlm.errors import ConfigurationError, DataError, ModelError, clip
 from graftlm.models.artefact import ArtefactFacts, read_facts
-from graftlm.models.base_model import load_model, load_tokenizer
+from graftlm.models.base_model import length_limit, load_model, load_tokenizer
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import locate
 from graftlm.recipe import PLUG_IN_SECTIONS
@@ -75,6 +75,13 @@ class Predictor:
                 f"the saved model lacks the weights {loaded.new_parameters[:5]}", where=str(folder)
             )
         config: Any = loaded.model.config
+        limit = length_limit(tokenizer, config)
+        if not 0 < facts.max_length_tokens <= limit:
+            raise ModelError(
+                f"graftlm.json cuts texts at {facts.max_length_tokens} tokens; this model reads 1 to {limit}",
+                where=str(folder),
+                fix="restore the folder as it was written",
+            )
         names = [config.id2label[index] for index in range(config.num_labels)]
         if names != facts.labels:
             raise ModelError(
@@ -122,7 +129,15 @@ class Predictor:
             self.encoder.padding,
             self.encoder.tokenizer.padding_side,
         )
-        return predict_logits(self.model, examples, batch_size, self.device, self.autocast, on_batch)
+        logits = predict_logits(self.model, examples, batch_size, self.device, self.autocast, on_batch)
+        broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+        if len(broken):
+            raise ModelError(
+                f"the model's outputs are not finite for {len(broken)} of {len(logits)} texts",
+                where=split.row_ids[broken[0]],
+                fix="use another model; this one is damaged or overflows in this precision",
+            )
+        return logits
 
 
 def _task(facts: ArtefactFacts, folder: Path) -> Task:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.optim import AdamW
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -34,11 +35,6 @@ SMALL_DATA_STEPS = 1500
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
 # Texts longer than this are cut unless the recipe says otherwise: attention grows with the square of the length.
 DEFAULT_LENGTH = 512
-# The names under which the families keep their dropout rates (attention and hidden).
-DROPOUT_KEYS = (
-    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "attention_dropout", "dropout",
-    "seq_classif_dropout", "embd_pdrop", "attn_pdrop", "resid_pdrop", "embedding_dropout", "mlp_dropout",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -119,13 +115,45 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
     return Prepared(dataset, findings, labels, base, config, encoder, examples, truncated)
 
 
-def build_model(recipe: Recipe, prepared: Prepared) -> PreTrainedModel:
-    """Return the base model with a fresh head for these labels; the head's start depends on the seed alone."""
+def build_model(recipe: Recipe, prepared: Prepared, progress: Progress) -> PreTrainedModel:
+    """Return the base model with a fresh head for these labels; its start depends on the seed alone.
+
+    Raises:
+        ConfigurationError: ``training.dropout`` cannot be set for every layer of this family.
+    """
     task: Any = recipe.task
+    rate = recipe.training.dropout
     options = task.model_options(prepared.labels) | {"pad_token_id": prepared.encoder.padding["input_ids"]}
-    if recipe.training.dropout is not None:
-        options |= {key: recipe.training.dropout for key in DROPOUT_KEYS if hasattr(prepared.config, key)}
-    return load_model(prepared.base, task.architecture, options, recipe.seed).model
+    if rate is not None:
+        options |= dropout_options(prepared.config.to_dict(), rate)
+    loaded = load_model(prepared.base, task.architecture, options, recipe.seed)
+    progress.say(f"new, drawn from the seed: {', '.join(loaded.new_parameters) or 'nothing'}")
+    other = [
+        name
+        for name, module in loaded.model.named_modules()
+        if rate is not None and isinstance(module, nn.Dropout) and module.p != rate
+    ]
+    if other:
+        raise ConfigurationError(
+            f"{prepared.base.name} keeps its own rate in {', '.join(other[:5])}",
+            where="training.dropout",
+            fix="leave training.dropout out for this base model",
+        )
+    return loaded.model
+
+
+def dropout_options(config: dict[str, Any], rate: float) -> dict[str, float]:
+    """Return every dropout setting of a configuration set to ``rate``, whatever its family calls it.
+
+    Dropping whole layers (``layerdrop``) is another thing; it is only switched off together with dropout.
+    """
+    return {
+        key: rate
+        for key, value in config.items()
+        if "drop" in key
+        and (value is None or (isinstance(value, float | int) and not isinstance(value, bool)))
+        and ("layerdrop" not in key or rate == 0.0)
+    }
 
 
 def build_objective(recipe: Recipe, prepared: Prepared) -> Loss:

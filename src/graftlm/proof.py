@@ -36,6 +36,8 @@ _LAUNCHER = (
 
 # Two logits closer than this may change order by rounding alone.
 MARGIN = 1e-5
+# Relative to the largest logit: far above rounding, far below what changes a probability that anybody reads.
+TOLERANCE = 1e-3
 
 
 def prove(
@@ -94,6 +96,13 @@ def compare(
         raise ProofFailed(
             f"the reloaded model decides {len(changed)} of {len(before)} rows differently "
             f"(largest difference of a logit {difference:.2g}); first rows: {rows}",
+            where=where,
+            fix="do not use this model; please report it with the run's recipe.yaml and run.json",
+        )
+    largest = TOLERANCE * max(1.0, float(np.abs(before).max()))
+    if difference > largest:
+        raise ProofFailed(
+            f"the reloaded model's logits differ by up to {difference:.2g}, more than by rounding ({largest:.1g})",
             where=where,
             fix="do not use this model; please report it with the run's recipe.yaml and run.json",
         )

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import (
     BaseModel,
     Field,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SerializeAsAny,
@@ -37,7 +36,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class TrainingOptions(Config):
     """How the weights are moved, when the run is evaluated, and when it stops."""
 
-    epochs: PositiveFloat | None = None
+    epochs: Annotated[float, Field(gt=0.0, le=10_000.0)] | None = None
     """Passes over the training rows. None: about 1,500 steps, within 3 to 20 passes."""
 
     learning_rate: PositiveFloat = 1e-4
@@ -119,7 +118,7 @@ class Recipe(Config):
     base: Annotated[str, Field(min_length=1)] = "bundled:minilm-l6"
     """Base model: a folder, `org/name@revision` on the hub, or `bundled:<name>`."""
 
-    seed: NonNegativeInt = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     """Decides splits, order of rows, dropout and the new head."""
 
     data: DataOptions = DataOptions()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
+from graftlm.data.places import first_places
 from graftlm.errors import Diverged, Interrupted, RunError
 from graftlm.preparation import (
     Prepared,
@@ -97,7 +99,7 @@ class TrainingRun:
         """
         self.prepared = prepare(self.recipe, data, self.progress)
         self.plan = make_plan(self.recipe, len(self.prepared.examples["train"]), self.autocast)
-        model = build_model(self.recipe, self.prepared)
+        model = build_model(self.recipe, self.prepared, self.progress)
         self.model = model.to(self.accelerator.device)  # pyright: ignore[reportArgumentType]
         self.optimizer = build_strategy(self.recipe, self.model)
         self.identity = identity(self.recipe, self.prepared)
@@ -111,7 +113,7 @@ class TrainingRun:
             Diverged: at the first non-finite loss or gradient.
         """
         prepared, model = self.prepared, self.model
-        self._cut_log(int(self.state["step"]) if self.state else 0)
+        self._cut_log(self.state)
         with StopRequest() as stop:
             steps = self._train(stop)
         if self.recipe.training.keep == "best" and self.best_weights is not None:
@@ -135,12 +137,16 @@ class TrainingRun:
         start = int(state["step"]) if state else 0
         if state and state["validation_due"]:
             self._validate(start, stop)
-        if self.best.exhausted:
-            return start
         self.progress.stage("training")
         loss = build_objective(self.recipe, self.prepared)
         number = start
-        for step in fit(wrapped, train, loss, self.optimizer, plan, self.accelerator, start):
+        # A run that had stopped by its patience, and was only interrupted afterwards, takes no step more.
+        steps = (
+            ()
+            if self.best.exhausted
+            else fit(wrapped, train, loss, self.optimizer, plan, self.accelerator, start)
+        )
+        for step in self._steps(steps):
             number = step.number
             self._log(step)
             self.progress.advance(
@@ -160,8 +166,22 @@ class TrainingRun:
                 break
             if self._save_due(number):
                 self._save(number)
-        self._save(number)
+        if number > start or state is None or state["validation_due"]:
+            self._save(number)
+        if self._stopping(stop):
+            self._raise_interrupted(stop, number)
         return number
+
+    def _steps(self, steps: Iterable[Step]) -> Iterator[Step]:
+        """Hand the steps on; a diverged one names the rows of the user's file."""
+        try:
+            yield from steps
+        except Diverged as error:
+            ids = self.prepared.dataset.splits["train"].row_ids
+            rows = first_places([ids[row] for row in error.rows])
+            raise Diverged(
+                f"{error.what}; rows of this step: {rows}", rows=error.rows, fix=error.fix
+            ) from None
 
     def _validate(self, number: int, stop: StopRequest) -> None:
         """Score the validation split, remember the best weights; a signal saves the step and stops."""
@@ -182,7 +202,7 @@ class TrainingRun:
             logits, examples.targets, self.prepared.labels, resamples=100, seed=self.recipe.seed
         )
         self.best.greater_is_better = scores.greater_is_better
-        if self.best.update(number, scores.headline.value):
+        if self.best.update(number, scores.headline.value) and self.recipe.training.keep == "best":
             self.best_weights = {name: tensor.clone() for name, tensor in named_weights(self.model).items()}
         self._append({"step": number, "validation": {scores.primary: scores.headline.value}})
         self.progress.say(
@@ -215,10 +235,8 @@ class TrainingRun:
 
     def _restore(self, extending: bool) -> dict[str, Any] | None:
         checkpoint = newest_checkpoint(self.run.checkpoints, self.progress.warn)
-        if checkpoint is None:
-            self.progress.warn("no valid checkpoint was found; the run starts again from step 0")
-            return None
-        changes = describe_changes(checkpoint.state["identity"], self.identity, extending)
+        before = checkpoint.state["identity"] if checkpoint else self.run.read_record()["identity"]
+        changes = describe_changes(before, self.identity, extending)
         if changes:
             raise RunError(
                 "this run cannot be continued exactly, because something it depends on has changed:\n    "
@@ -226,14 +244,22 @@ class TrainingRun:
                 where=str(self.run.path),
                 fix="restore what changed, or start a new run",
             )
-        if (threads := checkpoint.state["threads"]) != torch.get_num_threads():
-            self.progress.warn(
-                f"this run was made with {threads} threads, now there are {torch.get_num_threads()}: "
-                "it continues, but not bit for bit"
-            )
+        if checkpoint is None:
+            if extending:
+                raise RunError(
+                    "there is no valid checkpoint to extend this run from", where=str(self.run.path)
+                )
+            self.progress.warn("no valid checkpoint was found; the run starts again from step 0")
+            return None
+        for name, now in self._conditions().items():
+            if (then := checkpoint.state["conditions"][name]) != now:
+                self.progress.warn(f"{name} was {then}, now {now}: the run continues, but not bit for bit")
         best = checkpoint.restore(self.model, self.optimizer)
         self.best = BestSoFar(**checkpoint.state["best"])
-        self.best.patience_evaluations = self.recipe.training.patience_evaluations
+        if (
+            before["recipe"]["training"]["epochs"] != self.recipe.training.epochs
+        ):  # extended: a new chance to improve
+            self.best.without_improvement = 0
         if best is not None:
             self.best_weights = {name: tensor.to(self.accelerator.device) for name, tensor in best.items()}
         elif self.best.step == checkpoint.step and self.best.step > 0:
@@ -241,6 +267,17 @@ class TrainingRun:
         self.earlier_seconds = float(checkpoint.state["seconds"])
         self.progress.say(f"continuing from {checkpoint.path.name}")
         return checkpoint.state
+
+    def _conditions(self) -> dict[str, Any]:
+        """What the last bits depend on beside the identity of the run."""
+        return {
+            "threads": torch.get_num_threads(),
+            "device": self.accelerator.device.type,
+            "precision": str(self.autocast or torch.float32),
+            "processes": self.accelerator.num_processes,
+            "torch": str(torch.__version__),
+            "transformers": version("transformers"),
+        }
 
     def _save_due(self, number: int) -> bool:
         every = self.recipe.training.checkpoint_steps
@@ -255,7 +292,7 @@ class TrainingRun:
                 "identity": self.identity,
                 "best": self.best.dump(),
                 "validation_due": validation_due,
-                "threads": torch.get_num_threads(),
+                "conditions": self._conditions(),
                 "seconds": self.earlier_seconds + time.perf_counter() - self.began,
             }
             best = None if self.best.step == number else self.best_weights
@@ -299,8 +336,10 @@ class TrainingRun:
             with self.run.steps.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, allow_nan=False) + "\n")
 
-    def _cut_log(self, step: int) -> None:
+    def _cut_log(self, state: dict[str, Any] | None) -> None:
         """Drop the records after the checkpoint (and a half-written last line); they will be made again."""
+        step = int(state["step"]) if state else 0
+        again = step if state and state["validation_due"] else None
         if not self.accelerator.is_main_process or not self.run.steps.exists():
             return
         kept: list[str] = []
@@ -309,6 +348,6 @@ class TrainingRun:
                 record = json.loads(line)
             except ValueError:
                 continue
-            if record["step"] <= step:
+            if record["step"] <= step and not ("validation" in record and record["step"] == again):
                 kept.append(line + "\n")
         write_bytes(self.run.steps, "".join(kept).encode())

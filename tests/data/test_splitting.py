@@ -11,6 +11,7 @@ import pytest
 from graftlm.data.assembling import assemble
 from graftlm.data.columns import Role
 from graftlm.data.dataset import Dataset
+from graftlm.data.loading import read_tables
 from graftlm.data.normalising import normalised, text_keys
 from graftlm.data.options import DataOptions
 from graftlm.data.splitting import bind_rows, carve
@@ -200,3 +201,16 @@ def test_normalised():
     assert {normalised(text) for text in same} == {"caf\u00e9 au lait"}
     assert text_keys([["a b"], ["c"]]) != text_keys([["a"], ["b c"]])
     assert text_keys([["a"]], 1) != text_keys([["a"]], 2)
+
+
+def test_a_group_in_two_given_splits_is_refused(seed: int) -> None:
+    rows = [{"text": f"text {n}", "label": "ab"[n % 2], "author": f"author {n}"} for n in range(20)]
+    other = [{"text": f"other {n}", "label": "ab"[n % 2], "author": f"author {n + 18}"} for n in range(10)]
+    options = DataOptions(group_column="author")
+    roles = (Role("text", "text"), Role("label", "label"))
+    with pytest.raises(DataError, match=r"2 groups of 'author' occur in more than one split.*train and test"):
+        assemble(read_tables({"train": rows, "test": other}, options), roles, options, seed)
+    parts = [{**row, "split": "train"} for row in rows] + [{**row, "split": "test"} for row in other]
+    options = DataOptions(group_column="author", split_column="split")
+    with pytest.raises(DataError, match="2 groups of 'author'"):
+        assemble(read_tables(parts, options), roles, options, seed)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -160,6 +162,23 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     model, optimizer = _trained(seed)
     with pytest.raises(MissingResource, match=r"No space left.*MiB") as caught:
         save_checkpoint(tmp_path, 2, model, optimizer, None, {})
+    assert caught.value.exit_code == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_file_that_cannot_grow_leaves_the_old_checkpoint(seed: int, tmp_path: Path) -> None:
+    """The real writer meets a real limit (as on a full disk or quota), not an imitation."""
+    _save(tmp_path, 1, seed)
+    model, optimizer = _trained(seed)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(MissingResource, match="MiB") as caught:
+            save_checkpoint(tmp_path, 2, model, optimizer, None, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
     assert caught.value.exit_code == 3
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 

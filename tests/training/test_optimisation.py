@@ -14,7 +14,7 @@ from graftlm.training.optimisation import build_optimizer, learning_rate_factor,
 from graftlm.training.stopping import BestSoFar
 
 
-@pytest.mark.parametrize("total", [1, 2, 10, 57])
+@pytest.mark.parametrize("total", [2, 10, 57])
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_schedule_equals_transformers(total: int, schedule: str) -> None:
     warmup = math.ceil(0.1 * total)
@@ -30,6 +30,10 @@ def test_schedule_equals_transformers(total: int, schedule: str) -> None:
         )
         optimizer.step()
         stock.step()
+
+
+def test_a_single_step_moves_something() -> None:
+    assert learning_rate_factor(0, 1, 0.1, "linear") == 1.0
 
 
 def test_constant_schedule_stays_up() -> None:

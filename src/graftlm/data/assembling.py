@@ -38,6 +38,10 @@ def assemble(tables: Tables, roles: Sequence[Role], options: DataOptions, seed: 
         for name, table in tables.splits.items()
     }
     groups = _groups(main, options) if options.group_column is not None else None
+    if options.group_column is not None:
+        _refuse_shared_groups(
+            {name: _groups(table, options) for name, table in tables.splits.items()}, options
+        )
     if options.split_column is not None:
         splits, groups = _split_by_column(tables, options, splits["train"], groups, decisions)
     if options.drop_empty_text:
@@ -83,6 +87,24 @@ def _groups(table: Table, options: DataOptions) -> list[object]:
     return values
 
 
+def _refuse_shared_groups(groups: dict[str, list[object]], options: DataOptions) -> None:
+    """A group in two splits that were given would be scored by what was learnt from itself."""
+    seen: dict[str, str] = {}
+    shared: dict[str, str] = {}
+    for split, values in groups.items():
+        for group in set(map(str, values)):
+            if seen.setdefault(group, split) != split:
+                shared[group] = f"{seen[group]} and {split}"
+    if shared:
+        group, both = min(shared.items())
+        raise DataError(
+            f"{counted(len(shared), 'group')} of {clip(options.group_column)} occur in more than one split, "
+            f"for instance {clip(group)} in {both}",
+            where="data.group_column",
+            fix="move each group into one split, or leave group_column out if the groups may be shared",
+        )
+
+
 def _split_by_column(
     tables: Tables, options: DataOptions, everything: Split, groups: list[object] | None, decisions: list[str]
 ) -> tuple[dict[str, Split], list[object] | None]:
@@ -114,6 +136,10 @@ def _split_by_column(
         f"{name} {len(rows[name]):,}" for name in ("train", "validation", "test") if name in rows
     )
     decisions.append(f"Splits are those of column {clip(column)}: {sizes} rows.")
+    if groups is not None:
+        _refuse_shared_groups(
+            {name: [groups[row] for row in members] for name, members in rows.items()}, options
+        )
     splits = {
         name: everything.take(rows[name], name) for name in ("train", "validation", "test") if name in rows
     }

@@ -7,11 +7,13 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from graftlm.errors import MissingResource, ModelError
+from graftlm.errors import GraftError, MissingResource, ModelError
 from graftlm.models.base_model import quiet_transformers
 from graftlm.rundir import sync_folder, write_bytes, write_json
 
@@ -33,6 +35,8 @@ class ArtefactFacts:
         metrics: split name -> scores with intervals.
         format_version: of this file.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     task: dict[str, Any]
     labels: list[str]
@@ -67,10 +71,13 @@ def save_artefact(
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
         sync_folder(folder.parent)
-    except OSError as error:
+    except GraftError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise MissingResource(
-            f"the model cannot be saved: {error.strerror or error}",
+            f"the model cannot be saved: {getattr(error, 'strerror', None) or error}",
             where=str(folder),
             fix="free disk space, then continue with --resume; the last checkpoint holds the trained weights",
         ) from None
@@ -96,6 +103,8 @@ def read_facts(folder: Path) -> ArtefactFacts:
             where=str(folder),
         )
     try:
-        return ArtefactFacts(**values)
-    except TypeError as error:
-        raise ModelError(f"{_FACTS} is damaged: {error}", where=str(folder)) from None
+        return TypeAdapter(ArtefactFacts).validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ModelError(f"{_FACTS} is damaged: {place}: {first['msg']}", where=str(folder)) from None

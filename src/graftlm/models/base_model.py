@@ -44,6 +44,11 @@ OFFSET_POSITIONS = frozenset(
 """Families that number positions from pad_token_id + 1, so that many rows of the table are never reached."""
 
 
+_CLASSIFYING_HEADS = (
+    "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A network ready to be trained or used.
@@ -92,6 +97,11 @@ def load_tokenizer(files: BaseFiles) -> PreTrainedTokenizerBase:
     # Some folders store padding to 128 tokens in tokenizer.json; lengths are our decision, per batch.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
+    # The side decides which token stands where: encoders read the first position (only XLNet reads the last), and
+    # without position ids of their own, padding on the left would make a prediction depend on its neighbours.
+    tokenizer.padding_side = "left" if config.model_type == "xlnet" else "right"
+    segments = bool(getattr(config, "type_vocab_size", 0)) or config.model_type == "xlnet"
+    tokenizer.model_input_names = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
     _check_vocabulary(tokenizer, config, where)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
@@ -142,10 +152,11 @@ def load_model(files: BaseFiles, architecture: str, options: dict[str, Any], see
     model_class = _model_class(architecture, config, files.folder)
     check_size(verified, model_class, config)
     tensors = _read_tensors(verified.weights.paths)
-    # Other heads of the folder (masked language modelling) may share a layer with ours; they are left to
-    # transformers. A head of our own kind for other labels must not come back under new names.
-    same_kind = model_class.__name__ in (stored.architectures or [model_class.__name__])
-    if same_kind and "id2label" in options and stored.id2label != config.id2label:
+    # A language-modelling head may share a layer with ours and is left to transformers. A classifying head, of our
+    # kind or another, means its own labels: it must not come back under new names.
+    saved = (stored.architectures or [model_class.__name__])[0]
+    same_head = saved == model_class.__name__ and stored.id2label == config.id2label
+    if "id2label" in options and saved.endswith(_CLASSIFYING_HEADS) and not same_head:
         tensors = _without_head(tensors, model_class.base_model_prefix)
     # Only the CPU generator is touched, and given back; seeding all devices would disturb a CUDA caller.
     with quiet_transformers(), torch.random.fork_rng(devices=[]):

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from graftlm.errors import MissingResource, RunError
+from graftlm.errors import GraftError, MissingResource, RunError
 from graftlm.rundir import sync_folder, write_json
 
 _MANIFEST = "manifest.json"
@@ -80,7 +81,8 @@ def save_checkpoint(
             raise RunError(f"the weights {name} are not finite after step {step}; they are not saved")
     final = folder / f"step-{step:08d}"
     partial = folder / f".partial-{final.name}"
-    shutil.rmtree(partial, ignore_errors=True)
+    for left_over in folder.glob(".partial-*"):  # of a process that was killed while it wrote
+        shutil.rmtree(left_over, ignore_errors=True)
     moments = {
         f"{name}/{key}": value.contiguous()
         for name, parameter in _moving(model, optimizer).items()
@@ -98,12 +100,15 @@ def save_checkpoint(
         shutil.rmtree(final, ignore_errors=True)  # the same step, written again after a resume
         partial.rename(final)
         sync_folder(folder)
-    except OSError as error:
+    except GraftError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         needed = sum(tensor.nbytes for tensor in (*weights.values(), *moments.values()))
         raise MissingResource(
-            f"the checkpoint of step {step} cannot be written ({error.strerror or error}); it needs "
-            f"{needed / 2**20:.0f} MiB, {shutil.disk_usage(folder).free / 2**20:.0f} MiB are free",
+            f"the checkpoint of step {step} cannot be written ({getattr(error, 'strerror', None) or error}); it needs "
+            f"{needed / 2**20:.0f} MiB, {shutil.disk_usage(folder.parent).free / 2**20:.0f} MiB are free",
             where=str(folder),
             fix="free disk space, then continue with --resume; earlier checkpoints are intact",
         ) from None

@@ -21,6 +21,11 @@ def open_accelerator(device: str) -> Accelerator:
         raise _one_device_a_process(str(error)) from None
     if accelerator.device.type != chosen.type:
         raise _one_device_a_process(f"it trains on {accelerator.device.type}")
+    if accelerator.distributed_type.value not in ("NO", "MULTI_CPU", "MULTI_GPU"):
+        raise ConfigurationError(
+            f"{accelerator.distributed_type.value} was asked for by the launcher; only data parallelism is supported",
+            fix="start with torchrun, without FSDP or DeepSpeed settings",
+        )
     return accelerator
 
 

@@ -115,8 +115,8 @@ def fit(
         norm = _gradient_norm(model, plan.max_gradient_norm, accelerator)
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise Diverged(
-                f"step {number + 1}: loss {value}, gradient norm {norm}; rows of this step (0-based, in train): "
-                f"{sorted(rows.tolist())}",
+                f"step {number + 1}: loss {value}, gradient norm {norm}",
+                rows=sorted(rows.tolist()),
                 fix="look at these rows, or lower training.learning_rate; the last checkpoint is finite",
             )
         optimizer.step()
@@ -164,8 +164,9 @@ def _accumulate(
             )
             if not parts:
                 value = value * 0.0
-            # DistributedDataParallel averages gradients over ranks; ours are shares of one sum.
-            accelerator.backward(value * ranks)
+            # DistributedDataParallel averages gradients over ranks; ours are shares of one sum. Not through
+            # accelerate, which would divide by an accumulation count that a launcher may have left in the environment.
+            (value * ranks).backward()
         total += value.detach().double().cpu()
         tokens += batch.num_tokens if parts else 0
     if ranks > 1:

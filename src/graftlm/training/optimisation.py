@@ -62,7 +62,8 @@ def learning_rate_factor(step: int, total_steps: int, warmup_share: float, sched
 
     Linear from 0 over ``ceil(warmup_share * total_steps)`` steps, then linear to 0, half a cosine to 0, or constant.
     """
-    warmup = math.ceil(warmup_share * total_steps)
+    # At least one step must move something: a run of a single step has no warm-up.
+    warmup = min(math.ceil(warmup_share * total_steps), total_steps - 1)
     if step < warmup:
         return step / warmup
     progress = (step - warmup) / max(1, total_steps - warmup)

@@ -10,7 +10,6 @@ from graftlm.recipe import Recipe, load_recipe
 from graftlm.run import Run
 from graftlm.workflows.finetune import finetune
 
-
 # The defaults would take 20 passes over so few rows; these end in about a minute on two cores.
 DEMO_EPOCHS = 8
 

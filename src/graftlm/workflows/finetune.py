@@ -79,14 +79,18 @@ def resume(
             where=str(path),
             fix="resume it from Python: graftlm.finetune(data, resume=...) with the same rows",
         )
-    if data is None and not recipe.data.path.startswith("hub:") and not Path(recipe.data.path).exists():
+    if (
+        data is None
+        and not recipe.data.path.startswith("hub:")
+        and not Path(recipe.data.path).expanduser().exists()
+    ):
         raise RunError(
             f"the data {recipe.data.path!r} is not there",
             where=str(run.recipe),
             fix=f"resume from the folder where the run was started: {record.get('started_in', 'unknown')}",
         )
     if extend_epochs is not None:
-        recipe = _extended(recipe, extend_epochs)
+        recipe = recipe.changed({"training.epochs": extend_epochs})
         progress.say(
             f"extended to {extend_epochs:g} epochs: from here on the schedule is that of the longer run"
         )
@@ -94,6 +98,13 @@ def resume(
     with run.locked() if training.accelerator.is_main_process else contextlib.nullcontext():
         extending = extend_epochs is not None or bool(record.get("extended"))
         training.prepare(data, resume=True, extending=extending)
+        done = int(training.state["step"]) if training.state else 0
+        if extend_epochs is not None and training.plan.total_steps <= done:
+            raise ConfigurationError(
+                f"--extend-epochs {extend_epochs:g} is {training.plan.total_steps} steps, not more than the {done} "
+                "this run already has",
+                where="training.epochs",
+            )
         if training.accelerator.is_main_process:
             run.update_record(extended=extending or None)
         return _work(training)
@@ -105,7 +116,13 @@ def _work(training: TrainingRun) -> Run:
     main = accelerator.is_main_process
     if main:
         write_bytes(run.recipe, training.recipe.to_yaml().encode())
-        run.update_record(state="running", problem=None, machine=describe_machine(), **_facts(training))
+        run.update_record(
+            state="running",
+            problem=None,
+            machine=describe_machine(),
+            identity=training.identity,
+            **_facts(training),
+        )
     try:
         conclude(training, training.execute())
     except BaseException as error:
@@ -154,13 +171,3 @@ def _create(recipe: Recipe, exact: Path | None, accelerator: Accelerator) -> Run
         paths = [str(run.path)]
     broadcast_object_list(paths)
     return RunDirectory(Path(paths[0]))
-
-
-def _extended(recipe: Recipe, epochs: float) -> Recipe:
-    before = recipe.training.epochs
-    if before is not None and epochs < before:
-        raise ConfigurationError(
-            f"--extend-epochs {epochs:g} is less than the {before:g} epochs this run already has",
-            where="training.epochs",
-        )
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": epochs})})

@@ -1,0 +1,56 @@
+"""What precedes a training: dropout by any name, padding on the side that is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import transformers
+from tests.rows import classified_rows
+from tests.tiny import FAMILIES, tiny_base
+from torch import nn
+
+from graftlm.models.base_model import load_tokenizer
+from graftlm.models.locating import locate
+from graftlm.preparation import build_model, dropout_options, prepare
+from graftlm.progress import Silent
+from graftlm.recipe import load_recipe
+from graftlm.workflows.finetune import finetune
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_dropout_is_set_everywhere(tmp_path: Path, family: str, rate: float) -> None:
+    base = tiny_base(tmp_path / "base", family=family)
+    recipe = load_recipe(overrides={"base": str(base), "training.dropout": rate})
+    model = build_model(recipe, prepare(recipe, classified_rows(40), Silent()), Silent())
+    rates = {module.p for module in model.modules() if isinstance(module, nn.Dropout)}
+    assert rates == {rate}
+
+
+@pytest.mark.parametrize("name", ["Albert", "T5", "Funnel", "XLNet", "RemBert", "Bart"])
+def test_every_familys_word_for_dropout_is_known(name: str) -> None:
+    config = getattr(transformers, f"{name}Config")().to_dict()
+    changed = dropout_options(config, 0.0)
+    left = {key for key, value in config.items() if "drop" in key and isinstance(value, float) and value > 0}
+    assert left <= set(changed)
+    assert not [key for key in dropout_options(config, 0.2) if "layerdrop" in key]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_is_predicted_alone_as_among_longer_ones(tmp_path: Path, family: str) -> None:
+    """Also where the folder asks for padding on the left, which would move the position that is read."""
+    base = tiny_base(tmp_path / "base", family=family)
+    config = base / "tokenizer_config.json"
+    config.write_text(config.read_text().replace("{", '{"padding_side": "left", ', 1))
+    assert load_tokenizer(locate(str(base))).padding_side == "right"
+    options = {"base": str(base), "training.epochs": 1, "evaluation.proof": "none", "training.device": "cpu"}
+    predictor = finetune(load_recipe(overrides=options), classified_rows(40), tmp_path / "run").predictor(
+        "cpu"
+    )
+    alone = predictor(["the refund"])[0].scores
+    among = predictor(["the refund", "the parcel is late again and nobody in the team has an answer for me"])[
+        0
+    ].scores
+    np.testing.assert_allclose(list(alone.values()), list(among.values()), atol=1e-6)
