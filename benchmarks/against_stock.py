@@ -28,7 +28,7 @@ import torch
 from data_sets import Rows, TextSet, load, shared_data
 from datasets import Dataset
 from numpy.typing import NDArray
-from records import machine, run_key, show, stopwatch
+from records import machine, read_runs, run_key, show, stopwatch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
@@ -278,22 +278,25 @@ def main() -> None:
     parser.add_argument(
         "--shared-data", help="folder of the data sets; default: GRAFTLM_SHARED_DATA or ../shared/data"
     )
+    parser.add_argument(
+        "--add", type=Path, nargs="*", default=[], help="result files whose runs are taken in as well"
+    )
     parser.add_argument("--threads", type=int, help="threads of torch; default: torch's own choice")
     parser.add_argument(
         "--table", action="store_true", help="show what is on file here and in README.md, train nothing"
     )
     arguments = parser.parse_args()
-    document: dict[str, Any] = {"runs": [], "comparisons": []}
-    if arguments.output.exists():
-        document = json.loads(arguments.output.read_text(encoding="utf-8"))
+    if arguments.add:
+        write_json(arguments.output, summarise(read_runs(arguments.output, *arguments.add)))
     if not arguments.table:
         if arguments.threads:
             torch.set_num_threads(arguments.threads)
-        train_all(arguments, document)
+        train_all(arguments)
+    document = summarise(read_runs(arguments.output))
     show("against_stock", tables(document), into_page=arguments.output == RESULTS)
 
 
-def train_all(arguments: argparse.Namespace, document: dict[str, Any]) -> None:
+def train_all(arguments: argparse.Namespace) -> None:
     """Train what is not on file yet, seed by seed, and write the file after each run."""
     folder = shared_data(arguments.shared_data)
     for seed in arguments.seeds:
@@ -301,20 +304,20 @@ def train_all(arguments: argparse.Namespace, document: dict[str, Any]) -> None:
             data, setting = load(name, folder), SETTINGS[name]
             for side in arguments.sides:
                 key = run_key(data=name, side=side, seed=seed, **vars(setting))
-                if any(run["key"] == key for run in document["runs"]):
+                if any(run["key"] == key for run in read_runs(arguments.output)):
                     continue
-                run = {
-                    "key": key,
-                    "data": name,
-                    "side": side,
-                    "seed": seed,
-                    **measure(side, data, setting, seed),
-                }
-                document["runs"].append(run)
-                found = [compare(document["runs"], d, s) for d in SETTINGS for s in SIDES[1:]]
-                document["comparisons"] = [one for one in found if one is not None]
-                write_json(arguments.output, document)
+                result = measure(side, data, setting, seed)
+                run = {"key": key, "data": name, "side": side, "seed": seed, **result}
+                # Read again: another process may have written in the meantime.
+                write_json(arguments.output, summarise([*read_runs(arguments.output), run]))
                 print(f"{name} seed {seed} {side}: {run['score']:.4f} {run['seconds']}", flush=True)
+
+
+def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the content of the result file: every comparison that the runs allow, and the runs."""
+    runs = sorted(runs, key=lambda run: (run["data"], run["seed"], run["side"]))
+    found = [compare(runs, data, stock) for data in SETTINGS for stock in SIDES[1:]]
+    return {"comparisons": [one for one in found if one is not None], "runs": runs}
 
 
 def measure(side: str, data: TextSet, setting: Setting, seed: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from data_sets import load, shared_data
-from records import machine, run_key, show, stopwatch
+from records import machine, read_runs, run_key, show, stopwatch
 
 import graftlm
 from graftlm import preparation
@@ -106,38 +106,45 @@ def main() -> None:
     parser.add_argument(
         "--shared-data", help="folder of the data sets; default: GRAFTLM_SHARED_DATA or ../shared/data"
     )
+    parser.add_argument(
+        "--add", type=Path, nargs="*", default=[], help="result files whose runs are taken in as well"
+    )
     parser.add_argument("--threads", type=int, help="threads of torch; default: torch's own choice")
     parser.add_argument(
         "--table", action="store_true", help="show what is on file here and in README.md, train nothing"
     )
     arguments = parser.parse_args()
-    document: dict[str, Any] = {"runs": []}
-    if arguments.output.exists():
-        document = json.loads(arguments.output.read_text(encoding="utf-8"))
-    if arguments.table:
-        show("real_data", tables(document), into_page=arguments.output == RESULTS)
-        return
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    if arguments.add:
+        keep(arguments.output, read_runs(*arguments.add))
+    if not arguments.table:
+        if arguments.threads:
+            torch.set_num_threads(arguments.threads)
+        train_all(arguments)
+    document = {"runs": read_runs(arguments.output)}
+    show("real_data", tables(document), into_page=arguments.output == RESULTS)
+
+
+def train_all(arguments: argparse.Namespace) -> None:
+    """Train what is not on file yet and write the file after each run."""
     folder = shared_data(arguments.shared_data)
     small = (preparation.SMALL_DATA_STEPS, preparation.FEWEST_EPOCHS, preparation.MOST_EPOCHS)
     recipe = graftlm.load_recipe().dump()
-    defaults = {
-        "epochs": small,
-        **{section: recipe[section] for section in ("objective", "strategy", "training")},
-    }
+    sections = {section: recipe[section] for section in ("objective", "strategy", "training")}
     for name in arguments.data:
         for seed in arguments.seeds or SEEDS[name]:
-            key = run_key(data=name, seed=seed, **defaults, **LIMITS[name])
-            if any(run["key"] == key for run in document["runs"]):
+            key = run_key(data=name, seed=seed, epochs=small, **sections, **LIMITS[name])
+            if any(run["key"] == key for run in read_runs(arguments.output)):
                 continue
             result = run_once(name, folder, seed)
-            # A run made with other defaults makes room for the one with the present ones.
-            document["runs"] = [run for run in document["runs"] if (run["data"], run["seed"]) != (name, seed)]
-            document["runs"].append({"key": key, "data": name, "seed": seed, **result, "machine": machine()})
-            write_json(arguments.output, document)
-            print(f"{name} seed {seed}: {result['score']} {result['seconds']}", flush=True)
-    show("real_data", tables(document), into_page=arguments.output == RESULTS)
+            run = {"key": key, "data": name, "seed": seed, **result, "machine": machine()}
+            keep(arguments.output, [run])
+            print(f"{name} seed {seed}: {run['score']} {run['seconds']}", flush=True)
+
+
+def keep(output: Path, runs: list[dict[str, Any]]) -> None:
+    """Add runs to the file; one made with other defaults makes room for the new one."""
+    by_place = {(run["data"], run["seed"]): run for run in [*read_runs(output), *runs]}
+    write_json(output, {"runs": [by_place[place] for place in sorted(by_place)]})
 
 
 if __name__ == "__main__":

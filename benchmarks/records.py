@@ -39,6 +39,16 @@ class Records:
         self.by_key[record["key"]] = record
 
 
+def read_runs(*files: Path) -> list[dict[str, Any]]:
+    """Return the runs of several result files, ``{"runs": [...], ...}``; of runs with one key the first."""
+    by_key: dict[str, dict[str, Any]] = {}
+    for file in files:
+        if file.exists():
+            for run in json.loads(file.read_text(encoding="utf-8"))["runs"]:
+                by_key.setdefault(run["key"], run)
+    return list(by_key.values())
+
+
 def run_key(**what: Any) -> str:
     """Return the key of a run from everything that decides what it computes."""
     return json.dumps(what, sort_keys=True)

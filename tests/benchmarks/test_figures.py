@@ -25,7 +25,7 @@ def block(name: str) -> str:
     return page.partition(f"<!-- {name} -->\n")[2].partition("<!-- end -->")[0].rstrip("\n")
 
 
-@pytest.mark.parametrize("name", ["against_stock", "real_data"])
+@pytest.mark.parametrize("name", [file.stem for file in sorted((BENCHMARKS / "results").glob("*.json"))])
 def test_page_shows_the_result_file(name: str):
     document = json.loads((BENCHMARKS / "results" / f"{name}.json").read_text(encoding="utf-8"))
     assert block(name) == benchmark(name).tables(document)

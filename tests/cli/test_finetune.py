@@ -178,7 +178,7 @@ def test_a_finished_run_is_not_resumed_but_extended(finished: Made, place: Path,
     assert "--extend-epochs N trains it further" in refused.err
     less = graft("finetune", "--resume", "run", "--extend-epochs", "0.5")
     assert less.code == 2
-    assert "is less than the 1 epochs this run already has" in less.err
+    assert "is 2 steps, not more than the 4 this run already has" in less.err
     extended = graft("finetune", "--resume", "run", "--extend-epochs", "3")
     assert extended.code == 0, extended.err
     assert Run.open("run").record["steps"] == 12
