@@ -38,16 +38,17 @@ def predict(
         No progress.
     """
     from graftlm.cli.words import split_words
+    from graftlm.predictor import Predictor
     from graftlm.progress import Silent
     from graftlm.recipe import load_recipe
     from graftlm.reports.display import Display
-    from graftlm.workflows.predict import open_predictor, predict_file, predict_lines
+    from graftlm.workflows.predict import predict_file, predict_lines
 
     if output is not None and output.exists():
         raise RunError("this file exists already", where=str(output), fix="choose another name")
     source, overrides = split_words(source, overrides)
     options = load_recipe(None, (*overrides, *([("data.path", source)] if source not in (None, "-") else [])))
-    predictor = open_predictor(run, options.training.device)
+    predictor = Predictor.open(run, options.training.device)
     if source in (None, "-"):
         if source is None and sys.stdin.isatty():
             return _interactive(predictor)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from graftlm.data.dataset import Split
@@ -64,8 +63,3 @@ def _records(predictor: Predictor, split: Split, batch_size: int) -> Iterator[di
     predictions = predictor.task.decode(predictor.logits(split, batch_size), predictor.facts.labels)
     for row, prediction in zip(split.row_ids, predictions, strict=True):
         yield {"row": row, **predictor.task.record(prediction)}
-
-
-def open_predictor(path: Path, device: str = "auto") -> Predictor:
-    """Load the model of a run."""
-    return Predictor.open(path, device)
