@@ -29,7 +29,6 @@ from data_sets import Rows, TextSet, load, shared_data
 from datasets import Dataset
 from numpy.typing import NDArray
 from records import machine, read_runs, run_key, show, stopwatch
-from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForSequenceClassification,
@@ -120,7 +119,7 @@ def train_stock_paired(data: TextSet, setting: Setting, seed: int) -> list[str]:
     def same_batches(**arguments: Any) -> Trainer:
         return PairedTrainer(lengths, seed, **arguments)
 
-    model = build_model(recipe, prepared)
+    model = build_model(recipe, prepared, Silent())
     return _train_stock(same_batches, model, prepared.base.folder, data, list(prepared.labels), setting, seed)
 
 
@@ -134,9 +133,10 @@ class PairedTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return a loader whose batches are those of our loop."""
         batches = EpochBatches(self.lengths, self.run_seed)
-        return DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
+        rows: Any = self.train_dataset
+        return DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
 
-    def compute_loss(self, model: Any, inputs: Any, *others: Any, **more: Any) -> Tensor:
+    def compute_loss(self, model: Any, inputs: Any, *others: Any, **more: Any) -> Any:
         """Compute the stock loss under the dropout seed of this step."""
         with dropout_seed(self.args.device, self.run_seed, self.state.global_step, 0, 0):
             return super().compute_loss(model, inputs, *others, **more)
@@ -168,7 +168,7 @@ def _train_stock(
 ) -> list[str]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
-    def encode(rows: Rows) -> Dataset:
+    def encode(rows: Rows) -> Any:
         encoded = tokenizer([row["text"] for row in rows], truncation=True, max_length=LONGEST)
         return Dataset.from_dict({**encoded, "labels": [labels.index(row["label"]) for row in rows]})
 
@@ -197,7 +197,7 @@ def _train_stock(
             data_collator=DataCollatorWithPadding(tokenizer),
         )
         trainer.train()
-        logits: NDArray[np.float32] = trainer.predict(encode(data.test or [])).predictions
+        logits = np.asarray(trainer.predict(encode(data.test or [])).predictions)
     return [labels[position] for position in logits.argmax(axis=1)]
 
 
@@ -270,7 +270,7 @@ def _joined(values: list[Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", choices=list(SETTINGS), nargs="*", default=list(SETTINGS))
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
     parser.add_argument("--sides", choices=SIDES, nargs="*", default=list(SIDES))

@@ -67,7 +67,7 @@ def measure(recipe: Recipe, rows: Rows) -> dict[str, Any]:
     prepared = prepare(recipe, rows, Silent())
     train, held_out = prepared.examples["train"], prepared.examples["validation"]
     plan = make_plan(recipe, len(train), None)
-    model = build_model(recipe, prepared)
+    model = build_model(recipe, prepared, Silent())
     optimizer = build_strategy(recipe, model)
     accelerator = open_accelerator("cpu")
     marks = evaluation_steps(plan, len(train), recipe.training.evaluations_per_epoch)
@@ -77,7 +77,7 @@ def measure(recipe: Recipe, rows: Rows) -> dict[str, Any]:
         for step in fit(model, train, build_objective(recipe, prepared), optimizer, plan, accelerator):
             training += step.seconds
             if step.number in marks:
-                logits = predict_logits(model, held_out, 64, accelerator)
+                logits = predict_logits(model, held_out, 64, accelerator.device)
                 correct = logits.argmax(axis=1) == held_out.targets
                 looks.append(
                     {"step": step.number, "accuracy": float(correct.mean()), "correct": pack(correct)}
@@ -94,7 +94,7 @@ def measure(recipe: Recipe, rows: Rows) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", choices=list(PROTOCOLS), nargs="*", default=list(PROTOCOLS))
     parser.add_argument("--seeds", type=int, nargs="*", default=[1])
     parser.add_argument("--set", dest="settings", nargs="*", default=[], metavar="KEY=VALUE")

@@ -97,7 +97,7 @@ def tables(document: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", choices=list(LIMITS), nargs="*", default=list(LIMITS))
     parser.add_argument(
         "--seeds", type=int, nargs="*", help="default: 1 2 3 for sst2 and trec, 1 for the others"

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -55,7 +55,7 @@ def run_key(**what: Any) -> str:
 
 
 @contextmanager
-def stopwatch() -> Iterator[dict[str, float]]:
+def stopwatch() -> Generator[dict[str, float]]:
     """Fill a mapping with wall and processor seconds of the block (others may share the machine)."""
     seconds: dict[str, float] = {}
     wall, processor = time.perf_counter(), time.process_time()
