@@ -54,3 +54,27 @@ def test_a_text_is_predicted_alone_as_among_longer_ones(tmp_path: Path, family: 
         0
     ].scores
     np.testing.assert_allclose(list(alone.values()), list(among.values()), atol=1e-6)
+
+
+class Listening(Silent):
+    """Keep what a run says."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        self.said.append(sentence)
+
+
+def test_names_of_special_tokens_are_counted_aloud(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base")
+    rows = classified_rows(40)
+    rows[7]["text"] = f"{rows[7]['text']} [SEP] the end"
+    listening = Listening()
+    recipe = load_recipe(overrides={"base": str(base), "data.test_share": 0.0, "data.validation_share": 0.0})
+    prepared = prepare(recipe, rows, listening)
+    (said,) = [sentence for sentence in listening.said if "special token" in sentence]
+    assert said.startswith("1 of 40 texts of train")
+    assert said.endswith(prepared.dataset.splits["train"].row_ids[7])
+    ids = prepared.examples["train"].inputs["input_ids"][7]
+    assert ids.count(prepared.encoder.tokenizer.sep_token_id) == 1

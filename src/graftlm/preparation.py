@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from graftlm.checking.finding import Finding
 from graftlm.checking.findings import check_dataset, require_clean
 from graftlm.data.assembling import assemble
-from graftlm.data.dataset import Dataset
+from graftlm.data.dataset import Dataset, Split
 from graftlm.data.loading import read_tables
 from graftlm.errors import ConfigurationError
 from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, padding_note
@@ -25,6 +25,7 @@ from graftlm.models.locating import BaseFiles, locate
 from graftlm.objectives._objective import Loss
 from graftlm.progress import Progress
 from graftlm.recipe import Recipe
+from graftlm.tasks._task import Task
 from graftlm.training.batching import Examples
 from graftlm.training.loop import Plan, steps_per_epoch
 from graftlm.training.optimisation import build_optimizer
@@ -107,12 +108,26 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
         examples[name] = Examples(
             features.inputs, task.targets(split, labels), encoder.padding, tokenizer.padding_side
         )
-        if features.truncated_rows:
-            progress.warn(
-                f"{len(features.truncated_rows)} of {len(split)} texts of {name} are longer than "
-                f"{encoder.max_length_tokens} tokens and were cut, first {split.row_ids[features.truncated_rows[0]]}"
-            )
+        _say_what_became_of_texts(task, split, encoder, features.truncated_rows, progress)
     return Prepared(dataset, findings, labels, base, config, encoder, examples, truncated)
+
+
+def _say_what_became_of_texts(
+    task: Task, split: Split, encoder: TextEncoder, truncated: list[int], progress: Progress
+) -> None:
+    if truncated:
+        progress.warn(
+            f"{len(truncated)} of {len(split)} texts of {split.name} are longer than "
+            f"{encoder.max_length_tokens} tokens and were cut, first {split.row_ids[truncated[0]]}"
+        )
+    for role in task.roles:
+        if role.kind == "text":
+            naming = encoder.rows_naming_special_tokens([str(text) for text in split.columns[role.name]])
+            if naming:
+                progress.say(
+                    f"{len(naming)} of {len(split)} texts of {split.name} hold the name of a special token of "
+                    f"this tokenizer, which is read as plain text, first {split.row_ids[naming[0]]}"
+                )
 
 
 def build_model(recipe: Recipe, prepared: Prepared, progress: Progress) -> PreTrainedModel:

@@ -334,6 +334,19 @@ def test_tokenizers(pristine, family):
     assert ("its end token <|endoftext|> is used to pad" in note) if family == "gpt2" else note == ""
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_names_of_special_tokens_in_a_text_are_text(pristine, tmp_path, family):
+    tokenizer = load_tokenizer(locate(str(pristine[family])))
+    for name in tokenizer.all_special_tokens:
+        ids = tokenizer(f"the {name} end", add_special_tokens=False)["input_ids"]
+        assert tokenizer.convert_tokens_to_ids(name) not in ids
+    # Whoever loads the saved folder without GraftLM reads the same.
+    tokenizer.save_pretrained(tmp_path)
+    plain = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    text = " ".join(["the", *tokenizer.all_special_tokens])
+    assert plain(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
 def test_stored_padding_and_truncation_are_forgotten(bert):
     path = bert / "tokenizer.json"
     content = json.loads(path.read_text())

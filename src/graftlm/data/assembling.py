@@ -33,10 +33,8 @@ def assemble(tables: Tables, roles: Sequence[Role], options: DataOptions, seed: 
     reserved = {name for name in (options.split_column, options.group_column) if name is not None}
     assignment = assign_roles(main, roles, options.columns, reserved)
     decisions = [*tables.decisions, f"Columns of {main.source}: {'; '.join(assignment.reasons)}."]
-    splits = {
-        "train" if name == "all" else name: split_of_table(name, table, roles, assignment)
-        for name, table in tables.splits.items()
-    }
+    named = {"train" if name == "all" else name: table for name, table in tables.splits.items()}
+    splits = {name: split_of_table(name, table, roles, assignment) for name, table in named.items()}
     groups = _groups(main, options) if options.group_column is not None else None
     if options.group_column is not None:
         _refuse_shared_groups(

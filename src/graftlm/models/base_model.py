@@ -70,6 +70,7 @@ def load_config(files: BaseFiles) -> PreTrainedConfig:
 def load_tokenizer(files: BaseFiles) -> PreTrainedTokenizerBase:
     """Return the fast tokenizer of a base model, with a pad token and without stored truncation or padding.
 
+    The names of special tokens inside a text are text: only the tokenizer itself places special tokens.
     A tokenizer without a pad token pads with its end token; `padding_note` says so.
 
     Raises:
@@ -80,7 +81,13 @@ def load_tokenizer(files: BaseFiles) -> PreTrainedTokenizerBase:
     try:
         with quiet_transformers():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
-                files.folder, config=config, trust_remote_code=False, local_files_only=True
+                files.folder,
+                config=config,
+                trust_remote_code=False,
+                local_files_only=True,
+                # Somebody who writes "[SEP]" or "</s>" writes text. Read as a control token it would end the
+                # sequence in the middle, and BART-like models fail on it. Saved with the tokenizer.
+                split_special_tokens=True,
             )
     except Exception as error:  # tokenizer files are read by many classes, each with errors of its own
         raise ModelError(

@@ -49,6 +49,11 @@ class TextEncoder:
             truncated += [start + index for index, piece in enumerate(pieces) if piece.overflowing]
         return Features(inputs, truncated)
 
+    def rows_naming_special_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the positions of texts in which the name of a special token stands, such as ``[SEP]``."""
+        names: list[str] = self.tokenizer.all_special_tokens
+        return [row for row, text in enumerate(texts) if any(name in text for name in names)]
+
     @property
     def argument_names(self) -> list[str]:
         """The model arguments the tokenizer fills, the attention mask apart."""
