@@ -120,7 +120,9 @@ def train_stock_paired(data: TextSet, setting: Setting, seed: int) -> list[str]:
         return PairedTrainer(lengths, seed, **arguments)
 
     model = build_model(recipe, prepared, Silent())
-    return _train_stock(same_batches, model, prepared.base.folder, data, list(prepared.labels), setting, seed)
+    return _train_stock(
+        same_batches, model, prepared.base.folder, data, list(prepared.learnt.labels), setting, seed
+    )
 
 
 class PairedTrainer(Trainer):

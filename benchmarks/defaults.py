@@ -35,7 +35,7 @@ from graftlm.preparation import (
 from graftlm.progress import Silent
 from graftlm.recipe import Recipe, load_recipe
 from graftlm.training.devices import open_accelerator
-from graftlm.training.evaluation import predict_logits
+from graftlm.training.evaluation import predict_outputs
 from graftlm.training.loop import fit
 from graftlm.workflows.demo import demo_recipe
 
@@ -77,8 +77,8 @@ def measure(recipe: Recipe, rows: Rows) -> dict[str, Any]:
         for step in fit(model, train, build_objective(recipe, prepared), optimizer, plan, accelerator):
             training += step.seconds
             if step.number in marks:
-                logits = predict_logits(model, held_out, 64, accelerator.device)
-                correct = logits.argmax(axis=1) == held_out.targets
+                logits = predict_outputs(model, held_out, 64, accelerator.device)
+                correct = np.asarray(logits).argmax(axis=1) == held_out.targets
                 looks.append(
                     {"step": step.number, "accuracy": float(correct.mean()), "correct": pack(correct)}
                 )

@@ -6,17 +6,19 @@ import json
 import platform
 import shutil
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from graftlm.data.features import Outputs
+from graftlm.data.roles import present
 from graftlm.models.artefact import ArtefactFacts, save_artefact
-from graftlm.proof import prove
+from graftlm.proof import compare, predict_afresh
 from graftlm.reports.model_card import write_model_card
 from graftlm.reports.run_report import write_report
 from graftlm.rundir import sync_folder, write_bytes, write_json
+from graftlm.tasks._task import Learnt
 from graftlm.training_run import Fitted, TrainingRun
 
 
@@ -29,33 +31,27 @@ def conclude(training: TrainingRun, fitted: Fitted) -> None:
     recipe, run, progress = training.recipe, training.run, training.progress
     progress.stage("evaluating")
     held_out = [name for name in ("validation", "test") if name in training.prepared.examples]
-    logits = {name: training.predict(name) for name in held_out}
+    outputs = {name: training.predict(name) for name in held_out}
     if not training.accelerator.is_main_process:
         return
     headline = held_out[-1] if held_out else None
+    learnt = training.tuned(outputs["validation"]) if "validation" in held_out else training.prepared.learnt
     for name in held_out:
-        selected = name == "validation" and fitted.selected
-        _write_evaluation(training, name, logits[name], selected)
+        selected = name == "validation" and (fitted.selected or learnt != training.prepared.learnt)
+        _write_evaluation(training, name, outputs[name], learnt, selected)
     progress.stage("saving the model")
-    facts = _facts(training, held_out)
+    facts = _facts(training, learnt, held_out)
     # A model that is not proved yet must not be taken for one that is.
     unproved = run.model.with_name("model.unproved")
     save_artefact(unproved, training.model, training.prepared.encoder.tokenizer, facts, recipe.to_yaml())
     proof: dict[str, Any] = {"done": False}
     if recipe.evaluation.proof == "fresh_process" and headline is not None:
         progress.stage("proving the saved model in a fresh process")
-        difference = prove(
-            unproved,
-            training.prepared.dataset.splits[headline],
-            logits[headline],
-            recipe.evaluation.batch_size,
-            training.accelerator.device.type,
-            "fp32" if training.autocast is None else "bf16",
-        )
+        difference = _prove(training, unproved, headline, outputs[headline], learnt)
         proof = {
             "done": True,
             "split": headline,
-            "rows": len(logits[headline]),
+            "rows": len(training.prepared.dataset.splits[headline]),
             "largest_difference": difference,
         }
     shutil.rmtree(run.model, ignore_errors=True)  # that of a run which was extended
@@ -74,6 +70,24 @@ def conclude(training: TrainingRun, fitted: Fitted) -> None:
     # The newest checkpoint stays, so that the run can be extended.
     for old in sorted(run.checkpoints.glob("step-*"))[:-1]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _prove(training: TrainingRun, model_folder: Path, name: str, outputs: Outputs, learnt: Learnt) -> float:
+    """Return the largest difference between the outputs and those of the saved model in a fresh process."""
+    task: Any = training.recipe.task
+    split, features = training.prepared.dataset.splits[name], training.prepared.features[name]
+    again = predict_afresh(
+        model_folder,
+        split,
+        training.recipe.evaluation.batch_size,
+        training.accelerator.device.type,
+        "fp32" if training.autocast is None else "bf16",
+    )
+
+    def decide(each: Outputs) -> list[Any]:
+        return [task.decision(prediction) for prediction in task.decode(each, split, features, learnt)]
+
+    return compare(outputs, again, decide, split.row_ids)
 
 
 def describe_machine() -> dict[str, Any]:
@@ -97,12 +111,14 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def _facts(training: TrainingRun, held_out: list[str]) -> ArtefactFacts:
+def _facts(training: TrainingRun, learnt: Learnt, held_out: list[str]) -> ArtefactFacts:
     prepared, run = training.prepared, training.run
     task: Any = training.recipe.task
     return ArtefactFacts(
         task={"name": task.name, **task.dump()},
-        labels=list(prepared.labels),
+        labels=list(learnt.labels),
+        rule=learnt.rule,
+        roles=[role.name for role in present(task.roles, prepared.dataset.splits["train"])],
         max_length_tokens=prepared.encoder.max_length_tokens,
         graftlm_version=version("graftlm"),
         base={
@@ -115,19 +131,22 @@ def _facts(training: TrainingRun, held_out: list[str]) -> ArtefactFacts:
     )
 
 
-def _write_evaluation(training: TrainingRun, name: str, logits: NDArray[np.float32], selected: bool) -> None:
+def _write_evaluation(
+    training: TrainingRun, name: str, outputs: Outputs, learnt: Learnt, selected: bool
+) -> None:
     """Write scores with intervals, the baseline beside them, and one line per row (no text)."""
     prepared, recipe, run = training.prepared, training.recipe, training.run
     task: Any = recipe.task
-    split, targets = prepared.dataset.splits[name], prepared.examples[name].targets
+    split = prepared.dataset.splits[name]
     options = {
         "confidence": recipe.evaluation.confidence,
         "resamples": recipe.evaluation.resamples,
         "seed": recipe.seed,
     }
-    scores = task.score(logits, targets, prepared.labels, **options)
-    simplest = task.baseline(prepared.dataset.splits["train"], split, prepared.labels)
-    baseline = task.score(simplest, targets, prepared.labels, **options)
+    predictions = task.decode(outputs, split, prepared.features[name], learnt)
+    scores = task.score(predictions, split, learnt, **options)
+    simplest = task.baseline(prepared.dataset.splits["train"], split, learnt)
+    baseline = task.score(simplest, split, learnt, **options)
     write_json(
         run.evaluation(name),
         {
@@ -138,11 +157,8 @@ def _write_evaluation(training: TrainingRun, name: str, logits: NDArray[np.float
             "baseline": {"name": task.baseline_name, "scores": baseline.dump()},
         },
     )
-    predictions = task.decode(logits, prepared.labels)
     lines = [
-        json.dumps(
-            {"row": row, "reference": prepared.labels[target], **task.record(prediction)}, ensure_ascii=False
-        )
-        for row, target, prediction in zip(split.row_ids, targets, predictions, strict=True)
+        json.dumps({"row": row, "reference": reference, **task.record(prediction)}, ensure_ascii=False)
+        for row, reference, prediction in zip(split.row_ids, task.references(split), predictions, strict=True)
     ]
     write_bytes(run.predictions(name), ("\n".join(lines) + "\n").encode())

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from graftlm.data.dataset import Split
+from graftlm.data.features import Features, Outputs
+from graftlm.data.roles import INPUT_KINDS, Role
 from graftlm.errors import ConfigurationError, DataError, ModelError, clip
 from graftlm.models.artefact import ArtefactFacts, read_facts
 from graftlm.models.base_model import length_limit, load_model, load_tokenizer
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import locate
 from graftlm.recipe import PLUG_IN_SECTIONS
-from graftlm.tasks._task import Task
+from graftlm.tasks._task import Learnt, Task
 from graftlm.training.batching import Examples
 from graftlm.training.devices import choose_device, resolve_precision
-from graftlm.training.evaluation import predict_logits
+from graftlm.training.evaluation import predict_outputs
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -66,7 +67,7 @@ class Predictor:
                 fix="the run comes first, then the texts: graft predict runs/NAME texts.csv",
             )
         facts = read_facts(folder)
-        task = _task(facts, folder)
+        task = task_of(facts, folder)
         files = locate(str(folder))
         tokenizer = load_tokenizer(files)
         loaded = load_model(files, task.architecture, {}, seed=0)
@@ -83,7 +84,7 @@ class Predictor:
                 fix="restore the folder as it was written",
             )
         names = [config.id2label[index] for index in range(config.num_labels)]
-        if names != facts.labels:
+        if facts.labels and names != facts.labels:
             raise ModelError(
                 f"config.json and graftlm.json name different labels: {clip(names)} and {clip(facts.labels)}",
                 where=str(folder),
@@ -99,48 +100,101 @@ class Predictor:
             resolve_precision(precision, place),
         )
 
-    def __call__(self, texts: Sequence[str], batch_size: int = 32) -> Sequence[Any]:
-        """Return one prediction per text, in order; for classification a `LabelPrediction` each."""
-        if isinstance(texts, str):
-            raise DataError("a list of texts is wanted, got one text", fix="write predictor([text])")
-        for row, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise DataError(
-                    f"a non-empty text is wanted, got {clip(text)}", where=f"text {row} (0-based)"
-                )
-            if _LONE_SURROGATE.search(text):
-                raise DataError(
-                    "half of a surrogate pair, which is no character", where=f"text {row} (0-based)"
-                )
-        columns: dict[str, list[object]] = {self.task.roles[0].name: list(texts)}
-        split = Split("prediction", columns, [f"text {row}" for row in range(len(texts))])
-        return self.task.decode(self.logits(split, batch_size), self.facts.labels)
+    @property
+    def roles(self) -> list[Role]:
+        """The columns that a row to be predicted must have."""
+        return [
+            role for role in self.task.roles if role.kind in INPUT_KINDS and role.name in self.facts.roles
+        ]
 
-    def logits(
+    @property
+    def learnt(self) -> Learnt:
+        """Labels and rule of the model."""
+        return learnt_of(self.facts)
+
+    def __call__(self, rows: Sequence[Any], batch_size: int = 32) -> Sequence[Any]:
+        """Return one prediction per row, in order; its class is that of the task.
+
+        Args:
+            rows: texts; or dicts from role to value where a row has several parts, such as
+                ``{"text": "...", "text_pair": "..."}``.
+            batch_size: examples per forward pass.
+        """
+        if isinstance(rows, str):
+            raise DataError("a list of texts is wanted, got one text", fix="write predictor([text])")
+        names = [role.name for role in self.roles]
+        columns: dict[str, list[object]] = {name: [] for name in names}
+        for position, row in enumerate(rows):
+            parts = _parts(row, names, position)
+            for name in names:
+                columns[name].append(
+                    _checked_text(parts[name], f"{_called(names, name)} {position} (0-based)")
+                )
+        split = Split("prediction", columns, [f"text {row}" for row in range(len(rows))])
+        return self.predict(split, batch_size)
+
+    def encode(self, split: Split) -> Features:
+        """Return the token ids of a split."""
+        return self.task.encode(split, self.encoder)
+
+    def predict(
         self, split: Split, batch_size: int, on_batch: Callable[[int], None] = lambda examples: None
-    ) -> NDArray[np.float32]:
-        """Return the logits [rows, labels] of a split, in row order."""
-        features = self.task.encode(split, self.encoder)
-        if not len(features):
-            return np.zeros((0, len(self.facts.labels)), dtype=np.float32)
-        examples = Examples(
-            features.inputs,
-            np.zeros(len(features), dtype=np.int64),
-            self.encoder.padding,
-            self.encoder.tokenizer.padding_side,
+    ) -> Sequence[Any]:
+        """Return one prediction per row of a split, in order."""
+        features = self.encode(split)
+        return self.task.decode(
+            self.outputs(split, features, batch_size, on_batch), split, features, self.learnt
         )
-        logits = predict_logits(self.model, examples, batch_size, self.device, self.autocast, on_batch)
-        broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-        if len(broken):
+
+    def outputs(
+        self,
+        split: Split,
+        features: Features,
+        batch_size: int,
+        on_batch: Callable[[int], None] = lambda examples: None,
+    ) -> Outputs:
+        """Return what the model says about each example of ``features``, in order."""
+        side = self.encoder.tokenizer.padding_side
+        examples = Examples(features.inputs, None, self.encoder.padding, side)
+        outputs = predict_outputs(self.model, examples, batch_size, self.device, self.autocast, on_batch)
+        broken = [example for example, output in enumerate(outputs) if not np.isfinite(output).all()]
+        if broken:
             raise ModelError(
-                f"the model's outputs are not finite for {len(broken)} of {len(logits)} texts",
-                where=split.row_ids[broken[0]],
+                f"the model's outputs are not finite for {len(broken)} of {len(outputs)} texts",
+                where=split.row_ids[features.rows[broken[0]]],
                 fix="use another model; this one is damaged or overflows in this precision",
             )
-        return logits
+        return outputs
 
 
-def _task(facts: ArtefactFacts, folder: Path) -> Task:
+def _parts(row: Any, names: list[str], position: int) -> Mapping[str, Any]:
+    if len(names) == 1 and not isinstance(row, Mapping):
+        return {names[0]: row}
+    if not isinstance(row, Mapping) or not set(names) <= set(cast("Mapping[str, Any]", row)):
+        raise DataError(
+            f"a dict with {', '.join(names)} is wanted, got {clip(row)}", where=f"row {position} (0-based)"
+        )
+    return cast("Mapping[str, Any]", row)
+
+
+def _called(names: list[str], name: str) -> str:
+    return "text" if len(names) == 1 else name
+
+
+def _checked_text(text: Any, where: str) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"a non-empty text is wanted, got {clip(text)}", where=where)
+    if _LONE_SURROGATE.search(text):
+        raise DataError("half of a surrogate pair, which is no character", where=where)
+    return text
+
+
+def learnt_of(facts: ArtefactFacts) -> Learnt:
+    """Return labels and rule of a saved model."""
+    return Learnt(tuple(facts.labels), facts.rule)
+
+
+def task_of(facts: ArtefactFacts, folder: Path) -> Task:
     """Return the task that the model was trained for."""
     options = {key: value for key, value in facts.task.items() if key != "name"}
     try:

@@ -17,7 +17,9 @@ from graftlm.checking.finding import Finding
 from graftlm.checking.findings import check_dataset, require_clean
 from graftlm.data.assembling import assemble
 from graftlm.data.dataset import Dataset, Split
+from graftlm.data.features import Features
 from graftlm.data.loading import read_tables
+from graftlm.data.roles import present
 from graftlm.errors import ConfigurationError
 from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, padding_note
 from graftlm.models.encoder import TextEncoder
@@ -25,7 +27,7 @@ from graftlm.models.locating import BaseFiles, locate
 from graftlm.objectives._objective import Loss
 from graftlm.progress import Progress
 from graftlm.recipe import Recipe
-from graftlm.tasks._task import Task
+from graftlm.tasks._task import Learnt, Task
 from graftlm.training.batching import Examples
 from graftlm.training.loop import Plan, steps_per_epoch
 from graftlm.training.optimisation import build_optimizer
@@ -45,20 +47,22 @@ class Prepared:
     Args:
         dataset: the splits.
         findings: what the data doctor noticed; none of them an error.
-        labels: label names in the order of the logits.
+        learnt: labels and rule.
         base: the files of the base model.
         config: its configuration, read as hostile input.
         encoder: its tokenizer at the length limit of the run.
-        examples: split name -> tokenised rows.
+        features: split name -> tokenised rows.
+        examples: split name -> the same with targets, as the loop wants them.
         truncated: split name -> positions of cut texts.
     """
 
     dataset: Dataset
     findings: list[Finding]
-    labels: tuple[str, ...]
+    learnt: Learnt
     base: BaseFiles
     config: PreTrainedConfig
     encoder: TextEncoder
+    features: dict[str, Features]
     examples: dict[str, Examples]
     truncated: dict[str, list[int]]
 
@@ -86,7 +90,7 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
     """Do everything that precedes the model: rows, labels, tokenizer, token ids."""
     dataset, findings = read_and_check(recipe, data, progress)
     task: Any = recipe.task
-    labels = task.label_names(dataset.splits["train"])
+    learnt = task.learn(dataset.splits["train"])
     progress.stage("tokenising")
     base = locate(recipe.base)
     tokenizer = load_tokenizer(base)
@@ -100,16 +104,15 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
             where="task.max_length_tokens",
         )
     encoder = TextEncoder(tokenizer, task.max_length_tokens or min(limit, DEFAULT_LENGTH))
+    features: dict[str, Features] = {}
     examples: dict[str, Examples] = {}
-    truncated: dict[str, list[int]] = {}
     for name, split in dataset.splits.items():
-        features = task.encode(split, encoder)
-        truncated[name] = features.truncated_rows
-        examples[name] = Examples(
-            features.inputs, task.targets(split, labels), encoder.padding, tokenizer.padding_side
-        )
-        _say_what_became_of_texts(task, split, encoder, features.truncated_rows, progress)
-    return Prepared(dataset, findings, labels, base, config, encoder, examples, truncated)
+        features[name] = task.encode(split, encoder)
+        targets = task.targets(split, features[name], learnt)
+        examples[name] = Examples(features[name].inputs, targets, encoder.padding, tokenizer.padding_side)
+        _say_what_became_of_texts(task, split, encoder, features[name].truncated_rows, progress)
+    truncated = {name: each.truncated_rows for name, each in features.items()}
+    return Prepared(dataset, findings, learnt, base, config, encoder, features, examples, truncated)
 
 
 def _say_what_became_of_texts(
@@ -120,7 +123,7 @@ def _say_what_became_of_texts(
             f"{len(truncated)} of {len(split)} texts of {split.name} are longer than "
             f"{encoder.max_length_tokens} tokens and were cut, first {split.row_ids[truncated[0]]}"
         )
-    for role in task.roles:
+    for role in present(task.roles, split):
         if role.kind == "text":
             naming = encoder.rows_naming_special_tokens([str(text) for text in split.columns[role.name]])
             if naming:
@@ -138,7 +141,7 @@ def build_model(recipe: Recipe, prepared: Prepared, progress: Progress) -> PreTr
     """
     task: Any = recipe.task
     rate = recipe.training.dropout
-    options = task.model_options(prepared.labels) | {"pad_token_id": prepared.encoder.padding["input_ids"]}
+    options = task.model_options(prepared.learnt) | {"pad_token_id": prepared.encoder.padding["input_ids"]}
     if rate is not None:
         options |= dropout_options(prepared.config.to_dict(), rate)
     loaded = load_model(prepared.base, task.architecture, options, recipe.seed)
@@ -174,7 +177,7 @@ def dropout_options(config: dict[str, Any], rate: float) -> dict[str, float]:
 def build_objective(recipe: Recipe, prepared: Prepared) -> Loss:
     """Bind the objective to the training labels."""
     objective: Any = recipe.objective
-    return objective.bind(prepared.examples["train"].targets, prepared.labels)
+    return objective.bind(prepared.examples["train"].targets, prepared.learnt.labels)
 
 
 def build_strategy(recipe: Recipe, model: PreTrainedModel) -> AdamW:

@@ -12,12 +12,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from graftlm.data.dataset import Split
+from graftlm.data.features import Outputs
 from graftlm.errors import ProofFailed
 from graftlm.predictor import Predictor
 
@@ -34,30 +36,26 @@ _LAUNCHER = (
     "FSDP_",
 )
 
-# Two logits closer than this may change order by rounding alone.
+# Outputs that agree to this decide alike, but for ties.
 MARGIN = 1e-5
-# Relative to the largest logit: far above rounding, far below what changes a probability that anybody reads.
+# Relative to the largest output: far above rounding, far below what changes a probability that anybody reads.
 TOLERANCE = 1e-3
 
 
-def prove(
+def predict_afresh(
     model_folder: Path,
     split: Split,
-    logits: NDArray[np.float32],
     batch_size: int,
     device: str,
     precision: str,
-) -> float:
-    """Reload the model in a fresh process, predict ``split`` again and compare with ``logits`` [rows, labels].
-
-    Returns:
-        The largest absolute difference of a logit.
+) -> Outputs:
+    """Reload the model in a fresh process, predict ``split`` again and return the outputs, for `compare`.
 
     Raises:
-        ProofFailed: when a decision differs although its margin exceeded 1e-5, or the process fails.
+        ProofFailed: when the process fails.
     """
     with tempfile.TemporaryDirectory(prefix="graftlm-proof-") as scratch:
-        output = Path(scratch) / "logits.npy"
+        output = Path(scratch) / "outputs.npz"
         command = [sys.executable, "-P", "-m", "graftlm.proof", str(model_folder), str(output)]
         child = subprocess.run(
             [*command, str(batch_size), device, precision],
@@ -73,48 +71,54 @@ def prove(
                 f"the saved model cannot be loaded in a fresh process: {reason[0][:200]}",
                 where=str(model_folder),
             )
-        again: NDArray[np.float32] = np.load(output, allow_pickle=False)
-    return compare(logits, again, split.row_ids, str(model_folder))
+        with np.load(output, allow_pickle=False) as arrays:
+            again = [arrays[f"arr_{example}"] for example in range(len(arrays.files))]
+    return again
 
 
 def compare(
-    before: NDArray[np.float32], after: NDArray[np.float32], row_ids: list[str], where: str = ""
+    before: Outputs, after: Outputs, decide: Callable[[Outputs], Sequence[Any]], row_ids: Sequence[str]
 ) -> float:
-    """Return the largest difference; raise `ProofFailed` where a clear decision changed."""
-    if before.shape != after.shape or not np.isfinite(after).all():
+    """Return the largest difference of an output; raise `ProofFailed` where more than rounding changed.
+
+    Args:
+        before: outputs of the trained model.
+        after: outputs of the saved one.
+        decide: outputs -> the decision about each row.
+        row_ids: place of each row.
+    """
+    fix = "do not use this model; please report it with the run's recipe.yaml and run.json"
+    if [output.shape for output in before] != [output.shape for output in after]:
+        raise ProofFailed("the reloaded model gives outputs of other shapes", fix=fix)
+    if not all(np.isfinite(output).all() for output in after):
+        raise ProofFailed("the reloaded model gives outputs that are not finite", fix=fix)
+    pairs = list(zip(before, after, strict=True))
+    difference = max((float(np.abs(one - two).max(initial=0.0)) for one, two in pairs), default=0.0)
+    decisions = zip(decide(before), decide(after), row_ids, strict=True)
+    changed = [row for one, two, row in decisions if one != two]
+    # Between outputs that agree to this, a decision that changed was a tie.
+    if changed and difference > MARGIN:
         raise ProofFailed(
-            f"the reloaded model gives logits of shape {after.shape}, not {before.shape}", where=where
+            f"the reloaded model decides {len(changed)} of {len(row_ids)} rows differently (largest difference of "
+            f"an output {difference:.2g}); first rows: {', '.join(changed[:5])}",
+            fix=fix,
         )
-    if before.shape[0] == 0:
-        return 0.0
-    ordered = np.sort(before, axis=1)
-    clear = ordered[:, -1] - ordered[:, -2] > MARGIN
-    changed = np.flatnonzero(clear & (before.argmax(axis=1) != after.argmax(axis=1)))
-    difference = float(np.abs(before - after).max())
-    if len(changed):
-        rows = ", ".join(row_ids[row] for row in changed[:5])
-        raise ProofFailed(
-            f"the reloaded model decides {len(changed)} of {len(before)} rows differently "
-            f"(largest difference of a logit {difference:.2g}); first rows: {rows}",
-            where=where,
-            fix="do not use this model; please report it with the run's recipe.yaml and run.json",
-        )
-    largest = TOLERANCE * max(1.0, float(np.abs(before).max()))
+    largest = TOLERANCE * max(1.0, *(float(np.abs(one).max(initial=0.0)) for one in before))
     if difference > largest:
         raise ProofFailed(
-            f"the reloaded model's logits differ by up to {difference:.2g}, more than by rounding ({largest:.1g})",
-            where=where,
-            fix="do not use this model; please report it with the run's recipe.yaml and run.json",
+            f"the reloaded model's outputs differ by up to {difference:.2g}, more than by rounding ({largest:.1g})",
+            fix=fix,
         )
     return difference
 
 
 def main(arguments: list[str]) -> None:
-    """Predict the rows on standard input with a saved model and write the logits."""
+    """Predict the rows on standard input with a saved model and write the outputs."""
     folder, output, batch_size, device, precision = arguments
     rows = json.loads(sys.stdin.buffer.read())
     split = Split("proof", rows["columns"], rows["row_ids"])
-    np.save(output, Predictor.open(folder, device, precision).logits(split, int(batch_size)))
+    predictor = Predictor.open(folder, device, precision)
+    np.savez(output, *predictor.outputs(split, predictor.encode(split), int(batch_size)))
 
 
 if __name__ == "__main__":

@@ -147,6 +147,18 @@ class Recipe(Config):
         member: type[BaseModel] = catalog.get(section["name"])
         return member.model_validate({key: value for key, value in section.items() if key != "name"})
 
+    @model_validator(mode="after")
+    def _objective_fits_the_task(self) -> Recipe:
+        task: Any = self.task
+        kinds: tuple[str, ...] | None = getattr(self.objective, "kinds", None)
+        if kinds is not None and task.answer_kind not in kinds:
+            objective: Any = self.objective
+            raise ValueError(
+                f"objective.name={objective.name} trains {' or '.join(kinds)}, and task.name={task.name} answers "
+                f"with {task.answer_kind}; leave objective.name out for {task.objective}"
+            )
+        return self
+
     def dump(self) -> dict[str, Any]:
         """Return the complete recipe, every default written out, ready for YAML."""
         values = super().dump()
@@ -163,6 +175,7 @@ class Recipe(Config):
         return dump_yaml(self.dump(), width=100)
 
 
+# The objective is that of the task, where the task has another one.
 DEFAULT_MEMBERS: Mapping[str, str] = {
     "task": "text_classification",
     "objective": "cross_entropy",
@@ -207,8 +220,17 @@ def _settings(file: str | Path | None, overrides: Overrides, start: Settings | N
     for section, member in DEFAULT_MEMBERS.items():
         chosen = settings.values.setdefault(section, {})
         if isinstance(chosen, dict):
-            chosen.setdefault("name", member)
+            chosen.setdefault("name", member if section != "objective" else _usual_objective(settings))
     return settings
+
+
+def _usual_objective(settings: Settings) -> str:
+    """Return the objective of the task; a task that is wrong in itself is complained about later."""
+    task = settings.values["task"]
+    name = task.get("name") if isinstance(task, dict) else None
+    known = name in PLUG_IN_SECTIONS["task"].names()
+    member: Any = PLUG_IN_SECTIONS["task"].get(name) if known else None
+    return member.objective if member else DEFAULT_MEMBERS["objective"]
 
 
 def _validate(settings: Settings, outline: bool) -> Recipe:

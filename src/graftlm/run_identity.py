@@ -16,7 +16,7 @@ def identity(recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
     return {
         "recipe": recipe.dump(),
         "data": prepared.dataset.fingerprints(),
-        "labels": list(prepared.labels),
+        "labels": list(prepared.learnt.labels),
         "base": prepared.base.fingerprint,
     }
 

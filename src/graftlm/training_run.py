@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
+from graftlm.data.features import Outputs
 from graftlm.data.places import first_places
 from graftlm.errors import Diverged, Interrupted, RunError
 from graftlm.preparation import (
@@ -33,9 +33,10 @@ from graftlm.recipe import Recipe
 from graftlm.run_identity import describe_changes, identity
 from graftlm.rundir import RunDirectory, write_bytes
 from graftlm.scoring.scores import Scores
+from graftlm.tasks._task import Learnt
 from graftlm.training.checkpoint import copy_weights, named_weights, newest_checkpoint, save_checkpoint
 from graftlm.training.devices import resolve_precision
-from graftlm.training.evaluation import predict_logits
+from graftlm.training.evaluation import predict_outputs
 from graftlm.training.loop import Plan, Step, fit
 from graftlm.training.signals import StopRequest
 from graftlm.training.stopping import BestSoFar
@@ -177,8 +178,8 @@ class TrainingRun:
         try:
             yield from steps
         except Diverged as error:
-            ids = self.prepared.dataset.splits["train"].row_ids
-            rows = first_places([ids[row] for row in error.rows])
+            ids, row_of = self.prepared.dataset.splits["train"].row_ids, self.prepared.features["train"].rows
+            rows = first_places([ids[row_of[example]] for example in error.rows])
             raise Diverged(
                 f"{error.what}; rows of this step: {rows}", rows=error.rows, fix=error.fix
             ) from None
@@ -190,17 +191,13 @@ class TrainingRun:
             if stop.signal_number is not None and self.accelerator.num_processes == 1:
                 raise _StopNow
 
-        task: Any = self.recipe.task
-        examples = self.prepared.examples["validation"]
         try:
-            logits = self.predict("validation", look)
+            outputs = self.predict("validation", look)
         except _StopNow:
             self._save(number, validation_due=True)
             self._raise_interrupted(stop, number)
             return
-        scores: Scores = task.score(
-            logits, examples.targets, self.prepared.labels, resamples=100, seed=self.recipe.seed
-        )
+        scores = self.score("validation", outputs, self.tuned(outputs))
         self.best.greater_is_better = scores.greater_is_better
         if self.best.update(number, scores.headline.value) and self.recipe.training.keep == "best":
             self.best_weights = {name: tensor.clone() for name, tensor in named_weights(self.model).items()}
@@ -210,11 +207,23 @@ class TrainingRun:
             + (" (best so far)" if self.best.step == number else "")
         )
 
-    def predict(
-        self, split: str, on_batch: Callable[[int], None] = lambda examples: None
-    ) -> NDArray[np.float32]:
-        """Return the logits of a split, [rows, labels], in row order; non-finite ones are refused."""
-        logits = predict_logits(
+    def tuned(self, outputs: Outputs) -> Learnt:
+        """Return labels and rule as tuned on the outputs for the validation rows."""
+        task: Any = self.recipe.task
+        prepared = self.prepared
+        split, features = prepared.dataset.splits["validation"], prepared.features["validation"]
+        return task.tune(outputs, split, features, prepared.learnt)
+
+    def score(self, split: str, outputs: Outputs, learnt: Learnt) -> Scores:
+        """Return the scores of a split, with a few resamples only: for choosing, not for telling."""
+        task: Any = self.recipe.task
+        rows = self.prepared.dataset.splits[split]
+        predictions = task.decode(outputs, rows, self.prepared.features[split], learnt)
+        return task.score(predictions, rows, learnt, resamples=100, seed=self.recipe.seed)
+
+    def predict(self, split: str, on_batch: Callable[[int], None] = lambda examples: None) -> Outputs:
+        """Return the outputs for every example of a split, in order; non-finite ones are refused."""
+        outputs = predict_outputs(
             self.model,
             self.prepared.examples[split],
             self.recipe.evaluation.batch_size,
@@ -223,15 +232,15 @@ class TrainingRun:
             on_batch,
             (self.accelerator.process_index, self.accelerator.num_processes),
         )
-        broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-        if len(broken):
-            ids = self.prepared.dataset.splits[split].row_ids
+        broken = [example for example, output in enumerate(outputs) if not np.isfinite(output).all()]
+        if broken:
+            ids, rows = self.prepared.dataset.splits[split].row_ids, self.prepared.features[split].rows
             raise Diverged(
-                f"the model's outputs are not finite for {len(broken)} of {len(logits)} rows of {split}, "
-                f"first {', '.join(ids[row] for row in broken[:5])}",
+                f"the model's outputs are not finite for {len(broken)} of {len(outputs)} examples of {split}, "
+                f"first {', '.join(ids[rows[example]] for example in broken[:5])}",
                 fix="lower training.learning_rate",
             )
-        return logits
+        return outputs
 
     def _restore(self, extending: bool) -> dict[str, Any] | None:
         checkpoint = newest_checkpoint(self.run.checkpoints, self.progress.warn)

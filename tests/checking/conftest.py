@@ -6,8 +6,8 @@ import secrets
 import pytest
 
 from graftlm.checking.findings import Finding, check_dataset
-from graftlm.data.columns import Role
 from graftlm.data.dataset import Dataset, Split
+from graftlm.data.roles import Role
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 
 from graftlm.checking.findings import Finding, check_dataset, require_clean
 from graftlm.checking.swallowed_rows import swallows_rows
-from graftlm.data.columns import Role
 from graftlm.data.dataset import Dataset, Split
+from graftlm.data.roles import Role
 from graftlm.errors import DataError
 
 CLEAN = [(f"text number {i}", "ab"[i % 2]) for i in range(40)]

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from graftlm.data.columns import Role, assign_roles
+from graftlm.data.columns import assign_roles
+from graftlm.data.roles import Role
 from graftlm.data.table import Table
 from graftlm.errors import ConfigurationError, DataError
 

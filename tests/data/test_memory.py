@@ -146,7 +146,7 @@ def refuse(*_, **__): raise AssertionError("a socket was opened")
 socket.socket = socket.create_connection = socket.getaddrinfo = refuse
 from graftlm.checking.findings import check_dataset, require_clean
 from graftlm.data.assembling import assemble
-from graftlm.data.columns import Role
+from graftlm.data.roles import Role
 from graftlm.data.loading import read_tables
 from graftlm.data.options import DataOptions
 roles = (Role("text", "text"), Role("label", "label"))

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from graftlm.data.assembling import assemble
-from graftlm.data.columns import Role
 from graftlm.data.dataset import Dataset
 from graftlm.data.loading import read_tables
 from graftlm.data.normalising import normalised, text_keys
 from graftlm.data.options import DataOptions
+from graftlm.data.roles import Role
 from graftlm.data.splitting import bind_rows, carve
 from graftlm.data.table import Table, Tables
 from graftlm.errors import DataError

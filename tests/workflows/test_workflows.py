@@ -9,8 +9,8 @@ import pytest
 from tests.rows import classified_rows, write_csv
 
 import graftlm
-from graftlm.data.columns import Role
 from graftlm.data.options import DataOptions
+from graftlm.data.roles import Role
 from graftlm.errors import DataError, Diverged, RunError
 from graftlm.predictor import Predictor
 from graftlm.progress import Silent

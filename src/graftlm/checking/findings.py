@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from graftlm.checking.duplicate_checks import check_duplicates
 from graftlm.checking.finding import Finding
-from graftlm.checking.label_checks import check_labels
+from graftlm.checking.label_checks import check_labels, one_row_per_label
 from graftlm.checking.swallowed_rows import check_swallowed_rows
 from graftlm.checking.text_checks import check_texts
-from graftlm.data.columns import Role
 from graftlm.data.dataset import Dataset
+from graftlm.data.roles import INPUT_KINDS, Role, present
 from graftlm.errors import DataError
 
 __all__ = ["Finding", "check_dataset", "require_clean"]
@@ -38,12 +38,19 @@ def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
     ]
     if empty:
         return empty
+    roles = present(roles, next(iter(dataset.splits.values())))
     text_roles = [role.name for role in roles if role.kind == "text"]
-    label_roles = [role.name for role in roles if role.kind == "label"]
+    label_roles = [role.name for role in roles if role.kind not in INPUT_KINDS]
     findings = [
         *check_texts(dataset, text_roles),
         *check_swallowed_rows(dataset, text_roles, label_roles),
-        *(finding for role in label_roles for finding in check_labels(dataset, role)),
+        *(finding for role in roles if role.kind == "label" for finding in check_labels(dataset, role.name)),
+        *(
+            finding
+            for role in roles
+            if role.kind == "label_set"
+            for finding in check_labels(one_row_per_label(dataset, role.name), role.name)
+        ),
         *check_duplicates(dataset, text_roles, label_roles),
         *_small_splits(dataset),
     ]

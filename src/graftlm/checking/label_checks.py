@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import cast
 
 from graftlm.checking.finding import PLACES, Finding
 from graftlm.data.dataset import Dataset, Split
@@ -34,9 +35,21 @@ def check_labels(dataset: Dataset, role: str) -> list[Finding]:
     ]
 
 
+def one_row_per_label(dataset: Dataset, role: str) -> Dataset:
+    """Return the data with a row for each label of a row, so that sets of labels are checked like labels."""
+    splits: dict[str, Split] = {}
+    for name, split in dataset.splits.items():
+        sets = cast("list[tuple[str, ...]]", split.columns[role])
+        pairs = [(label, row) for labels, row in zip(sets, split.row_ids, strict=True) for label in labels]
+        splits[name] = Split(name, {role: [label for label, _ in pairs]}, [row for _, row in pairs])
+    return Dataset(splits, dataset.origin)
+
+
 def _one_class(train: Split, counts: Counter[str], role: str) -> list[Finding]:
     if len(counts) > 1:
         return []
+    if not counts:
+        return [Finding("error", "no_label", f"no row of train has any {role}", fix="look at the column")]
     message = f"train holds only one {role}, {clip(next(iter(counts)))}; there is nothing to tell apart"
     fix = f"give rows of at least two classes, or name another column (data.columns.{role}=...)"
     return [Finding("error", "one_class", message, len(train), train.row_ids[:1], fix)]
@@ -125,6 +138,8 @@ def _first_rows(train: Split, role: str, names: Iterable[str]) -> list[str]:
 
 def _spread(counts: Counter[str], role: str) -> list[Finding]:
     total = counts.total()
+    if not counts:
+        return []
     ordered = counts.most_common()
     listed = ", ".join(f"{clip(name)} {count:,}" for name, count in ordered[:_LISTED])
     more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""

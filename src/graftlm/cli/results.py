@@ -62,7 +62,7 @@ def score_table(
         table.add_column("baseline", justify="right")
     shown = [scores.primary, *(name for name in scores.values if "[" not in name and name != scores.primary)]
     for name in shown:
-        if name in _LIKE_ACCURACY:
+        if name in _LIKE_ACCURACY and "accuracy" in scores.values:
             continue
         score = scores.values[name]
         cells = [name, f"{score.value:.3f}", f"{score.low:.3f} – {score.high:.3f}"]

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graftlm.data.columns import Assignment, Role, assign_roles
+from graftlm.data.columns import Assignment, assign_roles
 from graftlm.data.dataset import Dataset, Split
+from graftlm.data.label_sets import joined_label_columns
 from graftlm.data.normalising import text_keys
 from graftlm.data.options import DataOptions
 from graftlm.data.places import counted, first_places
 from graftlm.data.role_values import role_values
+from graftlm.data.roles import Role
 from graftlm.data.split_names import KNOWN_SPLIT_NAMES, split_of
 from graftlm.data.splitting import Units, bind_rows, carve
+from graftlm.data.strata import strata
 from graftlm.data.table import Table, Tables
 from graftlm.errors import ConfigurationError, DataError, clip, nearest
 
@@ -29,12 +32,14 @@ def assemble(tables: Tables, roles: Sequence[Role], options: DataOptions, seed: 
         DataError: a column is missing or its values do not fit the role, or there are too few rows to carve.
         ConfigurationError: ``data.columns``, ``data.group_column`` or ``data.split_column`` name nothing.
     """
+    tables = with_joined_labels(tables, roles, options)
     main = next(iter(tables.splits.values()))
     reserved = {name for name in (options.split_column, options.group_column) if name is not None}
     assignment = assign_roles(main, roles, options.columns, reserved)
     decisions = [*tables.decisions, f"Columns of {main.source}: {'; '.join(assignment.reasons)}."]
     named = {"train" if name == "all" else name: table for name, table in tables.splits.items()}
-    splits = {name: split_of_table(name, table, roles, assignment) for name, table in named.items()}
+    roles = [role for role in roles if role.name in assignment.columns]
+    splits = {name: split_of_table(name, table, roles, assignment, options) for name, table in named.items()}
     groups = _groups(main, options) if options.group_column is not None else None
     if options.group_column is not None:
         _refuse_shared_groups(
@@ -47,7 +52,27 @@ def assemble(tables: Tables, roles: Sequence[Role], options: DataOptions, seed: 
     return Dataset(_carve_missing(splits, groups, roles, options, seed, decisions), tables.origin, decisions)
 
 
-def split_of_table(name: str, table: Table, roles: Sequence[Role], assignment: Assignment) -> Split:
+def with_joined_labels(tables: Tables, roles: Sequence[Role], options: DataOptions) -> Tables:
+    """Return the tables with ``data.label_columns`` as one column of label lists, where they are given."""
+    if not options.label_columns:
+        return tables
+    role = next((role for role in roles if role.kind == "label_set"), None)
+    if role is None:
+        raise ConfigurationError(
+            "only a task with any number of labels for a row reads label columns",
+            where="data.label_columns",
+            fix="set task.name=multi_label_classification, or leave data.label_columns out",
+        )
+    splits = {
+        name: joined_label_columns(table, options.label_columns, role.name)
+        for name, table in tables.splits.items()
+    }
+    return Tables(splits, tables.origin, tables.decisions)
+
+
+def split_of_table(
+    name: str, table: Table, roles: Sequence[Role], assignment: Assignment, options: DataOptions
+) -> Split:
     """Return all rows of a table as one split; raise `DataError` where a column is missing or unfit."""
     for role, column in assignment.columns.items():
         if column not in table.columns:
@@ -57,7 +82,11 @@ def split_of_table(name: str, table: Table, roles: Sequence[Role], assignment: A
                 where=table.source,
                 fix="name the column as in the training data, or leave this split out",
             )
-    columns = {role.name: role_values(table, assignment.columns[role.name], role) for role in roles}
+    columns = {
+        role.name: role_values(table, assignment.columns[role.name], role, options)
+        for role in roles
+        if role.name in assignment.columns
+    }
     return Split(name, columns, [table.place(row) for row in range(len(table))])
 
 
@@ -209,9 +238,7 @@ def _carve_missing(
     if not missing:
         return splits
     texts = [train.columns[role.name] for role in roles if role.kind == "text"]
-    names = [train.columns[role.name] for role in roles if role.kind == "label"]
-    # Without a label role all rows are of one kind.
-    labels = names[0] if len(names) == 1 else list(zip(*names, strict=True)) or [()] * len(train)
+    labels = strata(train, roles)
     # A group may be the number 1 in one row and the word '1' in another: equal names are one group.
     named = None if groups is None else [str(group) for group in groups]
     units = bind_rows(text_keys(texts, seed), named)

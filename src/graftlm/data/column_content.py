@@ -26,6 +26,7 @@ class ColumnContent:
         label_like: a few short values that repeat.
         text_like: strings that mostly differ and read as language rather than as identifiers.
         numbers_with_fraction: numbers only, and at least one that is not whole.
+        lists: every value is a list.
     """
 
     rows: int
@@ -34,12 +35,20 @@ class ColumnContent:
     label_like: bool
     text_like: bool
     numbers_with_fraction: bool
+    lists: bool
+
+    def fits(self, kind: str) -> bool:
+        """Whether the column could play a role of this kind (other than text, which is a matter of comparison)."""
+        return {"label": self.label_like, "label_set": self.lists, "number": self.numbers_with_fraction}[kind]
 
     def reason(self, kind: str) -> str:
         """Say in a few words why the column fits its role."""
-        if kind == "label":
-            return f"it repeats {self.distinct} short values"
-        return f"the longest text, {self.mean_length:.0f} characters on average"
+        return {
+            "label": f"it repeats {self.distinct} short values",
+            "label_set": "it holds lists",
+            "number": f"it holds {self.distinct} different numbers",
+            "text": f"the longest text, {self.mean_length:.0f} characters on average",
+        }[kind]
 
 
 def describe_content(values: Sequence[object]) -> ColumnContent:
@@ -66,6 +75,7 @@ def describe_content(values: Sequence[object]) -> ColumnContent:
         and distinct * 2 >= len(words)
         and sum(map(_reads_as_language, words)) * 10 >= len(words) * 8,
         numbers_with_fraction=fractions,
+        lists=bool(sample) and all(isinstance(value, list | tuple) for value in sample),
     )
 
 

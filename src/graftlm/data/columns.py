@@ -4,34 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from graftlm.data.column_content import ColumnContent, describe_content
+from graftlm.data.roles import Role
 from graftlm.data.table import Table
 from graftlm.errors import ConfigurationError, DataError, clip, nearest
 
-TEXT_HINTS = (
-    "text", "sentence", "review", "message", "content", "body", "comment", "tweet", "question", "utterance",
-    "description", "title", "headline", "document", "query", "post", "sms", "email",
-)  # fmt: skip
-LABEL_HINTS = (
-    "label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "tag", "emotion", "y",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Role:
-    """What a task needs a column for.
-
-    Args:
-        name: the key under ``data.columns``, for instance ``text``.
-        kind: ``text`` must hold strings, ``label`` the names of classes.
-        hints: column names, in lower case, that tell the role; the name of the role itself goes before them.
-    """
-
-    name: str
-    kind: Literal["text", "label"]
-    hints: tuple[str, ...] = ()
+_EXPECTED = {
+    "text": "strings, mostly different",
+    "label": "few short values that repeat",
+    "label_set": "lists of names, or names joined by data.label_separator",
+    "number": "numbers, at least one with a fraction",
+}
 
 
 @dataclass(frozen=True)
@@ -66,16 +50,16 @@ def assign_roles(
             if named is not None:
                 columns[role.name] = named
                 reasons[role.name] = f"{role.name}: column {clip(named)} (its name says so)"
-    # Labels first: a column of few repeated values is easier to tell than the text among the others.
-    for role in sorted(roles, key=lambda role: role.kind != "label"):
-        if role.name not in columns:
+    # Texts last: a column of few repeated values, or of numbers, is easier to tell than the text among the others.
+    for role in sorted(roles, key=lambda role: role.kind == "text"):
+        if role.name not in columns and not role.optional:
             free = [name for name in table.columns if name not in reserved and name not in columns.values()]
             columns[role.name], why = _by_content(table, role, free)
             reasons[role.name] = f"{role.name}: column {clip(columns[role.name])} ({why})"
     for role in roles:
         if role.kind == "label":
             _refuse_regression_target(table, columns[role.name])
-    names = [role.name for role in roles]
+    names = [role.name for role in roles if role.name in columns]
     return Assignment({name: columns[name] for name in names}, [reasons[name] for name in names])
 
 
@@ -114,18 +98,17 @@ def _bare(name: str) -> str:
 
 def _by_content(table: Table, role: Role, free: Sequence[str]) -> tuple[str, str]:
     contents = {name: describe_content(table.columns[name]) for name in free}
-    if role.kind == "label":
-        candidates = [name for name in free if contents[name].label_like]
-    else:
+    if role.kind == "text":
         candidates = _longest_texts(contents)
+    else:
+        candidates = [name for name in free if contents[name].fits(role.kind)]
     # A first row that reads as data, not as names, would be lost silently.
     _refuse_missing_header(table)
     if len(candidates) > 1:
         raise _ambiguous(table, role, candidates, "their contents fit equally well")
     if not candidates:
-        expected = "strings, mostly different" if role.kind == "text" else "few short values that repeat"
         raise DataError(
-            f"no column looks like the {role.name} ({expected}); columns: {_listed(table.columns)}",
+            f"no column looks like the {role.name} ({_EXPECTED[role.kind]}); columns: {_listed(table.columns)}",
             where=table.source,
             fix=f"name it: data.columns.{role.name}={_example(free)}",
         )
@@ -157,9 +140,10 @@ def _refuse_regression_target(table: Table, column: str) -> None:
     if content.numbers_with_fraction and content.distinct > max(20, content.rows // 100):
         raise DataError(
             f"the label column {clip(column)} holds numbers with fractions ({content.distinct:,} different "
-            f"of {content.rows:,} looked at): this is a regression target, which is not supported yet",
+            f"of {content.rows:,} looked at): this is a regression target, not a class",
             where=table.source,
-            fix="name a column of classes (data.columns.label=...), or write the numbers as classes",
+            fix="predict the number with task.name=text_regression, or name a column of classes "
+            "(data.columns.label=...)",
         )
 
 

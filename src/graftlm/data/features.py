@@ -6,6 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+Outputs = Sequence[NDArray[np.float32]]
+"""What the model says about each example: [outputs], or [tokens, outputs] where every token has its own."""
+Targets = NDArray[np.int64] | NDArray[np.float32] | Sequence[NDArray[np.int64]]
+"""What the outputs are compared with: one array over all examples, or one per example where lengths differ.
+Entries of `IGNORED` are no target at all."""
+IGNORED = -100
+
 
 @dataclass(frozen=True)
 class Features:
@@ -13,10 +23,12 @@ class Features:
 
     Args:
         inputs: model argument name (``input_ids``, ``token_type_ids``) -> one list of integers per example.
-        truncated_rows: positions of the examples that lost tokens to the length limit.
+        rows: position of the row that each example was made from; a long row may have several.
+        truncated_rows: positions of the rows that lost tokens to the length limit.
     """
 
     inputs: dict[str, list[list[int]]]
+    rows: Sequence[int]
     truncated_rows: list[int] = field(default_factory=list[int])
 
     def __len__(self) -> int:
@@ -31,6 +43,6 @@ class Features:
 class Encoder(Protocol):
     """Text -> features at the length limit of a run. Safe to share between threads."""
 
-    def __call__(self, texts: Sequence[str]) -> Features:
-        """Tokenise many texts, adding special tokens, cutting each to the limit."""
+    def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Features:
+        """Tokenise many texts, or texts and their pairs, adding special tokens, cutting each to the limit."""
         ...

@@ -27,6 +27,12 @@ class DataOptions(Config):
     columns: dict[str, str] = Field(default_factory=dict[str, str])
     """Role -> column name, for instance {text: review, label: stars}. Roles left out are inferred."""
 
+    label_separator: Annotated[str, Field(min_length=1)] = ","
+    """Stands between the names where several labels are written as one string."""
+
+    label_columns: list[str] = Field(default_factory=list[str])
+    """Columns of 0 and 1, one per label, in place of a single column of labels (multi-label data)."""
+
     split_column: str | None = None
     """A column that says train, validation or test for each row of a single file."""
 

@@ -1,29 +1,39 @@
-"""Values of a column -> what its role promises: texts are strings, labels are names."""
+"""Values of a column -> what its role promises: texts are strings, labels are names, numbers are finite."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
-from graftlm.data.columns import Role
+from graftlm.data.label_sets import label_sets
+from graftlm.data.numbers import numbers
+from graftlm.data.options import DataOptions
 from graftlm.data.places import counted, first_places
+from graftlm.data.roles import Role
 from graftlm.data.table import Table
 from graftlm.errors import DataError, clip
 
 
-def role_values(table: Table, column: str, role: Role) -> list[object]:
+def role_values(table: Table, column: str, role: Role, options: DataOptions) -> list[object]:
     """Return the values of ``column`` as ``role`` needs them.
 
     Text must be a string and is not touched. A label is a string, or an integer or truth value that is turned
-    into its name (``3`` -> ``"3"``, True -> ``"True"``); a column mixes none of these.
+    into its name (``3`` -> ``"3"``, True -> ``"True"``); a column mixes none of these. For the other kinds see
+    `label_sets` and `numbers`.
 
     Raises:
         DataError: missing or empty labels, other types, mixed types; with counts and the first places.
     """
     values = table.columns[column]
-    return (
-        _texts(table, column, role, values) if role.kind == "text" else _labels(table, column, role, values)
-    )
+    match role.kind:
+        case "text":
+            return _texts(table, column, role, values)
+        case "label":
+            return _labels(table, column, role, values)
+        case "label_set":
+            return label_sets(table, column, options.label_separator)
+        case "number":
+            return numbers(table, column)
 
 
 def _texts(table: Table, column: str, role: Role, values: list[object]) -> list[object]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graftlm.data.assembling import split_of_table
-from graftlm.data.columns import Role, assign_roles
+from graftlm.data.assembling import split_of_table, with_joined_labels
+from graftlm.data.columns import assign_roles
 from graftlm.data.dataset import Split
 from graftlm.data.options import DataOptions
+from graftlm.data.roles import Role
 from graftlm.data.table import Tables
 from graftlm.errors import DataError
 
@@ -31,6 +32,6 @@ def assemble_rows(tables: Tables, roles: Sequence[Role], options: DataOptions) -
             where=tables.origin,
             fix="name the file of the rows you mean",
         )
-    table = tables.splits[name]
+    table = with_joined_labels(tables, roles, options).splits[name]
     reserved = {column for column in (options.group_column,) if column is not None}
-    return split_of_table(name, table, roles, assign_roles(table, roles, options.columns, reserved))
+    return split_of_table(name, table, roles, assign_roles(table, roles, options.columns, reserved), options)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graftlm.scoring.averages import averages
-from graftlm.scoring.confusion import Confusion
+from graftlm.scoring.averages import Counts, averages
 
 
 class F1:
@@ -19,9 +18,10 @@ class F1:
     """
 
     name: ClassVar[str] = "f1"
-    greater_is_better: ClassVar[bool] = True
+    kinds: ClassVar[tuple[str, ...]] = ("labels", "label_sets", "tags", "spans")
+    directions: ClassVar[Mapping[str, bool]] = {"f1_macro": True, "f1_micro": True, "f1_weighted": True}
 
-    def values(self, confusion: Confusion, labels: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    def values(self, sample: Counts, labels: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """Return macro, micro, weighted and per-label F1, each [...]."""
-        both = confusion.references + confusion.predictions
-        return averages("f1", 2 * confusion.hits, both, confusion, labels)
+        both = sample.references + sample.predictions
+        return averages("f1", 2 * sample.hits, both, sample, labels)

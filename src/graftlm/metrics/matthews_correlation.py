@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -23,14 +23,15 @@ class MatthewsCorrelation:
     """
 
     name: ClassVar[str] = "matthews_correlation"
-    greater_is_better: ClassVar[bool] = True
+    kinds: ClassVar[tuple[str, ...]] = ("labels",)
+    directions: ClassVar[Mapping[str, bool]] = {"matthews_correlation": True}
 
-    def values(self, confusion: Confusion, labels: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    def values(self, sample: Confusion, labels: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """Return ``matthews_correlation`` [...]."""
         # Products of four counts overflow 64-bit integers from 55,000 rows on; in float64 they do not.
-        rows = confusion.rows.astype(np.float64)
-        truth, guess = confusion.references.astype(np.float64), confusion.predictions.astype(np.float64)
-        together = confusion.hits.sum(axis=-1) * rows - (truth * guess).sum(axis=-1)
+        rows = sample.rows.astype(np.float64)
+        truth, guess = sample.references.astype(np.float64), sample.predictions.astype(np.float64)
+        together = sample.hits.sum(axis=-1) * rows - (truth * guess).sum(axis=-1)
         spread_truth, spread_guess = rows**2 - (truth**2).sum(axis=-1), rows**2 - (guess**2).sum(axis=-1)
         scale = np.sqrt(spread_truth * spread_guess)
         value = np.divide(together, scale, out=np.zeros_like(scale), where=scale > 0)

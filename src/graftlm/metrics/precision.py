@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graftlm.scoring.averages import averages
-from graftlm.scoring.confusion import Confusion
+from graftlm.scoring.averages import Counts, averages
 
 
 class Precision:
@@ -19,8 +18,13 @@ class Precision:
     """
 
     name: ClassVar[str] = "precision"
-    greater_is_better: ClassVar[bool] = True
+    kinds: ClassVar[tuple[str, ...]] = ("labels", "label_sets", "tags", "spans")
+    directions: ClassVar[Mapping[str, bool]] = {
+        "precision_macro": True,
+        "precision_micro": True,
+        "precision_weighted": True,
+    }
 
-    def values(self, confusion: Confusion, labels: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    def values(self, sample: Counts, labels: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """Return macro, micro, weighted and per-label precision, each [...]."""
-        return averages("precision", confusion.hits, confusion.predictions, confusion, labels)
+        return averages("precision", sample.hits, sample.predictions, sample, labels)

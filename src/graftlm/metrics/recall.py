@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graftlm.scoring.averages import averages
-from graftlm.scoring.confusion import Confusion
+from graftlm.scoring.averages import Counts, averages
 
 
 class Recall:
@@ -19,8 +18,13 @@ class Recall:
     """
 
     name: ClassVar[str] = "recall"
-    greater_is_better: ClassVar[bool] = True
+    kinds: ClassVar[tuple[str, ...]] = ("labels", "label_sets", "tags", "spans")
+    directions: ClassVar[Mapping[str, bool]] = {
+        "recall_macro": True,
+        "recall_micro": True,
+        "recall_weighted": True,
+    }
 
-    def values(self, confusion: Confusion, labels: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    def values(self, sample: Counts, labels: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """Return macro, micro, weighted and per-label recall, each [...]."""
-        return averages("recall", confusion.hits, confusion.references, confusion, labels)
+        return averages("recall", sample.hits, sample.references, sample, labels)

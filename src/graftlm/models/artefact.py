@@ -28,6 +28,8 @@ class ArtefactFacts:
     Args:
         task: the task section of the recipe, with its name.
         labels: label names in the order of the logits.
+        rule: numbers such as thresholds that turn logits into decisions.
+        roles: the columns the model was trained on.
         max_length_tokens: texts are cut here, special tokens included.
         graftlm_version: that wrote it.
         base: name, revision and fingerprint of the base model.
@@ -44,6 +46,8 @@ class ArtefactFacts:
     graftlm_version: str
     base: dict[str, Any]
     data: dict[str, str]
+    roles: list[str]
+    rule: dict[str, Any] = field(default_factory=dict[str, Any])
     metrics: dict[str, Any] = field(default_factory=dict[str, Any])
     format_version: int = FORMAT_VERSION
 

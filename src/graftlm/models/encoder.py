@@ -31,14 +31,18 @@ class TextEncoder:
     max_length_tokens: int
     _lock: Any = field(default_factory=threading.Lock, repr=False)
 
-    def __call__(self, texts: Sequence[str]) -> Features:
-        """Return the features of ``texts``, in order."""
+    def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Features:
+        """Return the features of ``texts``, in order, each joined with its pair where there are pairs.
+
+        Of a pair that is too long, the longer half is cut first.
+        """
         inputs: dict[str, list[list[int]]] = {name: [] for name in self.argument_names}
         truncated: list[int] = []
         for start in range(0, len(texts), _CHUNK):
             with self._lock:
                 encoded = self.tokenizer(
                     list(texts[start : start + _CHUNK]),
+                    list(pairs[start : start + _CHUNK]) if pairs is not None else None,
                     truncation=True,
                     max_length=self.max_length_tokens,
                     return_attention_mask=False,
@@ -47,7 +51,7 @@ class TextEncoder:
                 inputs[name] += encoded[name]
             pieces = encoded.encodings or []
             truncated += [start + index for index, piece in enumerate(pieces) if piece.overflowing]
-        return Features(inputs, truncated)
+        return Features(inputs, range(len(texts)), truncated)
 
     def rows_naming_special_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the positions of texts in which the name of a special token stands, such as ``[SEP]``."""

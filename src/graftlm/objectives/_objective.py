@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
+
+from graftlm.data.features import Targets
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,14 @@ class Loss(Protocol):
     """An objective bound to the labels of one run."""
 
     def weights(self, targets: Tensor) -> dict[str, float]:
-        """Return term name -> weight of these items, known before any forward pass."""
+        """Return term name -> weight of these targets (on the CPU), known before any forward pass.
+
+        A weight may be 0 where there is nothing to learn from; its term then counts nothing.
+        """
         ...
 
-    def terms(self, logits: Tensor, targets: Tensor) -> list[Term]:
-        """Return the terms of one micro-batch from the model's outputs."""
+    def terms(self, outputs: Tensor, targets: Tensor) -> list[Term]:
+        """Return the terms of one micro-batch from the model's outputs, computed in float32 or finer."""
         ...
 
 
@@ -45,12 +48,14 @@ class Objective(Protocol):
     """What is minimised. One file per objective; the file name is the name in a recipe."""
 
     name: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]]
+    """The kinds of answers it can train, see `graftlm.tasks._task.Task`."""
 
-    def bind(self, targets: NDArray[np.int64], labels: Sequence[str]) -> Loss:
+    def bind(self, targets: Targets, labels: Sequence[str]) -> Loss:
         """Fix what depends on the training data, such as balanced class weights.
 
         Args:
-            targets: label positions of all training rows, [rows].
+            targets: those of all training examples.
             labels: label names in the order of the logits.
         """
         ...

@@ -8,12 +8,12 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 from torch.nn import functional
 
 from graftlm.config import Config
+from graftlm.data.features import IGNORED, Targets
 from graftlm.errors import ConfigurationError, nearest
 from graftlm.objectives._objective import Term
 
@@ -31,17 +31,19 @@ class WeightedCrossEntropy:
     label_smoothing: float
 
     def weights(self, targets: Tensor) -> dict[str, float]:
-        """Return the divisor: the summed class weights of the targets [items] (their number without weights)."""
+        """Return the divisor: the summed class weights of the targets [...] (their number without weights)."""
+        targets = targets[targets != IGNORED]
         if self.class_weights is None:
             return {"cross_entropy": float(targets.numel())}
         return {"cross_entropy": float(self.class_weights[targets.cpu()].double().sum())}
 
-    def terms(self, logits: Tensor, targets: Tensor) -> list[Term]:
-        """Return the summed loss of ``logits`` [items, classes] against ``targets`` [items], in float32 or finer."""
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    def terms(self, outputs: Tensor, targets: Tensor) -> list[Term]:
+        """Return the summed loss of logits [..., classes] against targets [...]; ignored ones add nothing."""
+        logits = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         total = functional.cross_entropy(
-            logits,
-            targets,
+            logits.flatten(0, -2),
+            targets.flatten(),
+            ignore_index=IGNORED,
             weight=None if self.class_weights is None else self.class_weights.to(logits),
             reduction="sum",
             label_smoothing=self.label_smoothing,
@@ -57,20 +59,25 @@ class CrossEntropy(Config):
     """
 
     name: ClassVar[str] = "cross_entropy"
+    kinds: ClassVar[tuple[str, ...]] = ("labels", "tags", "spans")
 
     class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = "none"
-    """none; balanced (rows / (labels * rows of the label)); or a mapping of label name to weight."""
+    """none; balanced (items / (labels * items of the label)); or a mapping of label name to weight."""
 
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of each target spread evenly over all labels."""
 
-    def bind(self, targets: NDArray[np.int64], labels: Sequence[str]) -> WeightedCrossEntropy:
-        """Compute the class weights from the training targets [rows]."""
+    def bind(self, targets: Targets, labels: Sequence[str]) -> WeightedCrossEntropy:
+        """Compute the class weights from the training targets, one per row or one per token."""
         if self.class_weights == "none":
             return WeightedCrossEntropy(None, self.label_smoothing)
         if self.class_weights == "balanced":
-            counts = np.bincount(targets, minlength=len(labels))
-            weights = len(targets) / (len(labels) * counts)
+            known = targets if isinstance(targets, np.ndarray) else np.concatenate(targets)
+            counts = np.bincount(known[known != IGNORED].astype(np.int64), minlength=len(labels))
+            # A class of which train has no example gets no weight; nothing divides by it.
+            weights = np.divide(
+                counts.sum(), len(labels) * counts, out=np.zeros(len(labels)), where=counts > 0
+            )
         else:
             weights = self._named_weights(labels)
         return WeightedCrossEntropy(torch.tensor(weights, dtype=torch.float32), self.label_smoothing)

@@ -48,7 +48,7 @@ def label_table(evaluation: dict[str, Any]) -> str:
     lines = ["| label | rows | precision | recall | F1 |", "|---|---|---|---|---|"]
     for position, label in enumerate(scores.labels):
         cells = [interval(scores.values[f"{metric}[{label}]"]) for metric in ("precision", "recall", "f1")]
-        lines.append(f"| {_cell(label)} | {sum(scores.confusion[position])} | {' | '.join(cells)} |")
+        lines.append(f"| {_cell(label)} | {scores.references[position]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -25,9 +25,11 @@ def render_report(run: RunDirectory) -> str:
         parts += [
             f"**{headline_sentence(evaluation)}.**", "", _proof(record), "",
             "## Scores", "", metric_table(evaluation), "",
-            "## By label", "", label_table(evaluation), "",
-            "## Most frequent mistakes", "", confusions(evaluation), "",
         ]  # fmt: skip
+        if evaluation["scores"]["labels"]:
+            parts += ["## By label", "", label_table(evaluation), ""]
+        if evaluation["scores"]["confusion"]:
+            parts += ["## Most frequent mistakes", "", confusions(evaluation), ""]
         if headline == "test" and run.evaluation("validation").exists():
             parts += ["## Validation", "", f"{headline_sentence(read_evaluation(run, 'validation'))}.", ""]
     parts += ["## Data", "", *_data(record), "", "## Training", "", *_training(record), ""]
@@ -49,7 +51,10 @@ def _proof(record: dict[str, Any]) -> str:
 def _data(record: dict[str, Any]) -> list[str]:
     data = record["data"]
     rows = ", ".join(f"{name} {count}" for name, count in data["rows"].items())
-    lines = [f"- from {data['origin']}: {rows} rows; {len(record['labels'])} labels"]
+    lines = [
+        f"- from {data['origin']}: {rows} rows"
+        + (f"; {len(record['labels'])} labels" if record["labels"] else "")
+    ]
     lines += [f"- {sentence}" for sentence in data["decisions"]]
     lines += [f"- {item['severity']}: {item['message']}" for item in data["findings"]]
     lines += [

@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graftlm.scoring.confusion import Confusion
+# Counts: whole numbers from a confusion matrix, whole floats from weighted rows.
+Numbers = NDArray[np.int64] | NDArray[np.float64]
 
 
-def ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:
+class Counts(Protocol):
+    """What was right, true and predicted, by label; a confusion matrix and weighted rows both tell it."""
+
+    @property
+    def hits(self) -> NDArray[Any]:
+        """Items of each label that were predicted right [..., K]."""
+        ...
+
+    @property
+    def references(self) -> NDArray[Any]:
+        """Items of each label in the references [..., K]."""
+        ...
+
+    @property
+    def predictions(self) -> NDArray[Any]:
+        """Items of each label in the predictions [..., K]."""
+        ...
+
+
+def ratio(numerator: Numbers, denominator: Numbers) -> NDArray[np.float64]:
     """Return numerator / denominator, and 0 where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator != 0)
 
 
 def averages(
     name: str,
-    numerator: NDArray[np.int64],
-    denominator: NDArray[np.int64],
-    confusion: Confusion,
+    numerator: Numbers,
+    denominator: Numbers,
+    counts: Counts,
     labels: Sequence[str],
 ) -> dict[str, NDArray[np.float64]]:
     """Return macro, micro, weighted and per-label values of numerator / denominator.
@@ -35,16 +56,18 @@ def averages(
         name: precision, recall or f1.
         numerator: [..., K].
         denominator: [..., K].
-        confusion: where the counts come from.
+        counts: where they come from.
         labels: K label names.
     """
     each = ratio(numerator, denominator)
+    references = counts.references
+    occurs = (references + counts.predictions) > 0
     # A label that does not occur has numerator 0, so it adds nothing to the sum.
     values = {
-        f"{name}_macro": each.sum(axis=-1) / confusion.occurs.sum(axis=-1),
+        f"{name}_macro": ratio(each.sum(axis=-1), occurs.sum(axis=-1)),
         f"{name}_micro": ratio(numerator.sum(axis=-1), denominator.sum(axis=-1)),
-        f"{name}_weighted": (each * confusion.references).sum(axis=-1) / confusion.rows,
+        f"{name}_weighted": ratio((each * references).sum(axis=-1), references.sum(axis=-1)),
     }
-    known = np.where(confusion.occurs, each, np.nan)
+    known = np.where(occurs, each, np.nan)
     values.update({f"{name}[{label}]": known[..., index] for index, label in enumerate(labels)})
     return values

@@ -4,9 +4,10 @@ Method: draw n rows with replacement, compute every value again, take the (1 - c
 quantiles over the resamples. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter
 13.
 
-Every value is a function of the confusion matrix, and n rows drawn with replacement fill its cells with a
-multinomial draw: n trials, probability of a cell = its share of the rows. Drawing cells instead of rows
-gives the same distribution at a cost that depends on the occurring cells, not on the rows.
+Every value is a function of counts. Where these are a confusion matrix, n rows drawn with replacement fill its
+cells with a multinomial draw: n trials, probability of a cell = its share of the rows. Drawing cells instead of
+rows gives the same distribution at a cost that depends on the occurring cells, not on the rows. Elsewhere the
+draw decides how often each row counts (`graftlm.scoring.sample.Rows`).
 
 Limits: rows are taken as independent, and a resample never holds anything that the sample does not: at
 exactly 0 or 1 the interval has width zero however few rows there are, below about 30 rows it is too narrow,
@@ -17,22 +18,23 @@ the sample.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from graftlm.errors import ConfigurationError, nearest
-from graftlm.scoring.confusion import Confusion, count
+from graftlm.scoring.confusion import Confusion
 from graftlm.scoring.metric import Metric
+from graftlm.scoring.sample import Sample
 from graftlm.scoring.scores import Score, Scores
 
 NUMBERS_AT_ONCE = 2_000_000
-"""Bound on the counts held at a time: about 16 MB for the draws and as much again per margin."""
+"""Bound on the numbers held at a time: about 16 MB for the draws and as much again per margin."""
 
 
 def score(
-    references: ArrayLike,
-    predictions: ArrayLike,
+    sample: Sample,
     labels: Sequence[str],
     metrics: Sequence[Metric],
     primary: str,
@@ -43,65 +45,61 @@ def score(
     """Return every value of every metric with its interval.
 
     Args:
-        references: label index of each row [n].
-        predictions: label index of each row [n].
-        labels: K label names.
+        sample: what was seen, at least one row.
+        labels: K label names; empty where there are none.
         metrics: what to measure.
         primary: name of the value that stands for the split, such as ``accuracy`` or ``f1_macro``.
         confidence: coverage of the intervals, between 0 and 1.
         resamples: number of bootstrap resamples, at least 1.
-        seed: the same seed and the same confusion matrix give the same intervals.
+        seed: the same seed and the same sample give the same intervals.
 
     Raises:
-        DataError: no rows, different lengths, or an index that is not a label.
         ConfigurationError: no metric gives the primary value, or an argument is out of range.
     """
     if not 0 < confidence < 1 or resamples < 1:
         raise ConfigurationError(
             f"need 0 < confidence < 1 and resamples >= 1, got {confidence} and {resamples}"
         )
-    confusion = count(references, predictions, len(labels))
-    measured = {metric: metric.values(confusion, labels) for metric in metrics}
-    owner = {name: metric for metric, values in measured.items() for name in values}
-    if primary not in owner:
+    measured = {
+        name: float(value) for metric in metrics for name, value in metric.values(sample, labels).items()
+    }
+    directions = {name: better for metric in metrics for name, better in metric.directions.items()}
+    if primary not in measured or primary not in directions:
         raise ConfigurationError(
-            f"no metric gives the value {primary!r}.{nearest(primary, owner)}",
+            f"no metric gives the value {primary!r}.{nearest(primary, directions)}",
             where="primary_metric",
-            fix=f"choose one of: {', '.join(name for name in owner if '[' not in name)}",
+            fix=f"choose one of: {', '.join(directions)}",
         )
-    points = np.array([float(value) for values in measured.values() for value in values.values()])
-    low, high = _interval(confusion, metrics, labels, confidence, resamples, seed)
+    low, high = _interval(sample, labels, metrics, confidence, resamples, seed)
+    points = np.nan_to_num(np.array(list(measured.values())))
     return Scores(
         values={
             name: Score(*(float(number) for number in numbers))
-            for name, *numbers in zip(owner, np.nan_to_num(points), low, high, strict=True)
+            for name, *numbers in zip(measured, points, low, high, strict=True)
         },
         primary=primary,
-        greater_is_better=owner[primary].greater_is_better,
-        rows=int(confusion.rows),
+        greater_is_better=directions[primary],
+        rows=sample.num_rows,
         confidence=confidence,
         resamples=resamples,
         labels=tuple(labels),
-        confusion=confusion.matrix().tolist(),
+        references=[int(number) for number in getattr(sample, "references", [])] if labels else [],
+        confusion=sample.matrix().tolist() if isinstance(sample, Confusion) else [],
     )
 
 
-def draws(confusion: Confusion, resamples: int, seed: int) -> Iterator[Confusion]:
-    """Yield ``resamples`` bootstrap resamples in chunks of bounded size; counts are [chunk, cells]."""
+def draws(sample: Sample, resamples: int, seed: int) -> Iterator[Any]:
+    """Yield ``resamples`` bootstrap resamples in chunks of bounded size, along a leading axis."""
     generator = np.random.default_rng(seed)
-    rows = int(confusion.rows)
-    shares = confusion.counts / rows
-    largest = max(len(shares), confusion.num_labels)
-    chunk = max(1, NUMBERS_AT_ONCE // largest)
+    chunk = max(1, NUMBERS_AT_ONCE // sample.numbers_per_draw)
     for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        yield confusion.resampled(generator.multinomial(rows, shares, size=size))
+        yield sample.draw(generator, min(chunk, resamples - start))
 
 
 def _interval(
-    confusion: Confusion,
-    metrics: Sequence[Metric],
+    sample: Sample,
     labels: Sequence[str],
+    metrics: Sequence[Metric],
     confidence: float,
     resamples: int,
     seed: int,
@@ -109,7 +107,7 @@ def _interval(
     """Return the lower and upper ends, one per value in the order of the metrics."""
     chunks = [
         np.stack([value for metric in metrics for value in metric.values(resample, labels).values()])
-        for resample in draws(confusion, resamples, seed)
+        for resample in draws(sample, resamples, seed)
     ]
     values = np.concatenate(chunks, axis=1)
     # A value that no resample says anything about gets 0 throughout, as the sample itself does.

@@ -48,11 +48,6 @@ class Confusion:
         return _sum_by(self.predicted, self.counts, self.num_labels)
 
     @cached_property
-    def occurs(self) -> NDArray[np.bool_]:
-        """Whether each label is in the references or in the predictions [..., K]."""
-        return (self.references + self.predictions) > 0
-
-    @cached_property
     def rows(self) -> NDArray[np.int64]:
         """Number of rows [...]."""
         return self.counts.sum(axis=-1)
@@ -64,8 +59,20 @@ class Confusion:
         dense[..., self.reference * size + self.predicted] = self.counts
         return dense.reshape(*self.counts.shape[:-1], size, size)
 
-    def resampled(self, counts: NDArray[np.int64]) -> Confusion:
-        """Return the same cells with other counts [resamples, cells]."""
+    @property
+    def numbers_per_draw(self) -> int:
+        """See `graftlm.scoring.sample.Sample`."""
+        return max(len(self.reference), self.num_labels)
+
+    @property
+    def num_rows(self) -> int:
+        """See `graftlm.scoring.sample.Sample`."""
+        return int(self.counts.sum())
+
+    def draw(self, generator: np.random.Generator, resamples: int) -> Confusion:
+        """See `graftlm.scoring.sample.Sample`; the cells are drawn, which is the same as drawing rows."""
+        rows = self.num_rows
+        counts = generator.multinomial(rows, self.counts / rows, size=resamples)
         return Confusion(self.reference, self.predicted, counts, self.num_labels)
 
 

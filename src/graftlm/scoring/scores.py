@@ -27,7 +27,9 @@ class Scores:
         confidence: coverage that the intervals aim at, 0.95 by default.
         resamples: bootstrap resamples behind each interval.
         labels: label names in the order of ``confusion``.
-        confusion: counts [K, K]; a row per reference label, a column per predicted label.
+        references: items of each label in the references [K].
+        confusion: counts [K, K]; a row per reference label, a column per predicted label; empty where a row may
+            have several labels.
     """
 
     values: dict[str, Score]
@@ -37,6 +39,7 @@ class Scores:
     confidence: float
     resamples: int
     labels: tuple[str, ...]
+    references: list[int]
     confusion: list[list[int]]
 
     @property

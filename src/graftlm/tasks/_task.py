@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from graftlm.data.columns import Role
 from graftlm.data.dataset import Split
-from graftlm.data.features import Encoder, Features
+from graftlm.data.features import Encoder, Features, Outputs, Targets
+from graftlm.data.roles import Role
+from graftlm.data.table import Table
 from graftlm.scoring.scores import Scores
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What was learnt from the rows beside the weights: all that turns outputs into decisions.
+
+    Args:
+        labels: label names in the order of the head's outputs; always from train, by name. Empty where the task
+            has none.
+        rule: numbers such as thresholds, as JSON values.
+    """
+
+    labels: tuple[str, ...]
+    rule: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Task(Protocol):
@@ -22,16 +35,29 @@ class Task(Protocol):
     """The columns it reads."""
     architecture: ClassVar[str]
     """The transformers class that carries its head, so that the artefact loads without GraftLM."""
+    pipeline_tag: ClassVar[str]
+    """What model hubs call the task."""
+    objective: ClassVar[str]
+    """The objective unless the recipe names another."""
+    answer_kind: ClassVar[str]
+    """What it answers with (``labels``, ``numbers`` ...); objectives and metrics say which kinds they are for."""
     baseline_name: ClassVar[str]
     """The simplest honest competitor, in words."""
+    limits: ClassVar[tuple[str, ...]]
+    """Sentences for the model card: what it cannot do."""
     max_length_tokens: int | None
     primary_metric: str
 
-    def label_names(self, train: Split) -> tuple[str, ...]:
-        """Return the labels in the order of the head's outputs; always learnt from train, by name."""
+    @classmethod
+    def recognises(cls, table: Table) -> str | None:
+        """Return why these columns are for this task (it follows "the task is X, because"), or None."""
         ...
 
-    def model_options(self, labels: Sequence[str]) -> dict[str, Any]:
+    def learn(self, train: Split) -> Learnt:
+        """Return the labels, and the rule before any tuning."""
+        ...
+
+    def model_options(self, learnt: Learnt) -> dict[str, Any]:
         """Return the config entries that give the head its size and label names."""
         ...
 
@@ -39,24 +65,42 @@ class Task(Protocol):
         """Turn rows into token ids, in row order."""
         ...
 
-    def targets(self, split: Split, labels: Sequence[str]) -> NDArray[np.int64]:
-        """Return what the objective compares the logits with, one entry per row."""
+    def targets(self, split: Split, features: Features, learnt: Learnt) -> Targets:
+        """Return what the objective compares the outputs with, one entry per example of ``features``."""
         ...
 
-    def score(
-        self, logits: NDArray[np.float32], targets: NDArray[np.int64], labels: Sequence[str], **options: Any
-    ) -> Scores:
-        """Return all metrics with intervals; ``logits`` is [rows, labels] in row order."""
+    def tune(self, outputs: Outputs, split: Split, features: Features, learnt: Learnt) -> Learnt:
+        """Return the rule that is best on these rows, which then give no headline; unchanged where none is tuned."""
         ...
 
-    def decode(self, logits: NDArray[np.float32], labels: Sequence[str]) -> Sequence[Any]:
-        """Return one typed prediction per row of ``logits`` [rows, labels]."""
+    def decode(self, outputs: Outputs, split: Split, features: Features, learnt: Learnt) -> Sequence[Any]:
+        """Return one typed prediction per row of ``split``."""
+        ...
+
+    def score(self, predictions: Sequence[Any], split: Split, learnt: Learnt, **options: Any) -> Scores:
+        """Return all metrics of predictions against the labels of ``split``, with intervals."""
+        ...
+
+    def references(self, split: Split) -> Sequence[Any]:
+        """Return what the user gave for each row, as JSON values: names and numbers, never texts."""
         ...
 
     def record(self, prediction: Any) -> dict[str, Any]:
         """Return one prediction as plain values for JSON Lines."""
         ...
 
-    def baseline(self, train: Split, split: Split, labels: Sequence[str]) -> NDArray[np.float32]:
-        """Return the logits [rows, labels] of the simplest honest competitor (for scores beside ours)."""
+    def decision(self, prediction: Any) -> Any:
+        """Return what a reader takes from a prediction, without its scores; None where it is a number."""
+        ...
+
+    def baseline(self, train: Split, split: Split, learnt: Learnt) -> Sequence[Any]:
+        """Return the predictions of the simplest honest competitor (for scores beside ours)."""
+        ...
+
+    def describe(self, learnt: Learnt) -> str:
+        """Return one sentence for the model card: what the model answers."""
+        ...
+
+    def usage(self, learnt: Learnt) -> str:
+        """Return the Python lines that turn ``logits`` of a batch of one into an answer, for the model card."""
         ...

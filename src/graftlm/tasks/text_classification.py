@@ -1,4 +1,4 @@
-"""One label for each text: sentiment, topic, intent, spam."""
+"""One label for each text or pair of texts: sentiment, topic, intent, entailment, paraphrase."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import PositiveInt, field_validator
 
-from graftlm.catalog import Catalog
 from graftlm.config import Config
-from graftlm.data.columns import LABEL_HINTS, TEXT_HINTS, Role
 from graftlm.data.dataset import Split
-from graftlm.data.features import Encoder, Features
+from graftlm.data.features import Encoder, Features, Outputs, Targets
+from graftlm.data.roles import LABEL, TEXT, TEXT_PAIR, Role
+from graftlm.data.table import Table
 from graftlm.scoring.bootstrap import score
+from graftlm.scoring.confusion import count
+from graftlm.scoring.metric import check_primary, metrics_of
 from graftlm.scoring.scores import Scores
-
-HEADLINES = ("accuracy", "f1_macro", "f1_weighted", "matthews_correlation")
+from graftlm.tasks._task import Learnt
+from graftlm.tasks._texts import encode_texts, sorted_names
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,18 @@ class LabelPrediction:
 
 
 class TextClassification(Config):
-    """Text -> exactly one of K labels, by softmax over K logits."""
+    """Text, or a pair of texts -> exactly one of K labels, by softmax over K logits."""
 
     name: ClassVar[str] = "text_classification"
-    roles: ClassVar[tuple[Role, ...]] = (
-        Role("text", "text", TEXT_HINTS),
-        Role("label", "label", LABEL_HINTS),
-    )
+    roles: ClassVar[tuple[Role, ...]] = (TEXT, TEXT_PAIR, LABEL)
     architecture: ClassVar[str] = "AutoModelForSequenceClassification"
+    pipeline_tag: ClassVar[str] = "text-classification"
+    objective: ClassVar[str] = "cross_entropy"
+    answer_kind: ClassVar[str] = "labels"
+    limits: ClassVar[tuple[str, ...]] = (
+        "It always answers with one of its labels, also for texts that fit none of them.",
+        "Probabilities are those of the softmax; they were not calibrated.",
+    )
     baseline_name: ClassVar[str] = "always the most frequent training label"
 
     max_length_tokens: PositiveInt | None = None
@@ -57,60 +62,95 @@ class TextClassification(Config):
     @field_validator("primary_metric")
     @classmethod
     def _known_metric(cls, value: str) -> str:
-        if value not in HEADLINES:
-            raise ValueError(f"must be one of {', '.join(HEADLINES)}")
-        return value
+        return check_primary(value, cls.answer_kind)
 
-    def label_names(self, train: Split) -> tuple[str, ...]:
+    @classmethod
+    def recognises(cls, table: Table) -> str | None:
+        """Never: it is what a text and a label mean unless another task recognises them."""
+        return None
+
+    def learn(self, train: Split) -> Learnt:
         """Return the distinct labels of train in sorted order (numbers by value, words by code point)."""
-        names = {str(label) for label in train.columns["label"]}
-        if all(name.isdecimal() for name in names):
-            return tuple(sorted(names, key=lambda name: (int(name), name)))
-        return tuple(sorted(names))
+        return Learnt(sorted_names(str(label) for label in train.columns["label"]))
 
-    def model_options(self, labels: Sequence[str]) -> dict[str, Any]:
+    def model_options(self, learnt: Learnt) -> dict[str, Any]:
         """Return head size and label names as transformers' config spells them."""
         return {
-            "num_labels": len(labels),
-            "id2label": dict(enumerate(labels)),
-            "label2id": {label: index for index, label in enumerate(labels)},
+            "num_labels": len(learnt.labels),
+            "id2label": dict(enumerate(learnt.labels)),
+            "label2id": {label: index for index, label in enumerate(learnt.labels)},
             "problem_type": "single_label_classification",
         }
 
     def encode(self, split: Split, encoder: Encoder) -> Features:
-        """Tokenise the ``text`` column."""
-        return encoder([str(text) for text in split.columns["text"]])
+        """Tokenise the ``text`` column, joined with ``text_pair`` where there is one."""
+        return encode_texts(split, encoder)
 
-    def targets(self, split: Split, labels: Sequence[str]) -> NDArray[np.int64]:
+    def targets(self, split: Split, features: Features, learnt: Learnt) -> Targets:
         """Return label positions [rows], by name."""
-        position = {label: index for index, label in enumerate(labels)}
+        position = {label: index for index, label in enumerate(learnt.labels)}
         return np.array([position[str(label)] for label in split.columns["label"]], dtype=np.int64)
 
-    def score(
-        self, logits: NDArray[np.float32], targets: NDArray[np.int64], labels: Sequence[str], **options: Any
-    ) -> Scores:
-        """Score the most probable label of each row; ties go to the first label."""
-        metrics = [Catalog("metrics").get(name)() for name in Catalog("metrics").names()]
-        return score(targets, logits.argmax(axis=1), labels, metrics, self.primary_metric, **options)
+    def tune(self, outputs: Outputs, split: Split, features: Features, learnt: Learnt) -> Learnt:
+        """Nothing is tuned: the most probable label wins."""
+        return learnt
 
-    def decode(self, logits: NDArray[np.float32], labels: Sequence[str]) -> list[LabelPrediction]:
-        """Return the softmax of each row as a prediction."""
-        shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    def decode(
+        self, outputs: Outputs, split: Split, features: Features, learnt: Learnt
+    ) -> list[LabelPrediction]:
+        """Return the softmax of each row as a prediction; ties go to the first label."""
+        if not len(outputs):
+            return []
+        logits = np.asarray(outputs, dtype=np.float64)
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = shifted / shifted.sum(axis=1, keepdims=True)
         return [
             LabelPrediction(
-                labels[int(row.argmax())], float(row.max()), dict(zip(labels, row.tolist(), strict=True))
+                learnt.labels[int(row.argmax())],
+                float(row.max()),
+                dict(zip(learnt.labels, row.tolist(), strict=True)),
             )
             for row in probabilities
         ]
+
+    def score(
+        self, predictions: Sequence[LabelPrediction], split: Split, learnt: Learnt, **options: Any
+    ) -> Scores:
+        """Compare the predicted label of each row with its label."""
+        position = {label: index for index, label in enumerate(learnt.labels)}
+        sample = count(
+            np.array([position[str(label)] for label in split.columns["label"]], dtype=np.int64),
+            np.array([position[prediction.label] for prediction in predictions], dtype=np.int64),
+            len(learnt.labels),
+        )
+        return score(sample, learnt.labels, metrics_of(self.answer_kind), self.primary_metric, **options)
+
+    def references(self, split: Split) -> list[str]:
+        """Return the label of each row."""
+        return [str(label) for label in split.columns["label"]]
 
     def record(self, prediction: LabelPrediction) -> dict[str, Any]:
         """Return a prediction as plain values for JSON Lines."""
         return {"label": prediction.label, "score": prediction.score, "scores": prediction.scores}
 
-    def baseline(self, train: Split, split: Split, labels: Sequence[str]) -> NDArray[np.float32]:
+    def decision(self, prediction: LabelPrediction) -> str:
+        """Return the label."""
+        return prediction.label
+
+    def baseline(self, train: Split, split: Split, learnt: Learnt) -> list[LabelPrediction]:
         """Always the most frequent training label."""
         counts = Counter(str(label) for label in train.columns["label"])
-        logits = np.zeros((len(split), len(labels)), dtype=np.float32)
-        logits[:, list(labels).index(max(labels, key=lambda label: counts[label]))] = 1.0
-        return logits
+        most = max(learnt.labels, key=lambda label: counts[label])
+        always = LabelPrediction(most, 1.0, {label: float(label == most) for label in learnt.labels})
+        return [always] * len(split)
+
+    def describe(self, learnt: Learnt) -> str:
+        """Return what the model answers."""
+        return f"It gives each text one of: {', '.join(f'`{label}`' for label in learnt.labels)}."
+
+    def usage(self, learnt: Learnt) -> str:
+        """Return how to read the logits with plain transformers."""
+        return (
+            "probabilities = logits.softmax(-1)[0]\n"
+            "print(model.config.id2label[int(probabilities.argmax())], float(probabilities.max()))"
+        )

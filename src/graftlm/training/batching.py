@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graftlm.data.features import IGNORED, Targets
 from graftlm.training.randomness import generator
 
 # Length-grouped order sorts within stretches of this many batches: long enough to save most padding, short enough
@@ -23,12 +24,12 @@ class Batch:
 
     Args:
         inputs: model argument name -> tensor [examples, tokens]; ``attention_mask`` marks real tokens.
-        targets: [examples].
+        targets: [examples], [examples, outputs] or [examples, tokens]; None where there are none.
         rows: positions of the examples in their split.
     """
 
     inputs: dict[str, Tensor]
-    targets: Tensor
+    targets: Tensor | None
     rows: NDArray[np.int64]
 
     @property
@@ -43,18 +44,18 @@ class Examples:
 
     Args:
         inputs: model argument name -> token ids of each example, unpadded.
-        targets: [examples].
+        targets: see `graftlm.data.features.Targets`; None for a split that is only predicted.
         padding: model argument name -> the value that fills the rest of a row.
         padding_side: ``right`` or ``left``, as the tokenizer wants it.
     """
 
     inputs: Mapping[str, Sequence[Sequence[int]]]
-    targets: NDArray[np.int64]
+    targets: Targets | None
     padding: Mapping[str, int]
     padding_side: str = "right"
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.inputs["input_ids"])
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -63,21 +64,30 @@ class Examples:
 
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
         """Pad the given examples to the longest of them and move them to the device."""
-        width = max((len(self.inputs["input_ids"][row]) for row in rows), default=1)
-        inputs: dict[str, Tensor] = {}
-        for name, values in self.inputs.items():
-            padded = np.full((len(rows), width), self.padding[name], dtype=np.int64)
-            mask = np.zeros((len(rows), width), dtype=np.int64)
-            for line, row in enumerate(rows):
-                ids = values[row]
-                columns = (
-                    slice(0, len(ids)) if self.padding_side == "right" else slice(width - len(ids), width)
-                )
-                padded[line, columns] = ids
-                mask[line, columns] = 1
-            inputs[name] = torch.from_numpy(padded).to(device)
-            inputs["attention_mask"] = torch.from_numpy(mask).to(device)
-        return Batch(inputs, torch.from_numpy(self.targets[rows]).to(device), rows)
+        inputs = {
+            name: self._padded([values[row] for row in rows], self.padding[name]).to(device)
+            for name, values in self.inputs.items()
+        }
+        ones = [[1] * len(self.inputs["input_ids"][row]) for row in rows]
+        inputs["attention_mask"] = self._padded(ones, 0).to(device)
+        targets = None if self.targets is None else self.targets_of(rows).to(device)
+        return Batch(inputs, targets, rows)
+
+    def targets_of(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return the targets of the given examples on the CPU; those of tokens are padded like the tokens."""
+        assert self.targets is not None
+        if isinstance(self.targets, np.ndarray):
+            return torch.from_numpy(self.targets[rows])
+        return self._padded([self.targets[row] for row in rows], IGNORED)
+
+    def _padded(self, values: Sequence[Sequence[int] | NDArray[np.int64]], fill: int) -> Tensor:
+        width = max(map(len, values), default=1)
+        padded = np.full((len(values), width), fill, dtype=np.int64)
+        for line, row in zip(padded, values, strict=True):
+            line[: len(row)] = row
+            if self.padding_side == "left":
+                line[:] = np.roll(line, width - len(row))
+        return torch.from_numpy(padded)
 
 
 def epoch_batches(

@@ -1,4 +1,4 @@
-"""Logits of a whole split, in row order."""
+"""Outputs for a whole split, in the order of its examples."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import nn
 
+from graftlm.data.features import Outputs
 from graftlm.training.batching import Examples, prediction_batches
+from graftlm.training.outputs import forward
 
 
-def predict_logits(
+def predict_outputs(
     model: nn.Module,
     examples: Examples,
     batch_size: int,
@@ -21,29 +23,23 @@ def predict_logits(
     autocast: torch.dtype | None = None,
     on_batch: Callable[[int], None] = lambda examples: None,
     rank_of: tuple[int, int] = (0, 1),
-) -> NDArray[np.float32]:
-    """Return the logits of every example, [examples, outputs], row i for example i.
+) -> Outputs:
+    """Return what the model says about every example, entry i for example i; padding is cut away.
 
     Batches hold examples of similar length. ``on_batch`` is told how many examples each batch had; what it raises
     stops the prediction. With ``rank_of=(rank, ranks)`` each rank computes its share and all get the whole.
     """
     model.eval()
-    own: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+    own: list[tuple[int, NDArray[np.float32]]] = []
     batches = list(prediction_batches(examples.lengths, batch_size))
     with torch.inference_mode():
         for rows in batches[rank_of[0] :: rank_of[1]]:
             batch = examples.batch(rows, device)
-            if autocast is None:
-                logits = model(**batch.inputs).logits
-            else:
-                with torch.autocast(device.type, dtype=autocast):
-                    logits = model(**batch.inputs).logits
-            own.append((rows, logits.float().cpu().numpy()))
+            outputs = forward(model, batch.inputs, autocast).float().cpu().numpy()
+            if outputs.ndim == 3:
+                real = batch.inputs["attention_mask"].bool().cpu().numpy()
+                outputs = [each[mask] for each, mask in zip(outputs, real, strict=True)]
+            own += zip(rows.tolist(), outputs, strict=True)
             on_batch(len(rows))
     parts = gather_object(own) if rank_of[1] > 1 else own
-    if not parts:
-        return np.zeros((0, 0), dtype=np.float32)
-    result = np.empty((len(examples), parts[0][1].shape[1]), dtype=np.float32)
-    for rows, logits in parts:
-        result[rows] = logits
-    return result
+    return [outputs for _, outputs in sorted(parts, key=lambda part: part[0])]

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW
 
 from graftlm.errors import Diverged
 from graftlm.objectives._objective import Loss
-from graftlm.training.batching import Batch, Examples, epoch_batches, micro_batches
+from graftlm.training.batching import Examples, epoch_batches, micro_batches
 from graftlm.training.optimisation import learning_rate_factor, set_learning_rate
+from graftlm.training.outputs import forward
 from graftlm.training.randomness import dropout_seed
 
 
@@ -145,7 +146,7 @@ def _accumulate(
 ) -> tuple[float, int]:
     """Run forward and backward over this rank's micro-batches; return the loss of the step and tokens."""
     device, ranks, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
-    weights = loss.weights(torch.from_numpy(examples.targets[rows]))
+    weights = loss.weights(examples.targets_of(rows))
     parts = micro_batches(rows, plan.micro_batch, rank, ranks)
     total, tokens = torch.zeros((), dtype=torch.float64), 0
     # A rank without examples still takes part in the exchange of gradients, with a loss of zero.
@@ -153,12 +154,13 @@ def _accumulate(
         batch = examples.batch(part, device)
         last = index == max(0, len(parts) - 1)
         with contextlib.nullcontext() if last else accelerator.no_sync(model):
+            assert batch.targets is not None
             with dropout_seed(device, plan.seed, number, index, rank):
-                logits = _forward(model, batch, plan.autocast)
+                outputs = forward(model, batch.inputs, plan.autocast)
             value = sum(
                 (
-                    term.total * (term.coefficient / weights[term.name])
-                    for term in loss.terms(logits, batch.targets)
+                    term.total * (term.coefficient / weights[term.name] if weights[term.name] else 0.0)
+                    for term in loss.terms(outputs, batch.targets)
                 ),
                 start=torch.zeros((), device=device),
             )
@@ -172,13 +174,6 @@ def _accumulate(
     if ranks > 1:
         total = torch.as_tensor(accelerator.reduce(total.to(device), reduction="sum")).cpu()
     return float(total), tokens
-
-
-def _forward(model: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Tensor:
-    if autocast is None:
-        return model(**batch.inputs).logits
-    with torch.autocast(batch.targets.device.type, dtype=autocast):
-        return model(**batch.inputs).logits
 
 
 def _gradient_norm(model: nn.Module, limit: float | None, accelerator: Accelerator) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from graftlm.preparation import (
     build_model,
@@ -19,6 +20,11 @@ from graftlm.training.loop import fit
 
 # The first step pays for allocations; the rest tell the rate.
 _TIMED_STEPS = 4
+
+
+def _labels(names: Sequence[str]) -> list[str]:
+    more = " ..." if len(names) > 20 else ""
+    return [f"{len(names)} labels: {', '.join(names[:20])}{more}"] if names else []
 
 
 def dry_run(recipe: Recipe, data: object = None) -> str:
@@ -50,8 +56,7 @@ def dry_run(recipe: Recipe, data: object = None) -> str:
     )
     comments = [
         *prepared.dataset.decisions,
-        f"{len(prepared.labels)} labels: {', '.join(prepared.labels[:20])}"
-        + (" ..." if len(prepared.labels) > 20 else ""),
+        *_labels(prepared.learnt.labels),
         f"{plan.total_steps} steps ({epochs:g} passes over {len(train)} rows), {total_tokens:,.0f} training tokens, "
         f"{held_out:,} held-out tokens",
         f"{moving:,} of {everything:,} parameters move; weights, gradients and optimiser state take "

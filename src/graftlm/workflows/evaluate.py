@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from graftlm.data.dataset import Split
 from graftlm.data.options import DataOptions
 from graftlm.data.places import counted
+from graftlm.data.roles import Role
 from graftlm.errors import DataError
 from graftlm.predictor import Predictor
 from graftlm.progress import Progress, Silent
@@ -39,17 +42,10 @@ def evaluate(
     """
     progress = progress or Silent()
     predictor = Predictor.open(path, device)
-    split = read_unseen(data, predictor.task.roles, options, progress)
-    labels = predictor.facts.labels
-    strange = [row for row, label in enumerate(split.columns["label"]) if label not in labels]
-    if strange:
-        names = sorted({str(split.columns["label"][row]) for row in strange})
-        raise DataError(
-            f"{counted(len(strange), 'row')} with labels this model does not know: {', '.join(names[:10])}; "
-            f"it knows {', '.join(labels[:20])}",
-            where=split.row_ids[strange[0]],
-            fix="correct these labels or leave the rows out",
-        )
+    known = [role for role in predictor.task.roles if role.name in predictor.facts.roles]
+    split = read_unseen(data, known, options, progress)
+    for role in known:
+        _refuse_unknown_labels(split, role, predictor.facts.labels)
     progress.stage("predicting")
     done = 0
 
@@ -58,5 +54,23 @@ def evaluate(
         done += examples
         progress.advance(done, len(split))
 
-    logits = predictor.logits(split, batch_size, on_batch)
-    return predictor.task.score(logits, predictor.task.targets(split, labels), labels, **bootstrap)
+    predictions = predictor.predict(split, batch_size, on_batch)
+    return predictor.task.score(predictions, split, predictor.learnt, **bootstrap)
+
+
+def _refuse_unknown_labels(split: Split, role: Role, labels: Sequence[str]) -> None:
+    if role.kind not in ("label", "label_set"):
+        return
+    unknown: dict[str, list[int]] = {}
+    for row, value in enumerate(split.columns[role.name]):
+        for name in (str(value),) if role.kind == "label" else cast("tuple[str, ...]", value):
+            if name not in labels:
+                unknown.setdefault(name, []).append(row)
+    if unknown:
+        rows = sorted({row for found in unknown.values() for row in found})
+        raise DataError(
+            f"{counted(len(rows), 'row')} with labels this model does not know: "
+            f"{', '.join(sorted(unknown)[:10])}; it knows {', '.join(labels[:20])}",
+            where=split.row_ids[rows[0]],
+            fix="correct these labels or leave the rows out",
+        )

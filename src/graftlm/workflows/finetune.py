@@ -152,7 +152,7 @@ def _facts(training: TrainingRun) -> dict[str, Any]:
             "truncated": {name: len(rows) for name, rows in prepared.truncated.items()},
         },
         "base": {"name": prepared.base.name, "fingerprint": prepared.base.fingerprint},
-        "labels": list(prepared.labels),
+        "labels": list(prepared.learnt.labels),
         "device": training.accelerator.device.type,
         "processes": training.accelerator.num_processes,
         "precision": "fp32" if training.autocast is None else "bf16",

@@ -23,8 +23,7 @@ def predict_file(
     """Yield one record per row of a data file: row id, label, score, scores."""
     progress = progress or Silent()
     progress.stage("reading the data")
-    texts = [role for role in predictor.task.roles if role.kind == "text"]
-    split = read_unseen(None, texts, options, progress)
+    split = read_unseen(None, predictor.roles, options, progress)
     progress.stage("predicting")
     for start in range(0, len(split), _CHUNK):
         yield from _records(predictor, split.take(range(start, min(start + _CHUNK, len(split)))), batch_size)
@@ -37,11 +36,20 @@ def predict_lines(
     """Yield one record per line of UTF-8 text, for standard input; lines are numbered from 1.
 
     A line without text gets a record with an ``error`` in place of a label: answers stay lined up with lines.
+
+    Raises:
+        DataError: the model reads more than one text a row.
     """
+    if len(predictor.roles) > 1:
+        raise DataError(
+            f"this model reads {' and '.join(role.name for role in predictor.roles)} of each row, a line holds "
+            "one text",
+            fix="write the rows into a file (.csv, .jsonl) and name it",
+        )
     numbered = ((f"line {number}", _text(line, number)) for number, line in enumerate(lines, start=1))
     while chunk := list(islice(numbered, _CHUNK)):
         full = [(place, text) for place, text in chunk if text.strip()]
-        columns: dict[str, list[object]] = {predictor.task.roles[0].name: [text for _, text in full]}
+        columns: dict[str, list[object]] = {predictor.roles[0].name: [text for _, text in full]}
         answers = _records(predictor, Split("lines", columns, [place for place, _ in full]), batch_size)
         for place, text in chunk:
             yield next(answers) if text.strip() else {"row": place, "error": "the line is empty"}
@@ -60,6 +68,5 @@ def _text(line: bytes, number: int) -> str:
 
 
 def _records(predictor: Predictor, split: Split, batch_size: int) -> Iterator[dict[str, Any]]:
-    predictions = predictor.task.decode(predictor.logits(split, batch_size), predictor.facts.labels)
-    for row, prediction in zip(split.row_ids, predictions, strict=True):
+    for row, prediction in zip(split.row_ids, predictor.predict(split, batch_size), strict=True):
         yield {"row": row, **predictor.task.record(prediction)}

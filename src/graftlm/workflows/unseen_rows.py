@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graftlm.checking.text_checks import check_texts
-from graftlm.data.columns import Role
 from graftlm.data.dataset import Dataset, Split
 from graftlm.data.loading import read_tables
 from graftlm.data.options import DataOptions
 from graftlm.data.places import counted
+from graftlm.data.roles import Role, present
 from graftlm.data.whole import assemble_rows
 from graftlm.errors import DataError
 from graftlm.progress import Progress
@@ -24,7 +24,7 @@ def read_unseen(data: object, roles: Sequence[Role], options: DataOptions, progr
         DataError: the source is malformed, or holds texts that no model can read.
     """
     split = assemble_rows(read_tables(data, options), roles, options)
-    names = [role.name for role in roles if role.kind == "text"]
+    names = [role.name for role in present(roles, split) if role.kind == "text"]
     if options.drop_empty_text:
         kept = [
             row for row in range(len(split)) if all(str(split.columns[name][row]).strip() for name in names)

@@ -1,0 +1,95 @@
+"""Any number of labels for each row: lists, names joined by a separator, or one column per label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graftlm.data.places import counted, first_places
+from graftlm.data.table import Table
+from graftlm.errors import ConfigurationError, DataError, clip, nearest
+
+_YES_OR_NO = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0": False}
+
+
+def label_sets(table: Table, column: str, separator: str) -> list[object]:
+    """Return a sorted tuple of label names for each row; an empty list, string or cell is no label at all.
+
+    Args:
+        table: where the column is.
+        column: lists (of strings or whole numbers), or strings such as ``joy,anger``.
+        separator: stands between the names of a string.
+
+    Raises:
+        DataError: another type, an empty name, or a name twice in one row.
+    """
+    known: dict[tuple[str, ...], object] = {}
+    result: list[object] = []
+    wrong: dict[str, list[int]] = {}
+    for row, value in enumerate(table.columns[column]):
+        names = _names(value, separator)
+        if names is None:
+            wrong.setdefault("is neither a list of names nor a string", []).append(row)
+        elif not all(names):
+            wrong.setdefault("holds an empty name", []).append(row)
+        elif len(set(names)) < len(names):
+            wrong.setdefault("names a label twice", []).append(row)
+        else:
+            key = tuple(sorted(names))
+            result.append(known.setdefault(key, key))  # one object per set: a million rows hold few
+    if wrong:
+        problem, rows = next(iter(wrong.items()))
+        raise DataError(
+            f"the labels column {clip(column)} {problem} in {counted(len(rows), 'row')} (for instance "
+            f"{clip(table.columns[column][rows[0]])}); first: {_first(table, rows)}",
+            where=table.source,
+            fix=f"write a list of names, or names joined by {separator!r} (data.label_separator)",
+        )
+    return result
+
+
+def joined_label_columns(table: Table, columns: Sequence[str], name: str) -> Table:
+    """Return the table with one column ``name`` of label lists in place of ``columns`` of 0 and 1.
+
+    Raises:
+        ConfigurationError: there is no such column.
+        DataError: a value is neither yes (1, true) nor no (0, false).
+    """
+    lists: list[list[str]] = [[] for _ in range(len(table))]
+    for column in columns:
+        if column not in table.columns:
+            raise ConfigurationError(
+                f"{table.source} has no column {clip(column)}.{nearest(column, table.columns)}",
+                where="data.label_columns",
+                fix="name columns of the data",
+            )
+        values = [_YES_OR_NO.get(str(value).strip().lower()) for value in table.columns[column]]
+        wrong = [row for row, value in enumerate(values) if value is None]
+        if wrong:
+            raise DataError(
+                f"the label column {clip(column)} must hold 1 or 0 (or true or false), but "
+                f"{counted(len(wrong), 'row')} hold something else, for instance "
+                f"{clip(table.columns[column][wrong[0]])}; first: {_first(table, wrong)}",
+                where=table.source,
+                fix="correct these values, or leave the column out of data.label_columns",
+            )
+        for row, value in enumerate(values):
+            if value:
+                lists[row].append(column)
+    others = {other: values for other, values in table.columns.items() if other not in columns}
+    return Table(table.source, {**others, name: list(lists)}, table.lines, table.typed)
+
+
+def _names(value: object, separator: str) -> list[str] | None:
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(separator)] if value.strip() else []
+    if isinstance(value, list | tuple):
+        parts: Sequence[object] = value
+        if all(isinstance(part, str | int) for part in parts):
+            return [str(part).strip() for part in parts]
+    return None
+
+
+def _first(table: Table, rows: Sequence[int]) -> str:
+    return first_places([table.place(row) for row in rows[:5]], len(rows))

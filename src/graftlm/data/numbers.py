@@ -1,0 +1,38 @@
+"""One number for each row."""
+
+from __future__ import annotations
+
+import math
+
+from graftlm.data.places import counted, first_places
+from graftlm.data.table import Table
+from graftlm.errors import DataError, clip
+
+
+def numbers(table: Table, column: str) -> list[object]:
+    """Return the values of a column as floats.
+
+    Raises:
+        DataError: a value is missing, no number, or not finite; with counts and the first places.
+    """
+    values = [_number(value) for value in table.columns[column]]
+    wrong = [row for row, value in enumerate(values) if value is None]
+    if wrong:
+        raise DataError(
+            f"the number column {clip(column)} holds no finite number in {counted(len(wrong), 'row')} (for "
+            f"instance {clip(table.columns[column][wrong[0]])}); first: "
+            f"{first_places([table.place(row) for row in wrong[:5]], len(wrong))}",
+            where=table.source,
+            fix="write numbers such as 3 or 2.75 (a point, no thousands separators), or remove these rows",
+        )
+    return list(values)
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,55 @@
+"""The roles that columns can play, and the column names that tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from graftlm.data.dataset import Split
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a task needs a column for.
+
+    Args:
+        name: the key under ``data.columns``, for instance ``text``.
+        kind: ``text`` must hold strings, ``label`` the name of one class, ``label_set`` the names of any number of
+            classes, ``number`` finite numbers.
+        hints: column names, in lower case, that tell the role; the name of the role itself goes before them.
+        optional: whether rows may do without; such a column is found by its name only, never by its content.
+    """
+
+    name: str
+    kind: Literal["text", "label", "label_set", "number"]
+    hints: tuple[str, ...] = ()
+    optional: bool = False
+
+
+TEXT = Role("text", "text", (
+    "text", "sentence", "review", "message", "content", "body", "comment", "tweet", "question", "utterance",
+    "description", "title", "headline", "document", "query", "post", "sms", "email", "sentence1", "premise",
+    "question1", "text1", "text_a", "sentence_a",
+))  # fmt: skip
+TEXT_PAIR = Role("text_pair", "text", (
+    "sentence2", "hypothesis", "question2", "text2", "text_b", "sentence_b",
+), optional=True)  # fmt: skip
+LABEL = Role("label", "label", (
+    "label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "tag", "emotion", "y",
+))  # fmt: skip
+LABEL_SET = Role("labels", "label_set", (
+    "labels", "label", "classes", "categories", "tags", "topics", "emotions", "genres",
+))  # fmt: skip
+NUMBER = Role("number", "number", (
+    "score", "rating", "stars", "similarity", "relatedness", "grade", "price", "value", "label", "target", "y",
+))  # fmt: skip
+
+
+INPUT_KINDS = ("text",)
+"""Kinds of roles that a model reads; the others say what it should answer."""
+
+
+def present(roles: Sequence[Role], split: Split) -> list[Role]:
+    """Return the roles that the rows of a split fill; an optional one may be missing."""
+    return [role for role in roles if role.name in split.columns]

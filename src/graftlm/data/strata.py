@@ -1,0 +1,30 @@
+"""What a held-out split should hold in the same proportion as the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import cast
+
+from graftlm.data.dataset import Split
+from graftlm.data.roles import Role
+
+
+def strata(split: Split, roles: Sequence[Role]) -> list[Hashable]:
+    """Return the stratum of each row: its label, or the rarest of its labels; the same for all where there is none."""
+    columns: list[Sequence[Hashable]] = []
+    for role in roles:
+        values = split.columns.get(role.name, [])
+        if role.kind == "label":
+            columns.append(cast("list[Hashable]", values))
+        elif role.kind == "label_set":
+            columns.append(_rarest(cast("list[tuple[str, ...]]", values)))
+    if len(columns) == 1:
+        return list(columns[0])
+    return list(zip(*columns, strict=True)) or [()] * len(split)
+
+
+def _rarest(sets: Sequence[tuple[str, ...]]) -> list[str]:
+    """Sets hardly repeat; the rarest label of each row is what a split would miss first."""
+    counts = Counter(name for names in sets for name in names)
+    return [min(names, key=lambda name: (counts[name], name), default="") for names in sets]
