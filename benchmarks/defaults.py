@@ -142,7 +142,7 @@ def table(records: Records) -> str:
     for record in records.by_key.values():
         settings = {key.split(".")[-1]: value for key, value in record["settings"].items()}
         del settings["max_length_tokens"]
-        groups.setdefault((record["data"], json.dumps(settings)), []).append(record)
+        groups.setdefault((record["data"], json.dumps(settings, sort_keys=True)), []).append(record)
     lines = [
         "| data | settings | seeds | rows: train, validation | steps | accuracy, last step, % "
         "| kept best by other rows, % | training, processor s |",

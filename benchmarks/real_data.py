@@ -4,6 +4,7 @@
 
 Validation is carved from the training rows, test rows are scored once, at the end. Two limits, for time, are not
 defaults and are said in the table: Banking77 and ChnSentiCorp train one pass, and ChnSentiCorp is cut at 128 tokens.
+One of its reviews is empty and has to be left out by request.
 The vocabulary of the bundled encoder is English: on Chinese it knows single characters at best, so that set shows
 that such a run finishes and is scored, not what a Chinese model reaches. A run that is on file is not repeated.
 """
@@ -31,7 +32,7 @@ LIMITS: dict[str, dict[str, Any]] = {
     "sst2": {},
     "trec": {},
     "banking77": {"training.epochs": 1},
-    "chnsenticorp": {"training.epochs": 1, "task.max_length_tokens": 128},
+    "chnsenticorp": {"training.epochs": 1, "task.max_length_tokens": 128, "data.drop_empty_text": True},
 }
 GOALS = {"sst2": 85.9, "trec": 96.6}
 SEEDS = {"sst2": [1, 2, 3], "trec": [1, 2, 3], "banking77": [1], "chnsenticorp": [1]}

@@ -311,7 +311,7 @@ def test_headline_rows_select_nothing(base: Path, rows: Path, tmp_path: Path) ->
         ]
         (folder / "train.csv").write_text("\n".join([header, *lines[:40]]) + "\n")
         (folder / "test.csv").write_text("\n".join([header, *test]) + "\n")
-        runs.append(finetune(_recipe(base, folder), None, tmp_path / f"run {name}"))
+        runs.append(finetune(_recipe(base, folder, **{"training.keep": "best"}), None, tmp_path / f"run {name}"))
     first, second = (_weights(run.path) for run in runs)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert (
@@ -326,13 +326,12 @@ def test_headline_rows_select_nothing(base: Path, rows: Path, tmp_path: Path) ->
 def test_without_a_test_split_the_headline_is_labelled_selected(
     base: Path, rows: Path, tmp_path: Path
 ) -> None:
-    run = finetune(_recipe(base, rows, **{"data.test_share": 0}), None, tmp_path / "best")
+    chosen = _recipe(base, rows, **{"data.test_share": 0, "training.keep": "best"})
+    run = finetune(chosen, None, tmp_path / "best")
     assert run.headline_split == "validation"
     assert run.evaluation("validation")["selected"] is True
     assert "selected" in run.report()
-    last = finetune(
-        _recipe(base, rows, **{"data.test_share": 0, "training.keep": "last"}), None, tmp_path / "last"
-    )
+    last = finetune(_recipe(base, rows, **{"data.test_share": 0}), None, tmp_path / "last")
     assert last.evaluation("validation")["selected"] is False
 
 
@@ -342,8 +341,10 @@ def test_early_stopping_keeps_the_best_weights(base: Path, rows: Path, tmp_path:
     values = [record["validation"]["accuracy"] for record in _log(run.path) if "validation" in record]
     steps = [record["step"] for record in _log(run.path) if "validation" in record]
     assert run.record["steps"] < 30 * 6
-    assert run.record["kept_step"] == steps[values.index(max(values))]
-    assert len(values) - 1 - values.index(max(values)) == 2
+    first = values.index(max(values))
+    equal = [step for step, value in zip(steps, values, strict=True) if value == values[first]]
+    assert run.record["kept_step"] == equal[-1]
+    assert len(values) - 1 - first == 2
     stored = json.loads(run.directory.evaluation("validation").read_text())["scores"]["values"]["accuracy"][
         "value"
     ]

@@ -72,8 +72,9 @@ class TrainingOptions(Config):
     patience_evaluations: PositiveInt | None = None
     """Stop after this many validations without improvement. None: run all epochs."""
 
-    keep: Literal["best", "last"] = "best"
-    """Which weights become the model: those of the best validation, or those of the last step."""
+    keep: Literal["best", "last"] | None = None
+    """Which weights become the model: those of the best validation, or those of the last step. None: the last;
+    with `patience_evaluations` the best."""
 
     checkpoint_steps: PositiveInt | None = None
     """Steps between checkpoints. None: about one a minute."""
@@ -83,6 +84,11 @@ class TrainingOptions(Config):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute. auto: the accelerator where there is one."""
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether validation rows choose the weights."""
+        return self.keep == "best" or (self.keep is None and self.patience_evaluations is not None)
 
     @model_validator(mode="after")
     def _micro_batch_fits(self) -> TrainingOptions:

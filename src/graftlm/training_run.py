@@ -117,15 +117,15 @@ class TrainingRun:
         self._cut_log(self.state)
         with StopRequest() as stop:
             steps = self._train(stop)
-        if self.recipe.training.keep == "best" and self.best_weights is not None:
+        if self.recipe.training.keeps_best and self.best_weights is not None:
             copy_weights(model, self.best_weights)
         validated = "validation" in prepared.examples
         patient = self.recipe.training.patience_evaluations is not None
         return Fitted(
             steps,
-            self.best.step if validated and self.recipe.training.keep == "best" else steps,
+            self.best.step if validated and self.recipe.training.keeps_best else steps,
             self.earlier_seconds + time.perf_counter() - self.began,
-            validated and (patient or self.recipe.training.keep == "best"),
+            validated and (patient or self.recipe.training.keeps_best),
         )
 
     def _train(self, stop: StopRequest) -> int:
@@ -199,7 +199,7 @@ class TrainingRun:
             return
         scores = self.score("validation", outputs, self.tuned(outputs))
         self.best.greater_is_better = scores.greater_is_better
-        if self.best.update(number, scores.headline.value) and self.recipe.training.keep == "best":
+        if self.best.update(number, scores.headline.value) and self.recipe.training.keeps_best:
             self.best_weights = {name: tensor.clone() for name, tensor in named_weights(self.model).items()}
         self._append({"step": number, "validation": {scores.primary: scores.headline.value}})
         self.progress.say(

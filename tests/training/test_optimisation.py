@@ -70,14 +70,14 @@ def test_parameters_of_no_group_are_frozen(seed: int) -> None:
     assert moving == {"classifier.weight", "classifier.bias"}
 
 
-def test_the_earlier_of_equal_evaluations_is_kept_and_patience_counts() -> None:
+def test_the_later_of_equal_evaluations_is_kept_and_is_no_improvement() -> None:
     best = BestSoFar(greater_is_better=True, patience_evaluations=2)
     assert [best.update(step, value) for step, value in ((1, 0.5), (2, 0.5), (3, 0.7), (4, 0.6))] == [
-        True, False, True, False,
+        True, True, True, False,
     ]  # fmt: skip
     assert (best.step, best.value, best.exhausted) == (3, 0.7, False)
-    best.update(5, 0.7)
-    assert best.exhausted
+    assert best.update(5, 0.7)
+    assert (best.step, best.exhausted) == (5, True)
     assert BestSoFar(**best.dump()) == best
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass
 class BestSoFar:
-    """The best evaluation up to now. Ties keep the earlier one.
+    """The best evaluation up to now. Of equal ones the later counts: its weights were trained longer.
 
     Args:
         greater_is_better: direction of the metric.
@@ -25,13 +25,13 @@ class BestSoFar:
     without_improvement: int = 0
 
     def update(self, step: int, value: float) -> bool:
-        """Take one evaluation in; return whether it is the new best."""
-        better = self.value is None or (value > self.value if self.greater_is_better else value < self.value)
-        if better:
-            self.step, self.value, self.without_improvement = step, value, 0
-        else:
-            self.without_improvement += 1
-        return better
+        """Take one evaluation in; return whether its weights are to be kept. An equal one improves nothing."""
+        gain = 0.0 if self.value is None else (value - self.value) * (1 if self.greater_is_better else -1)
+        improved = self.value is None or gain > 0
+        self.without_improvement = 0 if improved else self.without_improvement + 1
+        if improved or gain == 0:
+            self.step, self.value = step, value
+        return improved or gain == 0
 
     @property
     def exhausted(self) -> bool:
