@@ -145,7 +145,7 @@ def test_a_signal_during_validation_repeats_the_validation(
 
     recipe = _recipe(base, rows, **{"training.checkpoint_steps": 1000})
     whole = finetune(recipe, None, tmp_path / "whole")
-    real = training_run.predict_logits
+    real = training_run.predict_outputs
     state = {"asked": False}
 
     def interrupting(*arguments: Any, **options: Any) -> Any:
@@ -154,7 +154,7 @@ def test_a_signal_during_validation_repeats_the_validation(
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(training_run, "predict_logits", interrupting)
+    monkeypatch.setattr(training_run, "predict_outputs", interrupting)
     path = tmp_path / "stopped"
     with pytest.raises(Interrupted):
         finetune(recipe, None, path)
@@ -311,7 +311,9 @@ def test_headline_rows_select_nothing(base: Path, rows: Path, tmp_path: Path) ->
         ]
         (folder / "train.csv").write_text("\n".join([header, *lines[:40]]) + "\n")
         (folder / "test.csv").write_text("\n".join([header, *test]) + "\n")
-        runs.append(finetune(_recipe(base, folder, **{"training.keep": "best"}), None, tmp_path / f"run {name}"))
+        runs.append(
+            finetune(_recipe(base, folder, **{"training.keep": "best"}), None, tmp_path / f"run {name}")
+        )
     first, second = (_weights(run.path) for run in runs)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert (

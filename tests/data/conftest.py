@@ -8,12 +8,12 @@ import pytest
 
 from graftlm.checking.findings import check_dataset, require_clean
 from graftlm.data.assembling import assemble
-from graftlm.data.columns import LABEL_HINTS, TEXT_HINTS, Role
 from graftlm.data.dataset import Dataset
 from graftlm.data.loading import read_tables
 from graftlm.data.options import DataOptions
+from graftlm.data.roles import LABEL, TEXT, Role
 
-ROLES = (Role("text", "text", TEXT_HINTS), Role("label", "label", LABEL_HINTS))
+ROLES = (TEXT, LABEL)
 
 
 @pytest.fixture

@@ -8,8 +8,22 @@ from sklearn import metrics as reference
 
 from graftlm.catalog import Catalog
 from graftlm.scoring.confusion import count
+from graftlm.scoring.metric import check_primary, metrics_of
+from graftlm.scoring.sample import Rows
 
 NAMES = Catalog("metrics").names()
+SAMPLES = {
+    "labels": count([0, 1, 2, 2], [0, 1, 1, 2], 3),
+    "label_sets": Rows.of(
+        references=np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 1]]) > 0,
+        predictions=np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0], [1, 0, 1]]) > 0,
+        hits=np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0], [1, 0, 1]]) > 0,
+        exact=np.array([0.0, 0, 1, 1]),
+        scores=np.array([[0.9, 0.4, 0.1], [0.2, 0.8, 0.6], [0.1, 0.1, 0.1], [0.7, 0.4, 0.9]]),
+    ),
+    "numbers": Rows.of(reference=np.array([1.0, 2, 2, 5]), prediction=np.array([1.5, 1.5, 2.5, 4])),
+}
+SAMPLES["tags"] = SAMPLES["spans"] = SAMPLES["label_sets"]
 
 
 def values(truth, guess, size):
@@ -17,26 +31,49 @@ def values(truth, guess, size):
     labels = [f"label {index}" for index in range(size)]
     return {
         key: value
-        for name in NAMES
-        for key, value in Catalog("metrics").get(name)().values(confusion, labels).items()
+        for metric in metrics_of("labels")
+        for key, value in metric.values(confusion, labels).items()
     }
 
 
-def test_catalog_holds_exactly_the_metrics():
-    assert NAMES == ["accuracy", "f1", "matthews_correlation", "precision", "recall"]
+def test_every_task_has_metrics():
+    assert {metric.name for metric in metrics_of("labels")} == {
+        "accuracy", "f1", "matthews_correlation", "precision", "recall",
+    }  # fmt: skip
+    assert {kind for name in NAMES for kind in Catalog("metrics").get(name).kinds} <= set(SAMPLES)
+    for name in Catalog("tasks").names():
+        task = Catalog("tasks").get(name)
+        assert check_primary(task().primary_metric, task.answer_kind)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_contract(name):
     metric = Catalog("metrics").get(name)()
     assert metric.name == name
-    assert metric.greater_is_better is True
-    confusion = count([0, 1, 2, 2], [0, 1, 1, 2], 3)
-    many = confusion.resampled(np.stack([confusion.counts] * 5).reshape(5, 1, -1))
-    for key, value in metric.values(many, ["a", "b", "c"]).items():
-        assert value.shape == (5, 1)
-        # The leading axes are resamples: each is what the sample alone gives.
-        np.testing.assert_array_equal(value, metric.values(confusion, ["a", "b", "c"])[key])
+    assert metric.directions
+    for kind in metric.kinds:
+        sample, labels = SAMPLES[kind], ["a", "b", "c"]
+        alone = metric.values(sample, labels)
+        assert metric.directions.keys() <= alone.keys()
+        many = sample.draw(np.random.default_rng(0), 5)
+        assert {value.shape for value in metric.values(many, labels).values()} == {(5,)}
+
+
+def test_drawn_weights_give_what_repeated_rows_give():
+    seed = np.random.SeedSequence().entropy
+    print("seed", seed)
+    random = np.random.default_rng(seed)
+    for kind in ("label_sets", "numbers"):
+        sample = SAMPLES[kind]
+        many = sample.draw(random, 40)
+        for draw, weights in enumerate(many.weights.astype(int)):
+            repeated = Rows.of(
+                **{name: np.repeat(values, weights, axis=0) for name, values in sample.columns.items()}
+            )
+            for metric in metrics_of(kind):
+                one, other = metric.values(many, list("abc")), metric.values(repeated, list("abc"))
+                for name, value in one.items():
+                    np.testing.assert_allclose(value[draw], other[name], atol=1e-12, err_msg=name)
 
 
 def expected(truth, guess, size):

@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from graftlm.catalog import Catalog
 from graftlm.errors import ConfigurationError, DataError
 from graftlm.metrics.accuracy import Accuracy
 from graftlm.scoring import bootstrap
 from graftlm.scoring.bootstrap import score
 from graftlm.scoring.confusion import count
+from graftlm.scoring.metric import metrics_of
 from graftlm.scoring.scores import Score, Scores
 
-METRICS = [Catalog("metrics").get(name)() for name in Catalog("metrics").names()]
+METRICS = metrics_of("labels")
 
 
 @pytest.fixture
@@ -35,7 +35,12 @@ def names(size):
 def test_same_distribution_as_drawing_rows(random):
     truth, guess = sample(random, 4, 150)
     ours = score(
-        truth, guess, names(4), METRICS, "f1_macro", resamples=20_000, seed=int(random.integers(2**31))
+        count(truth, guess, 4),
+        names(4),
+        METRICS,
+        "f1_macro",
+        resamples=20_000,
+        seed=int(random.integers(2**31)),
     )
     drawn = {name: [] for name in ours.values}
     for _ in range(6_000):
@@ -60,7 +65,7 @@ def test_coverage_of_the_accuracy_interval(random):
         truth = random.integers(0, 2, rows)
         guess = np.where(random.random(rows) < true_accuracy, truth, 1 - truth)
         interval = score(
-            truth, guess, ["no", "yes"], [Accuracy()], "accuracy", resamples=800, seed=1
+            count(truth, guess, 2), ["no", "yes"], [Accuracy()], "accuracy", resamples=800, seed=1
         ).headline
         covered += interval.low <= true_accuracy <= interval.high
     # The binomial standard error at 0.945 over 400 simulations is 1.1 points; the window is about 3 of them.
@@ -69,7 +74,7 @@ def test_coverage_of_the_accuracy_interval(random):
 
 def test_perfect_predictions_have_no_width():
     truth = [0] * 30 + [1] * 3 + [2]
-    scores = score(truth, truth, names(4), METRICS, "accuracy")
+    scores = score(count(truth, truth, 4), names(4), METRICS, "accuracy")
     for name, value in scores.values.items():
         assert value == (Score(0, 0, 0) if name.endswith("[label 3]") else Score(1, 1, 1)), name
 
@@ -77,15 +82,16 @@ def test_perfect_predictions_have_no_width():
 def test_order_of_rows_does_not_matter(random):
     truth, guess = sample(random, 6, 80)
     order = random.permutation(80)
-    assert score(truth, guess, names(6), METRICS, "accuracy") == score(
-        truth[order], guess[order], names(6), METRICS, "accuracy"
+    assert score(count(truth, guess, 6), names(6), METRICS, "accuracy") == score(
+        count(truth[order], guess[order], 6), names(6), METRICS, "accuracy"
     )
 
 
 def test_the_seed_decides(random):
     truth, guess = sample(random, 3, 90)
     first, again, other = (
-        score(truth, guess, names(3), METRICS, "accuracy", resamples=200, seed=seed) for seed in (1, 1, 2)
+        score(count(truth, guess, 3), names(3), METRICS, "accuracy", resamples=200, seed=seed)
+        for seed in (1, 1, 2)
     )
     assert first == again
     assert first.values != other.values
@@ -95,7 +101,7 @@ def test_the_seed_decides(random):
 def test_a_wider_confidence_is_a_wider_interval(random):
     truth, guess = sample(random, 3, 200)
     wide, narrow = (
-        score(truth, guess, names(3), METRICS, "accuracy", confidence=confidence).headline
+        score(count(truth, guess, 3), names(3), METRICS, "accuracy", confidence=confidence).headline
         for confidence in (0.99, 0.5)
     )
     assert wide.low < narrow.low <= narrow.value <= narrow.high < wide.high
@@ -103,15 +109,15 @@ def test_a_wider_confidence_is_a_wider_interval(random):
 
 def test_chunks_give_what_one_piece_gives(random, monkeypatch):
     truth, guess = sample(random, 5, 100)
-    whole = score(truth, guess, names(5), METRICS, "accuracy", resamples=101)
+    whole = score(count(truth, guess, 5), names(5), METRICS, "accuracy", resamples=101)
     monkeypatch.setattr(bootstrap, "NUMBERS_AT_ONCE", 60)
-    assert score(truth, guess, names(5), METRICS, "accuracy", resamples=101) == whole
+    assert score(count(truth, guess, 5), names(5), METRICS, "accuracy", resamples=101) == whole
 
 
 @pytest.mark.parametrize("size", [77, 1_000])
 def test_many_labels(random, size):
     truth, guess = sample(random, size, 3_000)
-    scores = score(truth, guess, names(size), METRICS, "accuracy", resamples=300)
+    scores = score(count(truth, guess, size), names(size), METRICS, "accuracy", resamples=300)
     assert len(scores.values) == 3 * size + 11
     assert scores.headline.low < scores.headline.value < scores.headline.high
     chunk = next(iter(bootstrap.draws(count(truth, guess, size), 10**6, seed=0)))
@@ -121,7 +127,9 @@ def test_many_labels(random, size):
 
 def test_everything_is_recorded_and_read_again(random):
     truth, guess = sample(random, 3, 50)
-    scores = score(truth, guess, ["a", "b", "c"], METRICS, "f1_macro", confidence=0.9, resamples=100)
+    scores = score(
+        count(truth, guess, 3), ["a", "b", "c"], METRICS, "f1_macro", confidence=0.9, resamples=100
+    )
     assert (scores.rows, scores.confidence, scores.resamples, scores.labels) == (
         50,
         0.9,
@@ -136,24 +144,25 @@ def test_everything_is_recorded_and_read_again(random):
 def test_direction_comes_from_the_metric():
     class ErrorRate:
         name = "error_rate"
-        greater_is_better = False
+        kinds = ("labels",)
+        directions = {"error_rate": False}  # noqa: RUF012
 
-        def values(self, confusion, labels):
-            return {"error_rate": 1 - confusion.hits.sum(axis=-1) / confusion.rows}
+        def values(self, sample, labels):
+            return {"error_rate": 1 - sample.hits.sum(axis=-1) / sample.rows}
 
-    assert score([0, 1], [0, 0], ["a", "b"], [ErrorRate()], "error_rate").greater_is_better is False
+    assert score(count([0, 1], [0, 0], 2), ["a", "b"], [ErrorRate()], "error_rate").greater_is_better is False
 
 
 def test_refusals():
     with pytest.raises(DataError, match="there are no rows to score"):
-        score([], [], ["a", "b"], METRICS, "accuracy")
+        score(count([], [], 2), ["a", "b"], METRICS, "accuracy")
     with pytest.raises(ConfigurationError, match=r"'f1_makro'. Did you mean 'f1_macro'") as caught:
-        score([0], [0], ["a", "b"], METRICS, "f1_makro")
+        score(count([0], [0], 2), ["a", "b"], METRICS, "f1_makro")
     assert "f1_macro" in caught.value.fix and "[a]" not in caught.value.fix
     with pytest.raises(ConfigurationError, match="confidence"):
-        score([0], [0], ["a", "b"], METRICS, "accuracy", confidence=95)
+        score(count([0], [0], 2), ["a", "b"], METRICS, "accuracy", confidence=95)
     with pytest.raises(ConfigurationError, match="resamples"):
-        score([0], [0], ["a", "b"], METRICS, "accuracy", resamples=0)
+        score(count([0], [0], 2), ["a", "b"], METRICS, "accuracy", resamples=0)
 
 
 def test_torch_is_not_needed():

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import confusion_matrix as reference
 
 from graftlm.errors import DataError
-from graftlm.scoring.confusion import confusion_matrix, count
+from graftlm.scoring.confusion import Confusion, confusion_matrix, count
 
 
 def test_rows_are_references():
@@ -30,11 +30,18 @@ def test_agrees_with_scikit_learn_and_its_margins():
 
 def test_resamples_have_margins_of_their_own():
     confusion = count([0, 0, 1], [0, 1, 1], 2)
-    many = confusion.resampled(np.array([[1, 2, 3], [0, 0, 5]]))
+    many = Confusion(confusion.reference, confusion.predicted, np.array([[1, 2, 3], [0, 0, 5]]), 2)
     assert many.matrix().tolist() == [[[1, 2], [0, 3]], [[0, 0], [0, 5]]]
     assert many.hits.tolist() == [[1, 3], [0, 5]]
     assert many.predictions.tolist() == [[1, 5], [0, 5]]
-    assert many.occurs.tolist() == [[True, True], [False, True]]
+
+
+def test_drawn_rows_are_rows_of_the_sample():
+    confusion = count([0, 0, 1, 2], [0, 1, 1, 2], 3)
+    drawn = confusion.draw(np.random.default_rng(0), 50)
+    assert drawn.matrix().shape == (50, 3, 3)
+    assert (drawn.rows == 4).all()
+    assert (drawn.matrix()[:, confusion.matrix() == 0] == 0).all()
 
 
 @pytest.mark.parametrize(

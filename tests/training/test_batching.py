@@ -8,7 +8,7 @@ import torch
 from tests.training.networks import network, random_examples
 
 from graftlm.training.batching import Examples, epoch_batches, micro_batches, prediction_batches
-from graftlm.training.evaluation import predict_logits
+from graftlm.training.evaluation import predict_outputs
 
 CPU = torch.device("cpu")
 
@@ -73,7 +73,7 @@ def test_predictions_line_up_with_rows(seed: int, batch_size: int) -> None:
     model, examples = network(seed), random_examples(seed)
     model.eval()
     told: list[int] = []
-    result = predict_logits(model, examples, batch_size, CPU, on_batch=told.append)
+    result = predict_outputs(model, examples, batch_size, CPU, on_batch=told.append)
     with torch.inference_mode():
         alone = np.concatenate(
             [
@@ -89,4 +89,4 @@ def test_predictions_line_up_with_rows(seed: int, batch_size: int) -> None:
 
 def test_nothing_to_predict(seed: int) -> None:
     empty = Examples({"input_ids": []}, np.zeros(0, dtype=np.int64), {"input_ids": 0})
-    assert predict_logits(network(seed), empty, 8, CPU).shape[0] == 0
+    assert predict_outputs(network(seed), empty, 8, CPU) == []

@@ -12,7 +12,7 @@ from tests.training.networks import network, plan, random_examples
 
 from graftlm.objectives.cross_entropy import CrossEntropy
 from graftlm.strategies.full import Full
-from graftlm.training.evaluation import predict_logits
+from graftlm.training.evaluation import predict_outputs
 from graftlm.training.loop import fit
 from graftlm.training.optimisation import build_optimizer
 
@@ -28,12 +28,12 @@ def main(output: Path, seed: int) -> None:
     wrapped = accelerator.prepare(model) if accelerator.num_processes > 1 else model
     steps = list(fit(wrapped, examples, loss, optimizer, plan(micro_batch=3), accelerator))
     ranks = (accelerator.process_index, accelerator.num_processes)
-    logits = predict_logits(model, examples, 4, accelerator.device, rank_of=ranks)
+    logits = predict_outputs(model, examples, 4, accelerator.device, rank_of=ranks)
     if accelerator.is_main_process:
         result = {
             "losses": [step.loss for step in steps],
             "norms": [step.gradient_norm for step in steps],
-            "logits": logits.tolist(),
+            "logits": [each.tolist() for each in logits],
             "processes": accelerator.num_processes,
         }
         output.write_text(json.dumps(result))
