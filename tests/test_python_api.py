@@ -148,6 +148,8 @@ def test_evaluate_on_other_rows(tiny_bert: Path, tmp_path: Path) -> None:
     predicted = run.predictor("cpu")([row["text"] for row in other])
     right = sum(one.label == row["label"] for one, row in zip(predicted, other, strict=True))
     assert scores.headline.value == pytest.approx(right / 40)
+    assert scores.rows_in_training == 0
+    assert graftlm.evaluate(run.path, ROWS).rows_in_training == run.record["data"]["rows"]["train"]
     renamed = pandas.DataFrame(other).rename(columns={"text": "a", "label": "b"})
     assert graftlm.evaluate(run.path, renamed, columns={"text": "a", "label": "b"}) == scores
     assert graftlm.evaluate(run.directory.model, write_csv(tmp_path / "x.csv", other)) == scores

@@ -68,7 +68,7 @@ def finetune(
 def evaluate(
     path: str | Path, data: Any, *, batch_size: int = 32, device: str = "auto", **options: Any
 ) -> Scores:
-    """Score a run or model folder on labelled rows it has not seen.
+    """Score a run or model folder on labelled rows it has not seen; ``rows_in_training`` counts those it has.
 
     Args:
         path: a run directory or a model folder.

@@ -35,7 +35,7 @@ def evaluate(
     """
     import contextlib
 
-    from graftlm.cli.results import print_result, score_table
+    from graftlm.cli.results import print_result, score_table, training_caption
     from graftlm.cli.words import split_words
     from graftlm.progress import Silent
     from graftlm.recipe import load_recipe
@@ -77,5 +77,5 @@ def evaluate(
     if json_output:
         print(json.dumps(scores.dump(), ensure_ascii=False))
     else:
-        Terminal().print(score_table(scores, source))
+        Terminal().print(score_table(scores, source, caption=training_caption(scores)))
     return 0

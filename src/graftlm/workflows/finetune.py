@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from graftlm.conclusion import conclude, describe_machine
+from graftlm.data.training_texts import write_training_texts
 from graftlm.errors import ConfigurationError, GraftError, Interrupted, RunError
 from graftlm.progress import Progress, Silent
 from graftlm.recipe import Recipe, load_recipe
@@ -116,6 +117,8 @@ def _work(training: TrainingRun) -> Run:
     main = accelerator.is_main_process
     if main:
         write_bytes(run.recipe, training.recipe.to_yaml().encode())
+        task: Any = training.recipe.task
+        write_training_texts(run, training.prepared.dataset.splits["train"], task.roles)
         run.update_record(
             state="running",
             problem=None,
