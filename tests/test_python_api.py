@@ -158,6 +158,10 @@ def test_evaluate_on_other_rows(tiny_bert: Path, tmp_path: Path) -> None:
     ):
         graftlm.evaluate(run.path, other, colums={})
     with pytest.raises(
+        ConfigurationError, match=r"data.test_share: evaluate has no use for this; .* data.columns, "
+    ):
+        graftlm.evaluate(run.path, other, test_share=0.5)
+    with pytest.raises(
         DataError, match=r"list of dicts, row 1: 1 row with labels this model does not know: hope"
     ):
         graftlm.evaluate(run.path, [{"text": "x", "label": "hope"}, other[0]])

@@ -143,6 +143,31 @@ def test_output_is_whole_or_absent_and_never_replaced(
     assert sorted(path.name for path in place.iterdir()) == ["out.jsonl", "rows.csv"]
 
 
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (("evaluate", "rows.csv", "training.epochs=3", "seed=2"), "training.epochs"),
+        (("evaluate", "rows.csv", "strategy=full", "data={columns: {text: text}, test: x.csv}"),
+         "strategy, data.test"),
+        (("evaluate", "rows.csv", "data.path=other.csv"), "data.path"),
+        (("predict", "rows.csv", "objective.label_smoothing=0.1"), "objective.label_smoothing"),
+        (("predict", "rows.csv", "evaluation.confidence=0.9"), "evaluation.confidence"),
+        (("predict", "-", "data.columns.text=text"), "data.columns.text"),
+        (("predict", "data.path=rows.csv"), "data.path"),
+    ],
+)  # fmt: skip
+def test_keys_without_effect_are_refused(
+    finished: Made, place: Path, graft, words: tuple[str, ...], refused: str
+) -> None:
+    write_csv(place / "rows.csv", ROWS)
+    outcome = graft(words[0], finished.run, *words[1:])
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"graft: {refused}: graft {words[0]}")
+    assert "has no use for this; the keys that it uses are " in outcome.err
+    assert "training.device, evaluation.batch_size" in " ".join(outcome.err.split())
+    assert outcome.out == ""
+
+
 def test_labels_are_not_changed_on_the_way_out(finished: Made, tmp_path: Path, graft) -> None:
     outcome = graft("predict", finished.run, finished.data)
     assert {line["label"] for line in outcome.lines()} <= {"anger", "joy", "travel", "weather"}

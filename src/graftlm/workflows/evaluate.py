@@ -17,7 +17,9 @@ from graftlm.predictor import Predictor
 from graftlm.progress import Progress, Silent
 from graftlm.rundir import run_around
 from graftlm.scoring.scores import Scores
-from graftlm.workflows.unseen_rows import read_unseen
+from graftlm.workflows.unseen_rows import COMPUTING_KEYS, READING_KEYS, read_unseen
+
+EVALUATION_KEYS = (*READING_KEYS, *COMPUTING_KEYS, "evaluation.confidence", "evaluation.resamples", "seed")
 
 
 def evaluate(
