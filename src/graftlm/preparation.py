@@ -123,10 +123,11 @@ def build_model(recipe: Recipe, prepared: Prepared, progress: Progress) -> PreTr
     """
     task: Any = recipe.task
     rate = recipe.training.dropout
-    options = task.model_options(prepared.labels) | {"pad_token_id": prepared.encoder.padding["input_ids"]}
+    options = task.model_options(prepared.labels)
     if rate is not None:
         options |= dropout_options(prepared.config.to_dict(), rate)
-    loaded = load_model(prepared.base, task.architecture, options, recipe.seed)
+    padding = prepared.encoder.padding["input_ids"]
+    loaded = load_model(prepared.base, task.architecture, options, recipe.seed, padding)
     progress.say(f"new, drawn from the seed: {', '.join(loaded.new_parameters) or 'nothing'}")
     other = [
         name
