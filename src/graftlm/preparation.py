@@ -14,10 +14,8 @@ from torch.optim import AdamW
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from graftlm.checking.finding import Finding
-from graftlm.checking.findings import check_dataset, require_clean
-from graftlm.data.assembling import assemble
+from graftlm.checking.findings import examine_rows, require_clean
 from graftlm.data.dataset import Dataset
-from graftlm.data.loading import read_tables
 from graftlm.errors import ConfigurationError
 from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, padding_note
 from graftlm.models.encoder import TextEncoder
@@ -69,9 +67,7 @@ def read_and_check(recipe: Recipe, data: object, progress: Progress) -> tuple[Da
         DataError: with every reason for which these rows cannot be trained on.
     """
     progress.stage("reading the data")
-    task: Any = recipe.task
-    dataset = assemble(read_tables(data, recipe.data), task.roles, recipe.data, recipe.seed)
-    findings = check_dataset(dataset, task.roles)
+    dataset, findings = examine_rows(recipe, data)
     require_clean(findings)
     for sentence in dataset.decisions:
         progress.say(sentence)
