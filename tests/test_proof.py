@@ -99,7 +99,9 @@ def test_a_child_that_cannot_load_fails_the_run_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     child = tmp_path / "python"
-    child.write_text("#!/bin/sh\necho first >&2\necho 'OSError: disk' >&2\nexit 1\n")
+    child.write_text(
+        "#!/bin/sh\necho first >&2\necho 'OSError: disk' >&2\necho '  What to do: less' >&2\nexit 1\n"
+    )
     child.chmod(0o755)
     monkeypatch.setattr(proof.sys, "executable", str(child))
     split = Split("test", {"text": ["a"], "label": ["b"]}, ["a.csv:2"])

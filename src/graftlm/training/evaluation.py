@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from graftlm.training.batching import Examples, prediction_batches
+from graftlm.training.memory import SMALLER_BATCHES, memory_for
 
 
 def predict_logits(
@@ -26,6 +27,9 @@ def predict_logits(
 
     Batches hold examples of similar length. ``on_batch`` is told how many examples each batch had; what it raises
     stops the prediction. With ``rank_of=(rank, ranks)`` each rank computes its share and all get the whole.
+
+    Raises:
+        MissingResource: the memory does not suffice.
     """
     model.eval()
     own: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
@@ -33,12 +37,13 @@ def predict_logits(
     with torch.inference_mode():
         for rows in batches[rank_of[0] :: rank_of[1]]:
             batch = examples.batch(rows, device)
-            if autocast is None:
-                logits = model(**batch.inputs).logits
-            else:
-                with torch.autocast(device.type, dtype=autocast):
+            with memory_for(f"prediction, batch of {batch.size}", SMALLER_BATCHES):
+                if autocast is None:
                     logits = model(**batch.inputs).logits
-            own.append((rows, logits.float().cpu().numpy()))
+                else:
+                    with torch.autocast(device.type, dtype=autocast):
+                        logits = model(**batch.inputs).logits
+                own.append((rows, logits.float().cpu().numpy()))
             on_batch(len(rows))
     parts = gather_object(own) if rank_of[1] > 1 else own
     if not parts:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from graftlm.data.columns import Role
+from graftlm.data.dataset import Split
 from graftlm.data.options import DataOptions
-from graftlm.data.places import counted
+from graftlm.data.places import counted, first_places
+from graftlm.data.training_texts import rows_in_training
 from graftlm.errors import DataError
 from graftlm.predictor import Predictor
 from graftlm.progress import Progress, Silent
+from graftlm.rundir import run_around
 from graftlm.scoring.scores import Scores
-from graftlm.workflows.unseen_rows import read_unseen
+from graftlm.workflows.unseen_rows import COMPUTING_KEYS, READING_KEYS, read_unseen
+
+EVALUATION_KEYS = (*READING_KEYS, *COMPUTING_KEYS, "evaluation.confidence", "evaluation.resamples", "seed")
 
 
 def evaluate(
@@ -24,6 +32,8 @@ def evaluate(
     **bootstrap: Any,
 ) -> Scores:
     """Return all metrics with intervals of a run or model folder on labelled rows.
+
+    Rows whose text was in training are scored as well, counted in the result, and warned about.
 
     Args:
         path: a run directory or a model folder.
@@ -50,6 +60,7 @@ def evaluate(
             where=split.row_ids[strange[0]],
             fix="correct these labels or leave the rows out",
         )
+    trained = _count_trained(path, split, predictor.task.roles, progress)
     progress.stage("predicting")
     done = 0
 
@@ -59,4 +70,18 @@ def evaluate(
         progress.advance(done, len(split))
 
     logits = predictor.logits(split, batch_size, on_batch)
-    return predictor.task.score(logits, predictor.task.targets(split, labels), labels, **bootstrap)
+    scores = predictor.task.score(logits, predictor.task.targets(split, labels), labels, **bootstrap)
+    return replace(scores, rows_in_training=trained)
+
+
+def _count_trained(path: Path, split: Split, roles: Sequence[Role], progress: Progress) -> int | None:
+    """Return how many rows have a text that was in training, and warn; None where the run is not at hand."""
+    run = run_around(path)
+    rows = None if run is None else rows_in_training(run, split, roles)
+    if rows:
+        progress.warn(
+            f"{len(rows):,} of {counted(len(split), 'row')} with a text that was in training (apart from case and "
+            f"white space), for which the score is optimistic; first "
+            f"{first_places([split.row_ids[row] for row in rows])}. What to do: leave these rows out"
+        )
+    return None if rows is None else len(rows)
