@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def common_arguments(
-    description: str, data: Collection[str], seeds: list[int] | None, results: Path
+    description: str | None, data: Collection[str], seeds: list[int] | None, results: Path
 ) -> argparse.ArgumentParser:
     """Return a parser of which data, which seeds (None where these depend on the data), and where the runs lie."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
