@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from arguments import add_parallel_arguments, common_arguments
 from data_sets import Rows, TextSet, load, shared_data
 from datasets import Dataset
 from numpy.typing import NDArray
@@ -272,21 +273,9 @@ def _joined(values: list[Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", choices=list(SETTINGS), nargs="*", default=list(SETTINGS))
-    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
+    parser = common_arguments(__doc__, SETTINGS, [1, 2, 3], RESULTS)
     parser.add_argument("--sides", choices=SIDES, nargs="*", default=list(SIDES))
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument(
-        "--shared-data", help="folder of the data sets; default: GRAFTLM_SHARED_DATA or ../shared/data"
-    )
-    parser.add_argument(
-        "--add", type=Path, nargs="*", default=[], help="result files whose runs are taken in as well"
-    )
-    parser.add_argument("--threads", type=int, help="threads of torch; default: torch's own choice")
-    parser.add_argument(
-        "--table", action="store_true", help="show what is on file here and in README.md, train nothing"
-    )
+    add_parallel_arguments(parser)
     arguments = parser.parse_args()
     if arguments.add:
         write_json(arguments.output, summarise(read_runs(arguments.output, *arguments.add)))

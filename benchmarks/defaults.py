@@ -11,7 +11,6 @@ trains one setting per call (a run that is on file is skipped); ``--table`` show
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from arguments import common_arguments
 from data_sets import Rows, load, shared_data
 from records import Records, machine, pack, run_key, show, stopwatch, unpack
 
@@ -94,15 +94,8 @@ def measure(recipe: Recipe, rows: Rows) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", choices=list(PROTOCOLS), nargs="*", default=list(PROTOCOLS))
-    parser.add_argument("--seeds", type=int, nargs="*", default=[1])
+    parser = common_arguments(__doc__, PROTOCOLS, [1], RESULTS)
     parser.add_argument("--set", dest="settings", nargs="*", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--shared-data")
-    parser.add_argument(
-        "--table", action="store_true", help="show what is on file here and in README.md, train nothing"
-    )
     arguments = parser.parse_args()
     records = Records(arguments.output)
     if arguments.table:

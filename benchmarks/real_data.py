@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from arguments import add_parallel_arguments, common_arguments
 from data_sets import load, shared_data
 from records import machine, read_runs, run_key, show, stopwatch
 
@@ -98,22 +99,8 @@ def tables(document: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", choices=list(LIMITS), nargs="*", default=list(LIMITS))
-    parser.add_argument(
-        "--seeds", type=int, nargs="*", help="default: 1 2 3 for sst2 and trec, 1 for the others"
-    )
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument(
-        "--shared-data", help="folder of the data sets; default: GRAFTLM_SHARED_DATA or ../shared/data"
-    )
-    parser.add_argument(
-        "--add", type=Path, nargs="*", default=[], help="result files whose runs are taken in as well"
-    )
-    parser.add_argument("--threads", type=int, help="threads of torch; default: torch's own choice")
-    parser.add_argument(
-        "--table", action="store_true", help="show what is on file here and in README.md, train nothing"
-    )
+    parser = common_arguments(__doc__, LIMITS, None, RESULTS)
+    add_parallel_arguments(parser)
     arguments = parser.parse_args()
     if arguments.add:
         keep(arguments.output, read_runs(*arguments.add))

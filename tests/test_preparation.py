@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import transformers
 from tests.rows import classified_rows
-from tests.tiny import FAMILIES, tiny_base
+from tests.tiny import FAMILIES, tiny_base, tiny_tokenizer
 from torch import nn
 
 from graftlm.models.base_model import load_tokenizer
@@ -78,3 +78,34 @@ def test_names_of_special_tokens_are_counted_aloud(tmp_path: Path) -> None:
     assert said.endswith(prepared.dataset.splits["train"].row_ids[7])
     ids = prepared.examples["train"].inputs["input_ids"][7]
     assert ids.count(prepared.encoder.tokenizer.sep_token_id) == 1
+
+
+def _of_family(family: str, vocabulary: int) -> transformers.PreTrainedConfig:
+    sizes = {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
+        "intermediate_size": 64, "max_position_embeddings": 64, "vocab_size": vocabulary, "bos_token_id": 0,
+        "eos_token_id": 0, "pad_token_id": None,
+    }  # fmt: skip
+    if family == "llama":
+        return transformers.LlamaConfig(**sizes)
+    seeing = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
+    words = {**sizes, "layer_types": ["full_attention", "full_attention"]}
+    return transformers.Qwen3_5Config(
+        text_config=words, vision_config={**seeing, "num_position_embeddings": 4}
+    )
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3_5"])
+def test_a_family_without_a_pad_token_pads_where_its_head_looks(tmp_path: Path, family: str) -> None:
+    """One stores none; the other has no such setting but in its text part. Both heads read the last real token."""
+    base = tmp_path / "base"
+    config = _of_family(family, len(tiny_tokenizer(base, family="gpt2")))
+    assert getattr(config, "pad_token_id", None) is None
+    transformers.AutoModel.from_config(config).save_pretrained(base)
+    options = {"base": str(base), "training.epochs": 1, "evaluation.proof": "none", "training.device": "cpu"}
+    run = finetune(load_recipe(overrides=options), classified_rows(40), tmp_path / "run")
+    predictor = run.predictor("cpu")
+    assert predictor.model.config.get_text_config().pad_token_id == predictor.encoder.padding["input_ids"]
+    texts = ["the refund", "the parcel is late again and nobody in the team has an answer for me"]
+    among, alone = predictor(texts)[0].scores, predictor(texts[:1])[0].scores
+    np.testing.assert_allclose(list(alone.values()), list(among.values()), atol=1e-6)

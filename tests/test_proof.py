@@ -15,9 +15,10 @@ from tests.rows import classified_rows, write_csv
 from graftlm import conclusion, proof
 from graftlm.cli.app import run
 from graftlm.data.dataset import Split
+from graftlm.data.features import Outputs
 from graftlm.errors import ProofFailed
 from graftlm.predictor import Predictor
-from graftlm.proof import compare, prove
+from graftlm.proof import compare, predict_afresh
 from graftlm.run import Run
 
 IDS = ["a.csv:2", "a.csv:3", "a.csv:4"]
@@ -76,7 +77,8 @@ def test_weights_that_change_on_their_way_to_disk_fail_the_run(
         rows = json.loads(input)
         folder, output, batch_size, device, precision = command[-5:]
         split = Split("proof", rows["columns"], rows["row_ids"])
-        np.save(output, Predictor.open(folder, device, precision).logits(split, int(batch_size)))
+        predictor = Predictor.open(folder, device, precision)
+        np.savez(output, *predictor.outputs(split, predictor.encode(split), int(batch_size)))
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(conclusion, "save_artefact", tampering)
@@ -99,33 +101,51 @@ def test_a_child_that_cannot_load_fails_the_run_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     child = tmp_path / "python"
-    child.write_text("#!/bin/sh\necho first >&2\necho 'OSError: disk' >&2\nexit 1\n")
+    child.write_text(
+        "#!/bin/sh\necho first >&2\necho 'OSError: disk' >&2\necho '  What to do: less' >&2\nexit 1\n"
+    )
     child.chmod(0o755)
     monkeypatch.setattr(proof.sys, "executable", str(child))
     split = Split("test", {"text": ["a"], "label": ["b"]}, ["a.csv:2"])
     with pytest.raises(ProofFailed, match="cannot be loaded in a fresh process: OSError: disk") as caught:
-        prove(tmp_path, split, LOGITS[:1], 8, "cpu", "fp32")
+        predict_afresh(tmp_path, split, 8, "cpu", "fp32")
     assert caught.value.where == str(tmp_path)
     child.write_text("#!/bin/sh\nexit 0\n")
     with pytest.raises(ProofFailed, match="cannot be loaded in a fresh process: exit code 0"):
-        prove(tmp_path, split, LOGITS[:1], 8, "cpu", "fp32")
+        predict_afresh(tmp_path, split, 8, "cpu", "fp32")
+
+
+def largest(outputs: Outputs) -> list[int]:
+    return [int(output.argmax()) for output in outputs]
 
 
 def test_rounding_may_turn_a_tie_and_nothing_else() -> None:
-    assert compare(LOGITS, LOGITS, IDS) == 0.0
+    assert compare(LOGITS, LOGITS, largest, IDS) == 0.0
     turned = LOGITS.copy()
     turned[2] = [0.500001, 0.5]
-    assert compare(LOGITS, turned, IDS) == pytest.approx(1e-6, rel=0.1)
+    assert compare(LOGITS, turned, largest, IDS) == pytest.approx(1e-6, rel=0.1)
     turned[1] = [1.0, 1.00002]
-    with pytest.raises(ProofFailed, match=r"decides 1 of 3 rows differently .* first rows: a.csv:3"):
-        compare(LOGITS, turned, IDS)
-    assert compare(LOGITS[:0], LOGITS[:0], []) == 0.0
+    with pytest.raises(ProofFailed, match=r"decides 2 of 3 rows differently .* first rows: a.csv:3"):
+        compare(LOGITS, turned, largest, IDS)
+    assert compare([], [], largest, []) == 0.0
 
 
-@pytest.mark.parametrize("after", [LOGITS[:2], LOGITS[:, :1], np.full_like(LOGITS, np.nan)])
-def test_other_shapes_and_broken_numbers_fail(after: np.ndarray) -> None:
-    with pytest.raises(ProofFailed, match="gives logits of shape"):
-        compare(LOGITS, after, IDS)
+def test_numbers_may_differ_by_rounding_only() -> None:
+    nothing = lambda outputs: [None] * len(outputs)  # noqa: E731
+    assert compare(LOGITS, LOGITS + np.float32(5e-4), nothing, IDS) == pytest.approx(5e-4, rel=1e-2)
+    with pytest.raises(ProofFailed, match="outputs differ by up to 0.01, more than by rounding"):
+        compare(LOGITS, LOGITS + np.float32(0.01), nothing, IDS)
+
+
+@pytest.mark.parametrize("after", [LOGITS[:2], LOGITS[:, :1], [LOGITS[0], LOGITS[1], LOGITS[:2]]])
+def test_other_shapes_fail(after: Any) -> None:
+    with pytest.raises(ProofFailed, match="gives outputs of other shapes"):
+        compare(LOGITS, after, largest, IDS)
+
+
+def test_broken_numbers_fail() -> None:
+    with pytest.raises(ProofFailed, match="gives outputs that are not finite"):
+        compare(LOGITS, np.full_like(LOGITS, np.nan), largest, IDS)
 
 
 def test_texts_are_given_to_the_child_through_its_standard_input(
@@ -135,12 +155,13 @@ def test_texts_are_given_to_the_child_through_its_standard_input(
 
     def child(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         seen.update(command=command, input=options["input"])
-        np.save(command[5], LOGITS[:1])
+        np.savez(command[5], *LOGITS[:1])
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(proof.subprocess, "run", child)
     split = Split("test", {"text": ["secret 😀"], "label": ["b"]}, ["a.csv:2"])
-    assert prove(tmp_path, split, LOGITS[:1], 8, "cpu", "bf16") == 0.0
+    (again,) = predict_afresh(tmp_path, split, 8, "cpu", "bf16")
+    assert (again == LOGITS[0]).all()
     assert "secret" not in " ".join(seen["command"])
     assert seen["command"][-3:] == ["8", "cpu", "bf16"]
     assert json.loads(seen["input"]) == {"columns": split.columns, "row_ids": ["a.csv:2"]}

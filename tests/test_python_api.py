@@ -148,6 +148,8 @@ def test_evaluate_on_other_rows(tiny_bert: Path, tmp_path: Path) -> None:
     predicted = run.predictor("cpu")([row["text"] for row in other])
     right = sum(one.label == row["label"] for one, row in zip(predicted, other, strict=True))
     assert scores.headline.value == pytest.approx(right / 40)
+    assert scores.rows_in_training == 0
+    assert graftlm.evaluate(run.path, ROWS).rows_in_training == run.record["data"]["rows"]["train"]
     renamed = pandas.DataFrame(other).rename(columns={"text": "a", "label": "b"})
     assert graftlm.evaluate(run.path, renamed, columns={"text": "a", "label": "b"}) == scores
     assert graftlm.evaluate(run.directory.model, write_csv(tmp_path / "x.csv", other)) == scores
@@ -155,6 +157,10 @@ def test_evaluate_on_other_rows(tiny_bert: Path, tmp_path: Path) -> None:
         ConfigurationError, match=r"data.colums: unknown option. Did you mean 'data.columns'\?"
     ):
         graftlm.evaluate(run.path, other, colums={})
+    with pytest.raises(
+        ConfigurationError, match=r"data.test_share: evaluate has no use for this; .* data.columns, "
+    ):
+        graftlm.evaluate(run.path, other, test_share=0.5)
     with pytest.raises(
         DataError, match=r"list of dicts, row 1: 1 row with labels this model does not know: hope"
     ):

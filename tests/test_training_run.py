@@ -138,6 +138,31 @@ def test_a_signal_saves_the_step_and_resume_continues(
     _assert_equal_runs(whole.path, path)
 
 
+def test_sigterm_during_the_last_save_ends_there_and_resume_only_concludes(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from graftlm import training_run
+
+    recipe = _recipe(base, rows, **{"training.checkpoint_steps": 1000})
+    whole = finetune(recipe, None, tmp_path / "whole")
+    real = training_run.save_checkpoint
+
+    def interrupting(*arguments: Any) -> Path:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments)
+
+    path = tmp_path / "stopped"
+    with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
+        patch.setattr(training_run, "save_checkpoint", interrupting)
+        finetune(recipe, None, path)
+    assert caught.value.exit_code == 143
+    assert json.loads((path / "run.json").read_text())["state"] == "interrupted"
+    assert [folder.name for folder in (path / "checkpoints").iterdir()] == ["step-00000012"]
+    assert not (path / "model").exists()
+    resume(path, progress=StopAt(12))  # would crash if a step were trained again
+    _assert_equal_runs(whole.path, path)
+
+
 def test_a_signal_during_validation_repeats_the_validation(
     base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,19 +257,61 @@ def test_changed_rows_labels_and_base_are_refused(base: Path, rows: Path, tmp_pa
         resume(run.path)
 
 
+class Listener(Silent):
+    """Remembers what it was warned of."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
+
+
+def test_other_threads_are_said_and_the_run_continues(base: Path, rows: Path, tmp_path: Path) -> None:
+    run = _crashed(_recipe(base, rows), tmp_path / "run")
+    listener, before = Listener(), torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        resume(run.path, progress=listener)
+    finally:
+        torch.set_num_threads(before)
+    assert listener.warnings == [
+        f"threads was {before}, now {before + 1}: the run continues, but not bit for bit"
+    ]
+    assert run.read_record()["state"] == "finished"
+
+
+def test_a_half_written_line_of_the_log_is_made_again(base: Path, rows: Path, tmp_path: Path) -> None:
+    recipe = _recipe(base, rows)
+    whole = finetune(recipe, None, tmp_path / "whole")
+    run = _crashed(recipe, tmp_path / "run")
+    assert [record["step"] for record in _log(run.path)][-1] == 5, (
+        "logged, but not in a checkpoint: a duplicate to be"
+    )
+    with run.steps.open("a") as file:
+        file.write('{"step": 6, "epo')
+    resume(run.path)
+    _assert_equal_runs(whole.path, run.path)
+
+
+def test_a_path_in_the_home_folder_is_found_again_on_resume(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a recipe no shell has replaced the tilde."""
+    monkeypatch.setenv("HOME", str(rows.parent))
+    recipe = _recipe(base, Path("~") / rows.name)
+    run = _crashed(recipe, tmp_path / "run")
+    assert f"path: ~/{rows.name}\n" in run.recipe.read_text()
+    assert resume(run.path).record["state"] == "finished"
+    assert run.predictions("test").read_text().startswith(f'{{"row": "~/{rows.name}:')
+
+
 def test_a_damaged_newest_checkpoint_falls_back_and_says_so(base: Path, rows: Path, tmp_path: Path) -> None:
     recipe = _recipe(base, rows)
     whole = finetune(recipe, None, tmp_path / "whole")
     run = _crashed(recipe, tmp_path / "run")
     newest = max((run.checkpoints).glob("step-*"))
     (newest / "optimizer.safetensors").write_bytes(b"")
-
-    class Listener(Silent):
-        warnings: list[str] = []  # noqa: RUF012
-
-        def warn(self, sentence: str) -> None:
-            self.warnings.append(sentence)
-
     listener = Listener()
     resume(run.path, progress=listener)
     assert any(

@@ -1,6 +1,6 @@
 """Every error a user can meet: what happened, where, what to do, and the exit code of the command line.
 
-Exit codes: 0 done, 2 the user's input, 3 the environment (disk, permission, missing package),
+Exit codes: 0 done, 2 the user's input, 3 the environment (disk, memory, permission, missing package),
 4 the training diverged or could not be proved, 5 findings of `graft check`, 130/143 interrupted.
 """
 
@@ -45,7 +45,7 @@ class RunError(GraftError):
 
 
 class MissingResource(GraftError):
-    """The machine lacks something: a package, disk space, a permission, a network."""
+    """The machine lacks something: a package, disk space, memory, a permission, a network."""
 
     exit_code = 3
 

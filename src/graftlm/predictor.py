@@ -26,6 +26,7 @@ from graftlm.tasks._task import Learnt, Task
 from graftlm.training.batching import Examples
 from graftlm.training.devices import choose_device, resolve_precision
 from graftlm.training.evaluation import predict_outputs
+from graftlm.training.memory import place
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -90,14 +91,15 @@ class Predictor:
                 where=str(folder),
                 fix="restore the folder as it was written",
             )
-        place = choose_device(device)
+        chosen = choose_device(device)
+        place(loaded.model, chosen)
         return cls(
-            loaded.model.to(place).eval(),  # pyright: ignore[reportArgumentType]
+            loaded.model.eval(),
             TextEncoder(tokenizer, facts.max_length_tokens),
             task,
             facts,
-            place,
-            resolve_precision(precision, place),
+            chosen,
+            resolve_precision(precision, chosen),
         )
 
     @property

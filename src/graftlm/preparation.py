@@ -14,11 +14,9 @@ from torch.optim import AdamW
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from graftlm.checking.finding import Finding
-from graftlm.checking.findings import check_dataset, require_clean
-from graftlm.data.assembling import assemble
+from graftlm.checking.findings import examine_rows, require_clean
 from graftlm.data.dataset import Dataset, Split
 from graftlm.data.features import Features
-from graftlm.data.loading import read_tables
 from graftlm.data.roles import present
 from graftlm.errors import ConfigurationError
 from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, padding_note
@@ -74,9 +72,7 @@ def read_and_check(recipe: Recipe, data: object, progress: Progress) -> tuple[Da
         DataError: with every reason for which these rows cannot be trained on.
     """
     progress.stage("reading the data")
-    task: Any = recipe.task
-    dataset = assemble(read_tables(data, recipe.data), task.roles, recipe.data, recipe.seed)
-    findings = check_dataset(dataset, task.roles)
+    dataset, findings = examine_rows(recipe, data)
     require_clean(findings)
     for sentence in dataset.decisions:
         progress.say(sentence)
@@ -141,10 +137,11 @@ def build_model(recipe: Recipe, prepared: Prepared, progress: Progress) -> PreTr
     """
     task: Any = recipe.task
     rate = recipe.training.dropout
-    options = task.model_options(prepared.learnt) | {"pad_token_id": prepared.encoder.padding["input_ids"]}
+    options = task.model_options(prepared.learnt)
     if rate is not None:
         options |= dropout_options(prepared.config.to_dict(), rate)
-    loaded = load_model(prepared.base, task.architecture, options, recipe.seed)
+    padding = prepared.encoder.padding["input_ids"]
+    loaded = load_model(prepared.base, task.architecture, options, recipe.seed, padding)
     progress.say(f"new, drawn from the seed: {', '.join(loaded.new_parameters) or 'nothing'}")
     other = [
         name

@@ -66,9 +66,10 @@ def predict_afresh(
             check=False,
         )
         if child.returncode != 0 or not output.exists():
-            reason = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
+            said = [line for line in child.stderr.splitlines() if line.strip() and "What to do:" not in line]
+            reason = said[-1] if said else f"exit code {child.returncode}"
             raise ProofFailed(
-                f"the saved model cannot be loaded in a fresh process: {reason[0][:200]}",
+                f"the saved model cannot be loaded in a fresh process: {reason[:200]}",
                 where=str(model_folder),
             )
         with np.load(output, allow_pickle=False) as arrays:

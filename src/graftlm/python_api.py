@@ -9,7 +9,7 @@ from typing import Any
 
 from graftlm.errors import ConfigurationError
 from graftlm.progress import Silent
-from graftlm.recipe import Recipe, load_recipe
+from graftlm.recipe import Recipe, load_part, load_recipe
 from graftlm.reports.display import Display
 from graftlm.run import Run
 from graftlm.scoring.scores import Scores
@@ -18,6 +18,7 @@ from graftlm.workflows.check import check as check_rows
 from graftlm.workflows.evaluate import evaluate as evaluate_rows
 from graftlm.workflows.finetune import finetune as train
 from graftlm.workflows.finetune import resume as continue_run
+from graftlm.workflows.unseen_rows import READING_KEYS
 
 
 def finetune(
@@ -68,18 +69,18 @@ def finetune(
 def evaluate(
     path: str | Path, data: Any, *, batch_size: int = 32, device: str = "auto", **options: Any
 ) -> Scores:
-    """Score a run or model folder on labelled rows it has not seen.
+    """Score a run or model folder on labelled rows it has not seen; ``rows_in_training`` counts those it has.
 
     Args:
         path: a run directory or a model folder.
         data: as in `finetune`.
         batch_size: texts per forward pass.
         device: auto, cpu, cuda or mps.
-        options: entries of the data section, such as ``columns={"text": "review"}``.
+        options: entries of the data section that say how rows are read, such as ``columns={"text": "review"}``.
     """
     in_memory = None if isinstance(data, str | Path) else data
     section = {f"data.{key}": value for key, value in options.items()}
-    recipe = _recipe(None, data if in_memory is None else None, section)
+    recipe = load_part("evaluate", READING_KEYS, section, str(data) if in_memory is None else "")
     return evaluate_rows(Path(path), in_memory, recipe.data, device, batch_size)
 
 

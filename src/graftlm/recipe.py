@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -218,6 +218,37 @@ def load_outline(file: Path | None = None, overrides: Overrides = ()) -> Recipe:
     For what needs no more than data and task, such as ``graft check``; such a recipe cannot be trained.
     """
     return _validate(_settings(file, overrides, None), outline=True)
+
+
+def load_part(verb: str, used: Collection[str], overrides: Overrides, path: str = "") -> Recipe:
+    """Like `load_recipe`, for a verb that uses some keys only: any other is refused instead of being ignored.
+
+    Args:
+        verb: how the user calls it, for the message.
+        used: dotted keys, each with all that lies below it.
+        overrides: what the user wrote.
+        path: the data file, which these verbs take as a word of its own.
+    """
+    written = list(_pairs(overrides))
+    recipe = load_recipe(None, [*((".".join(key), value) for key, value in written), ("data.path", path)])
+    idle = [key for key in _leaves(written) if not any(f"{key}.".startswith(f"{known}.") for known in used)]
+    if idle:
+        raise ConfigurationError(
+            f"{verb} has no use for this; the keys that it uses are {', '.join(used)}",
+            where=", ".join(dict.fromkeys(idle)),
+            fix="leave it out",
+        )
+    return recipe
+
+
+def _leaves(written: Iterable[tuple[KeyPath, Any]]) -> Iterator[str]:
+    """Yield the dotted keys of all values, also where a whole section was written at once."""
+    for key, value in written:
+        if isinstance(value, dict) and value:
+            inner = cast("dict[str, Any]", value)
+            yield from _leaves(((*key, name), part) for name, part in inner.items())
+        else:
+            yield ".".join(key)
 
 
 def _settings(file: str | Path | None, overrides: Overrides, start: Settings | None) -> Settings:

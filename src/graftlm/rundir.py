@@ -56,6 +56,11 @@ class RunDirectory:
         """What a reader should conclude."""
         return self.path / "report.md"
 
+    @property
+    def training_texts(self) -> Path:
+        """Hashes of the training texts; not in ``model/``, which is handed on: those of short texts can be guessed."""
+        return self.path / "training_texts.bin"
+
     def evaluation(self, split: str) -> Path:
         """Scores of one split, as JSON."""
         return self.path / "evaluations" / f"{split}.json"
@@ -154,6 +159,13 @@ def create_run(parent: Path, name: str, exact: Path | None = None) -> RunDirecto
             f"the run directory cannot be created: {error.strerror}", where=str(exact or parent)
         ) from None
     raise RunError("no free name for the run directory", where=str(parent))
+
+
+def run_around(path: Path) -> RunDirectory | None:
+    """Return the run that ``path`` means: the directory itself, or the one around its ``model`` folder."""
+    place = path.resolve()
+    candidates = (RunDirectory(place), RunDirectory(place.parent))
+    return next((run for run in candidates if run.record.is_file() and place in (run.path, run.model)), None)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -38,6 +38,7 @@ from graftlm.training.checkpoint import copy_weights, named_weights, newest_chec
 from graftlm.training.devices import resolve_precision
 from graftlm.training.evaluation import predict_outputs
 from graftlm.training.loop import Plan, Step, fit
+from graftlm.training.memory import place
 from graftlm.training.signals import StopRequest
 from graftlm.training.stopping import BestSoFar
 
@@ -100,8 +101,8 @@ class TrainingRun:
         """
         self.prepared = prepare(self.recipe, data, self.progress)
         self.plan = make_plan(self.recipe, len(self.prepared.examples["train"]), self.autocast)
-        model = build_model(self.recipe, self.prepared, self.progress)
-        self.model = model.to(self.accelerator.device)  # pyright: ignore[reportArgumentType]
+        self.model = build_model(self.recipe, self.prepared, self.progress)
+        place(self.model, self.accelerator.device)
         self.optimizer = build_strategy(self.recipe, self.model)
         self.identity = identity(self.recipe, self.prepared)
         self.state = self._restore(extending) if resume else None

@@ -36,6 +36,17 @@ def test_page_shows_the_runs_behind_the_defaults():
     assert block("defaults") == benchmark("defaults").table(records)
 
 
+@pytest.mark.parametrize("name", ["against_stock", "real_data", "defaults"])
+def test_a_table_of_runs_elsewhere_is_only_printed(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", [name, "--table", "--output", str(tmp_path / "none")])
+    benchmark(name).main()
+    assert capsys.readouterr().out.splitlines()[0] == block(name).splitlines()[0]
+    assert (BENCHMARKS / "README.md").read_text(encoding="utf-8") == page
+
+
 def test_difference_is_paired_by_row_and_averaged_over_common_seeds():
     def run(side: str, seed: int, correct: str) -> dict[str, object]:
         return {"data": "trec", "side": side, "seed": seed, "correct": correct, "predicted": correct}

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,31 @@ def test_output_is_whole_or_absent_and_never_replaced(
     assert sorted(path.name for path in place.iterdir()) == ["out.jsonl", "rows.csv"]
 
 
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (("evaluate", "rows.csv", "training.epochs=3", "seed=2"), "training.epochs"),
+        (("evaluate", "rows.csv", "strategy=full", "data={columns: {text: text}, test: x.csv}"),
+         "strategy, data.test"),
+        (("evaluate", "rows.csv", "data.path=other.csv"), "data.path"),
+        (("predict", "rows.csv", "objective.label_smoothing=0.1"), "objective.label_smoothing"),
+        (("predict", "rows.csv", "evaluation.confidence=0.9"), "evaluation.confidence"),
+        (("predict", "-", "data.columns.text=text"), "data.columns.text"),
+        (("predict", "data.path=rows.csv"), "data.path"),
+    ],
+)  # fmt: skip
+def test_keys_without_effect_are_refused(
+    finished: Made, place: Path, graft, words: tuple[str, ...], refused: str
+) -> None:
+    write_csv(place / "rows.csv", ROWS)
+    outcome = graft(words[0], finished.run, *words[1:])
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"graft: {refused}: graft {words[0]}")
+    assert "has no use for this; the keys that it uses are " in outcome.err
+    assert "training.device, evaluation.batch_size" in " ".join(outcome.err.split())
+    assert outcome.out == ""
+
+
 def test_labels_are_not_changed_on_the_way_out(finished: Made, tmp_path: Path, graft) -> None:
     outcome = graft("predict", finished.run, finished.data)
     assert {line["label"] for line in outcome.lines()} <= {"anger", "joy", "travel", "weather"}
@@ -216,7 +242,44 @@ def test_evaluating_the_test_rows_again_gives_the_recorded_score(finished: Made,
     numbers = [int(line["row"].rsplit(":", 1)[1]) for line in lines]
     (place / "test.csv").write_text("\n".join([texts[0], *(texts[number - 1] for number in numbers)]) + "\n")
     again = graft("evaluate", finished.run, "test.csv", "evaluation.resamples=100", "--json").json()
+    assert again.pop("rows_in_training") == 0
     assert again == run.evaluation("test")["scores"]
+
+
+def test_rows_that_were_in_training_are_counted_and_named(finished: Made, place: Path, graft) -> None:
+    """Of a whole file, what was not carved from it; also in other case and spacing, and by the model folder."""
+    known = Run.open(finished.run).record["data"]["rows"]["train"]
+    for path in (finished.run, finished.run / "model"):
+        outcome = graft("evaluate", path, finished.data, "evaluation.resamples=100")
+        warning = " ".join(outcome.err.split())
+        assert f"{known} of 80 rows with a text that was in training" in warning
+        assert "reviews.csv:" in warning
+        assert "What to do: leave these rows out" in warning
+        assert f"{known} of these 80 rows have a text that was in training" in outcome.out
+    respelt = [{**row, "text": f"  {row['text'].upper()}\t"} for row in classified_rows(80)]
+    write_csv(place / "rows.csv", [*ROWS, *respelt])
+    outcome = graft("evaluate", finished.run, "rows.csv", "evaluation.resamples=100", "--json")
+    assert outcome.json()["rows_in_training"] == known
+    assert "rows.csv:2," not in outcome.err
+
+
+def test_without_its_run_a_model_knows_no_training_texts(finished: Made, place: Path, graft) -> None:
+    shutil.copytree(finished.run / "model", place / "model")
+    shutil.copytree(finished.run, place / "run")
+    (place / "run" / "training_texts.bin").unlink()
+    for path in ("model", "run"):
+        outcome = graft("evaluate", path, finished.data, "evaluation.resamples=100", "--json")
+        assert "rows_in_training" not in outcome.json()
+        assert "warning" not in outcome.err
+    (place / "run" / "training_texts.bin").write_bytes(b"x" * 15)
+    outcome = graft("evaluate", "run", finished.data)
+    assert outcome.code == 2
+    assert "training_texts.bin: the hashes of the training texts are damaged" in outcome.err
+
+
+def test_training_texts_stay_out_of_the_model(finished: Made) -> None:
+    assert (finished.run / "training_texts.bin").stat().st_size == 16 * 58
+    assert not list((finished.run / "model").rglob("training_texts*"))
 
 
 def test_stored_scores_are_shown_without_data(finished: Made, graft) -> None:

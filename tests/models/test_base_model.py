@@ -137,6 +137,22 @@ def test_a_head_for_other_labels_is_not_reused(pristine, tmp_path, names):
     assert not torch.equal(weight[:2], load_file(folder / "model.safetensors")["classifier.weight"][:2])
 
 
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [("AutoModelForTokenClassification", LABELS), ("AutoModelForQuestionAnswering", {})],
+)
+@pytest.mark.parametrize("family", ["bert", "distilbert", "electra", "roberta"])
+def test_a_head_of_another_task_is_not_reused(pristine, tmp_path, family, architecture, options):
+    """Even where its weights have our names and shape and its labels our names: it read tokens, not texts."""
+    other = load(pristine[family], seed=1, options=options, architecture=architecture)
+    loaded = load(save(other, pristine[family], tmp_path / "saved"), seed=2)
+    assert [name for name in loaded.new_parameters if ".pooler." not in name] == HEADS[family]
+    before = dict(other.model.named_parameters())
+    for name, parameter in loaded.model.named_parameters():
+        same = name in before and torch.equal(parameter, before[name])
+        assert same == (name not in loaded.new_parameters) or not parameter.any(), name
+
+
 def test_a_head_of_another_size_is_new(pristine, tmp_path):
     folder = save(load(pristine["bert"]), pristine["bert"], tmp_path / "saved")
     loaded = load(folder, options={"num_labels": 7})

@@ -131,6 +131,23 @@ def test_every_damage_is_noticed_and_the_one_before_is_used(
     assert name in warnings[0] or name == "manifest.json"
 
 
+@pytest.mark.parametrize("version", [2, None])
+def test_another_format_version_is_passed_over(seed: int, version: int | None, tmp_path: Path) -> None:
+    """Whole and undamaged, but what its entries mean is not known here."""
+    _save(tmp_path, 1, seed)
+    manifest = _save(tmp_path, 2, seed) / "manifest.json"
+    content = json.loads(manifest.read_text())
+    assert content["format_version"] == 1
+    manifest.write_text(json.dumps({**content, "format_version": version}))
+    warnings: list[str] = []
+    found = newest_checkpoint(tmp_path, warnings.append)
+    assert found is not None
+    assert found.step == 1
+    assert (
+        f"step-00000002 is not valid (it has format version {version}, this GraftLM reads 1)" in warnings[0]
+    )
+
+
 def test_nothing_valid_is_said(seed: int, tmp_path: Path) -> None:
     (_save(tmp_path, 1, seed) / "model.safetensors").unlink()
     warnings: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,19 @@ from tests.tiny import tiny_base
 ROOT = Path(__file__).parents[2]
 
 
-def _launch(arguments: list[str], folder: Path) -> str:
+def _environment() -> dict[str, str]:
     paths = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+
+
+def _launch(arguments: list[str], folder: Path) -> str:
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -36,9 +45,43 @@ def test_two_processes_equal_one(seed: int, tmp_path: Path) -> None:
     _launch([*launcher, script, str(two), str(seed)], tmp_path)
     single, double = json.loads(one.read_text()), json.loads(two.read_text())
     assert (single["processes"], double["processes"]) == (1, 2)
+    assert double["patience_seconds"] >= 86_400, "the others wait while the first process saves and proves"
     np.testing.assert_allclose(double["losses"], single["losses"], rtol=1e-6)
     np.testing.assert_allclose(double["norms"], single["norms"], rtol=1e-6)
     np.testing.assert_allclose(double["logits"], single["logits"], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.sockets
+def test_without_a_run_directory_every_process_says_so(tmp_path: Path) -> None:
+    """Not under torchrun, which would end the second process for the first."""
+    (tmp_path / "rows.csv").write_text(
+        "text,label\n" + "".join(f"number {n},{'ab'[n % 2]}\n" for n in range(60))
+    )
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").write_text("x")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    words = ["finetune", "rows.csv", "training.device=cpu", "--run-dir", "run"]
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "graftlm", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+            env={**_environment(), **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    for process in ranks:
+        _, errors = process.communicate(timeout=120)
+        assert "run: this folder exists already; a run never overwrites anything" in errors
+        assert "choose another --run-dir" in errors
+        assert process.returncode == 2
 
 
 @pytest.mark.slow

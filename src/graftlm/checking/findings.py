@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from graftlm.checking.duplicate_checks import check_duplicates
 from graftlm.checking.finding import Finding
 from graftlm.checking.label_checks import check_labels, one_row_per_label
 from graftlm.checking.swallowed_rows import check_swallowed_rows
 from graftlm.checking.text_checks import check_texts
+from graftlm.data.assembling import assemble
 from graftlm.data.dataset import Dataset
+from graftlm.data.loading import read_tables
 from graftlm.data.roles import INPUT_KINDS, Role, present
 from graftlm.errors import DataError
+from graftlm.recipe import Recipe
 
-__all__ = ["Finding", "check_dataset", "require_clean"]
+__all__ = ["Finding", "check_dataset", "examine_rows", "require_clean"]
 
 _SMALL_SPLIT_ROWS = 30
 _SEVERITIES = ("error", "warning", "note")
+
+
+def examine_rows(recipe: Recipe, data: object) -> tuple[Dataset, list[Finding]]:
+    """Read and split the rows as a training would, and check them.
+
+    Args:
+        recipe: its data section, task and seed matter.
+        data: rows in memory; None reads ``recipe.data.path``.
+
+    Raises:
+        DataError: when the rows cannot even be read as a table of texts and labels.
+    """
+    task: Any = recipe.task
+    dataset = assemble(read_tables(data, recipe.data), task.roles, recipe.data, recipe.seed)
+    return dataset, check_dataset(dataset, task.roles)
 
 
 def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:

@@ -25,15 +25,12 @@ def check(
     json_output
         Print the findings as one JSON object on standard output.
     """
-    from pathlib import Path
-
+    from graftlm.cli.words import recipe_or_data
     from graftlm.recipe import load_outline
     from graftlm.reports.terminal import Terminal
     from graftlm.workflows.check import check as examine
 
-    is_recipe = source.endswith((".yaml", ".yml"))
-    changes = overrides if is_recipe else (*overrides, ("data.path", source))
-    recipe = load_outline(Path(source) if is_recipe else None, changes)
+    recipe = load_outline(*recipe_or_data(source, overrides))
     try:
         result = examine(recipe)
     except DataError as error:

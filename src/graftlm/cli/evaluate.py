@@ -27,7 +27,8 @@ def evaluate(
     source
         A labelled data file; left out, the stored scores of the run are shown.
     overrides
-        Keys of the data and evaluation sections, for instance data.columns.text=review.
+        Keys that say how rows are read, computed and scored, for instance data.columns.text=review; any other is
+        refused.
     json_output
         Print the scores as one JSON object on standard output.
     quiet
@@ -35,13 +36,14 @@ def evaluate(
     """
     import contextlib
 
-    from graftlm.cli.results import print_result, score_table
+    from graftlm.cli.results import print_result, score_table, training_caption
     from graftlm.cli.words import split_words
     from graftlm.progress import Silent
-    from graftlm.recipe import load_recipe
+    from graftlm.recipe import load_part
     from graftlm.reports.display import Display
     from graftlm.reports.terminal import Terminal
     from graftlm.run import Run
+    from graftlm.workflows.evaluate import EVALUATION_KEYS
     from graftlm.workflows.evaluate import evaluate as score
 
     source, overrides = split_words(source, overrides)
@@ -60,7 +62,7 @@ def evaluate(
             )
         print_result(opened, json_output, quiet=False)
         return 0
-    recipe = load_recipe(None, (*overrides, ("data.path", source)))
+    recipe = load_part("graft evaluate", EVALUATION_KEYS, overrides, source)
     with contextlib.ExitStack() as stack:
         progress = Silent() if quiet else stack.enter_context(Display())
         scores = score(
@@ -77,5 +79,5 @@ def evaluate(
     if json_output:
         print(json.dumps(scores.dump(), ensure_ascii=False))
     else:
-        Terminal().print(score_table(scores, source))
+        Terminal().print(score_table(scores, source, caption=training_caption(scores)))
     return 0

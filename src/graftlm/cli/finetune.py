@@ -43,7 +43,7 @@ def finetune(
     quiet
         No progress and no result table.
     """
-    from graftlm.cli.words import split_words
+    from graftlm.cli.words import recipe_or_data, split_words
     from graftlm.data.loading import read_tables
     from graftlm.progress import Silent
     from graftlm.recipe import load_outline, load_recipe
@@ -72,9 +72,7 @@ def finetune(
             run = continue_run(resume, None, extend_epochs, progress)
         else:
             assert source is not None
-            is_recipe = source.endswith((".yaml", ".yml"))
-            changes = overrides if is_recipe else (*overrides, ("data.path", source))
-            file = Path(source) if is_recipe else None
+            file, changes = recipe_or_data(source, overrides)
             # A malformed file is refused before the seconds that importing torch takes.
             tables = read_tables(None, load_outline(file, changes).data)
             recipe = load_recipe(file, changes)

@@ -31,7 +31,7 @@ def predict(
         A data file with a text column, or - for one text a line on standard input. Left out: standard input, which
         on a terminal asks for one text after the other.
     overrides
-        Keys of the data section, for instance data.columns.text=review.
+        Keys that say how rows are read and computed, for instance data.columns.text=review; any other is refused.
     output
         The file to write; by default standard output. It appears whole or not at all, and never replaces another.
     quiet
@@ -40,14 +40,18 @@ def predict(
     from graftlm.cli.words import split_words
     from graftlm.predictor import Predictor
     from graftlm.progress import Silent
-    from graftlm.recipe import load_recipe
+    from graftlm.recipe import load_part
     from graftlm.reports.display import Display
     from graftlm.workflows.predict import predict_file, predict_lines
+    from graftlm.workflows.unseen_rows import COMPUTING_KEYS, READING_KEYS
 
     if output is not None and output.exists():
         raise RunError("this file exists already", where=str(output), fix="choose another name")
     source, overrides = split_words(source, overrides)
-    options = load_recipe(None, (*overrides, *([("data.path", source)] if source not in (None, "-") else [])))
+    if source in (None, "-"):
+        options = load_part("graft predict of standard input", COMPUTING_KEYS, overrides)
+    else:
+        options = load_part("graft predict", (*READING_KEYS, *COMPUTING_KEYS), overrides, source)
     predictor = Predictor.open(run, options.training.device)
     if source in (None, "-"):
         if source is None and sys.stdin.isatty():

@@ -46,6 +46,15 @@ def print_result(run: Run, as_json: bool, quiet: bool) -> None:
     console.print(f"run: {run.path}   (model/  model/README.md  recipe.yaml  report.md)")
 
 
+def training_caption(scores: Scores) -> str | None:
+    """Return the line below a table whose rows were partly in training, also where warnings are not shown."""
+    if not scores.rows_in_training:
+        return None
+    return (
+        f"optimistic: {scores.rows_in_training} of these {scores.rows} rows have a text that was in training"
+    )
+
+
 # Equal to accuracy where each row has one label.
 _LIKE_ACCURACY = ("f1_micro", "precision_micro", "recall_micro", "recall_weighted")
 

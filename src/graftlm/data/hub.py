@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 from graftlm.data.memory import split_tables
 from graftlm.data.places import counted
 from graftlm.data.table import Tables
-from graftlm.errors import DataError, MissingResource
+from graftlm.errors import DataError, MissingResource, clip, nearest
 
 PREFIX = "hub:"
+_SHOWN = 20
+_ADDRESS = re.compile(rf"{PREFIX}(?P<name>[^:@/][^:@]*)(:(?P<configuration>[^:@]+))?(@(?P<revision>.+))?")
 
 
 def read_hub(address: str) -> Tables:
-    """Read ``hub:org/name`` or ``hub:org/name@revision`` with all its splits.
+    """Read ``hub:org/name``, ``hub:org/name:configuration``, each also ``@revision``, with all its splits.
 
     Raises:
-        DataError: there is no such data set, or it cannot be used as it is.
+        DataError: there is no such data set, one of several configurations must be named, or it cannot be used.
         MissingResource: the hub cannot be reached.
     """
-    name, _, revision = address.removeprefix(PREFIX).partition("@")
-    if not name.strip("/"):
+    parts = _ADDRESS.fullmatch(address)
+    if parts is None:
         raise DataError(
-            "no data set is named", where=address, fix="write hub:org/name or hub:org/name@revision"
+            "no data set is named",
+            where=address,
+            fix="write hub:org/name, hub:org/name@revision or hub:org/name:configuration@revision",
         )
+    name, configuration, revision = parts["name"], parts["configuration"], parts["revision"]
     # datasets takes over a second to load and only hub data needs it.
     import datasets
 
     try:
-        found: Any = datasets.load_dataset(name, revision=revision or None)
+        found: Any = datasets.load_dataset(name, configuration, revision=revision)
     except (FileNotFoundError, ValueError) as problem:
+        if not isinstance(problem, FileNotFoundError):
+            _require_configuration(address, name, configuration, revision)
         raise DataError(
             f"cannot be read: {_one_line(problem)}", where=address, fix="check the name and the revision"
         ) from None
@@ -45,6 +53,26 @@ def read_hub(address: str) -> Tables:
     if not revision:
         decisions.append(f"{address} names no revision: the newest was read; write @revision to fix it.")
     return Tables(splits, f"{address}, {counted(rows, 'row')}", decisions)
+
+
+def _require_configuration(address: str, name: str, configuration: str | None, revision: str | None) -> None:
+    """Refuse an address that names none, or an unknown one, of several configurations; list those there are."""
+    import datasets
+
+    try:
+        known = datasets.get_dataset_config_names(name, revision=revision)
+    except Exception:  # then the error that brought us here says more
+        return
+    if configuration in known or (configuration is None and len(known) < 2):
+        return
+    example = f"{PREFIX}{name}:{known[0]}{f'@{revision}' if revision else ''}"
+    raise DataError(
+        f"this data set has no configuration {clip(configuration)}.{nearest(configuration, known)}"
+        if configuration
+        else "this data set has several configurations, and none is named",
+        where=address,
+        fix=f"name one of {', '.join(known[:_SHOWN])}{' ...' if len(known) > _SHOWN else ''}, for instance {example}",
+    )
 
 
 def _one_line(problem: Exception) -> str:

@@ -89,7 +89,9 @@ def _read_path(source: str | bytes, options: DataOptions) -> Tables:
         raise DataError(f"is no path: {error.strerror}", where=source[:80]) from None
     if is_folder:
         return _read_folder(path, source, options)
-    looks_like_hub = re.fullmatch(r"[\w.-]+/[\w.-]+(@\w+)?", source) and format_of(path.name) is None
+    looks_like_hub = (
+        re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@\w+)?", source) and format_of(path.name) is None
+    )
     if looks_like_hub and not path.parent.exists():
         raise DataError(
             "there is no such file",

@@ -16,7 +16,8 @@ class DataOptions(Config):
 
     path: str = ""
     """A file (.csv, .tsv, .jsonl, .parquet, each also .gz where it is text), a folder holding
-    train/validation/test files, or `hub:org/name@revision`. Empty for data given in memory."""
+    train/validation/test files, or a data set of the hub, `hub:org/name@revision`, where it has several
+    configurations `hub:org/name:configuration@revision`. Empty for data given in memory."""
 
     validation: str | None = None
     """A separate validation file. None: the split of that name in `path`, else carved from train."""

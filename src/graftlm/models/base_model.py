@@ -139,7 +139,9 @@ def length_limit(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -
     return min([*(limits or [DEFAULT_LENGTH]), LONGEST])
 
 
-def load_model(files: BaseFiles, architecture: str, options: dict[str, Any], seed: int) -> LoadedModel:
+def load_model(
+    files: BaseFiles, architecture: str, options: dict[str, Any], seed: int, pad_token_id: int | None = None
+) -> LoadedModel:
     """Return the pretrained network with the head of ``architecture``, new parameters drawn from ``seed``.
 
     Args:
@@ -148,6 +150,7 @@ def load_model(files: BaseFiles, architecture: str, options: dict[str, Any], see
         options: settings of the configuration: ``id2label``, ``label2id``, dropout and the like. With label
             names other than the folder's, a head found in the folder is not used: it means something else.
         seed: decides the new parameters; the generators of the caller are left as they were.
+        pad_token_id: what fills rows up, for heads that look for the last token before it; None keeps the folder's.
 
     Raises:
         ModelError: the folder is unsafe or damaged, the family has no such head, or a part of the pretrained
@@ -156,6 +159,8 @@ def load_model(files: BaseFiles, architecture: str, options: dict[str, Any], see
     verified = verify_folder(files.folder)
     stored = build_config(verified)
     config = _with_options(stored, options)
+    if pad_token_id is not None:
+        _pad_with(config, pad_token_id)
     model_class = _model_class(architecture, config, files.folder)
     check_size(verified, model_class, config)
     tensors = _read_tensors(verified.weights.paths)
@@ -199,6 +204,16 @@ def _with_options(stored: PreTrainedConfig, options: dict[str, Any]) -> PreTrain
             )
         setattr(config, name, options[name])
     return config
+
+
+def _pad_with(config: PreTrainedConfig, pad_token_id: int) -> None:
+    """Set the pad token in the configuration and in its text part: families of several parts keep it there or in both.
+
+    One that has it in neither reads the attention mask alone.
+    """
+    for part in (config, config.get_text_config()):
+        if hasattr(part, "pad_token_id"):
+            part.pad_token_id = pad_token_id
 
 
 def _model_class(architecture: str, config: PreTrainedConfig, folder: Path) -> type[PreTrainedModel]:

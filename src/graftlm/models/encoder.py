@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -19,8 +19,8 @@ _CHUNK = 2048
 class TextEncoder:
     """Tokenise, add special tokens, cut to the limit and count what was cut.
 
-    A fast tokenizer keeps its truncation length as shared state, and threads that use different lengths silently get
-    each other's; hence the lock.
+    A fast tokenizer keeps its truncation length as state of its backend, and threads that use different lengths
+    silently get each other's. Hence the lock: one for all encoders, since it does not show which share a backend.
 
     Args:
         tokenizer: a fast tokenizer.
@@ -29,7 +29,7 @@ class TextEncoder:
 
     tokenizer: PreTrainedTokenizerBase
     max_length_tokens: int
-    _lock: Any = field(default_factory=threading.Lock, repr=False)
+    _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Features:
         """Return the features of ``texts``, in order, each joined with its pair where there are pairs.

@@ -99,11 +99,6 @@ def count(references: ArrayLike, predictions: ArrayLike, num_labels: int) -> Con
     return Confusion(cells // num_labels, cells % num_labels, counts.astype(np.int64), num_labels)
 
 
-def confusion_matrix(references: ArrayLike, predictions: ArrayLike, num_labels: int) -> NDArray[np.int64]:
-    """Return the counts [K, K] of one sample; rows are references. Errors as in `count`."""
-    return count(references, predictions, num_labels).matrix()
-
-
 def _indices(values: ArrayLike | Sequence[int], name: str, num_labels: int) -> NDArray[np.int64]:
     array = np.asarray(values)
     if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):

@@ -30,6 +30,8 @@ class Scores:
         references: items of each label in the references [K].
         confusion: counts [K, K]; a row per reference label, a column per predicted label; empty where a row may
             have several labels.
+        rows_in_training: rows whose text was in training, for which the score is optimistic; None where nobody
+            looked (the held-out rows of a run) or could look (a model folder without its run).
     """
 
     values: dict[str, Score]
@@ -41,6 +43,7 @@ class Scores:
     labels: tuple[str, ...]
     references: list[int]
     confusion: list[list[int]]
+    rows_in_training: int | None = None
 
     @property
     def headline(self) -> Score:
@@ -48,8 +51,9 @@ class Scores:
         return self.values[self.primary]
 
     def dump(self) -> dict[str, Any]:
-        """Return plain JSON values; `load` gives an equal object back."""
-        return {**asdict(self), "labels": list(self.labels)}
+        """Return plain JSON values; `load` gives an equal object back. What nobody looked for is left out."""
+        values = {**asdict(self), "labels": list(self.labels)}
+        return {key: value for key, value in values.items() if value is not None}
 
     @classmethod
     def load(cls, content: dict[str, Any]) -> Scores:

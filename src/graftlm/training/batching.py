@@ -33,6 +33,12 @@ class Batch:
     rows: NDArray[np.int64]
 
     @property
+    def size(self) -> str:
+        """Rows and padded tokens of each, in words: what the memory of a forward pass grows with."""
+        rows, tokens = self.inputs["attention_mask"].shape
+        return f"{rows} x {tokens} tokens"
+
+    @property
     def num_tokens(self) -> int:
         """Number of real (unpadded) tokens."""
         return int(self.inputs["attention_mask"].sum())

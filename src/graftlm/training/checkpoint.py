@@ -2,8 +2,8 @@
 
 A checkpoint is a folder: ``model.safetensors`` and ``optimizer.safetensors`` (tensors), ``best.safetensors`` (the best
 weights so far, where they are not the current ones), ``state.json`` (everything else) and, written last,
-``manifest.json`` with the sha256 of each. It is written into a temporary folder, synced, and renamed. No random
-state is kept: every random decision is a function of (seed, step). Nothing is ever unpickled.
+``manifest.json`` with the format version and the sha256 of each. It is written into a temporary folder, synced, and
+renamed. No random state is kept: every random decision is a function of (seed, step). Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch.optim import AdamW
 from graftlm.errors import GraftError, MissingResource, RunError
 from graftlm.rundir import sync_folder, write_json
 
+FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
 _KEPT = 2  # with fewer, a crash while the newest is being replaced could leave none
 
@@ -96,7 +97,7 @@ def save_checkpoint(
             _save_tensors(partial / "best.safetensors", best)
         write_json(partial / "state.json", {"step": step, **state})
         files = {file.name: file_sha256(file) for file in sorted(partial.iterdir())}
-        write_json(partial / _MANIFEST, {"files": files})
+        write_json(partial / _MANIFEST, {"format_version": FORMAT_VERSION, "files": files})
         shutil.rmtree(final, ignore_errors=True)  # the same step, written again after a resume
         partial.rename(final)
         sync_folder(folder)
@@ -163,11 +164,15 @@ def _save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
 def _problem(path: Path) -> str | None:
     """Return what is wrong with a checkpoint folder, or None."""
     try:
-        files: dict[str, str] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))["files"]
+        manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        files: dict[str, str] = manifest["files"]
     except FileNotFoundError:
         return f"{_MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError):
         return f"{_MANIFEST} is damaged"
+    # Before the hashes: another version may hold other files, or hash them differently.
+    if (version := manifest.get("format_version")) != FORMAT_VERSION:
+        return f"it has format version {version!r}, this GraftLM reads {FORMAT_VERSION}"
     for required in ("model.safetensors", "optimizer.safetensors", "state.json"):
         if required not in files:
             return f"{required} is not in the manifest"

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
 from graftlm.errors import ConfigurationError, MissingResource
+
+# The first process saves, scores and proves while the others wait in a collective, whose default limit is 10 minutes on
+# GPUs. A process that dies is noticed by the launcher and needs no limit.
+PATIENCE = timedelta(days=1)
 
 
 def open_accelerator(device: str) -> Accelerator:
@@ -16,7 +23,11 @@ def open_accelerator(device: str) -> Accelerator:
     chosen = choose_device(device)
     # Left to itself on a machine without an accelerator, accelerate would not see the other CPU processes.
     try:
-        accelerator = Accelerator(cpu=chosen.type == "cpu", mixed_precision="no")
+        accelerator = Accelerator(
+            cpu=chosen.type == "cpu",
+            mixed_precision="no",
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+        )
     except ValueError as error:
         raise _one_device_a_process(str(error)) from None
     if accelerator.device.type != chosen.type:

@@ -12,6 +12,7 @@ from torch import nn
 
 from graftlm.data.features import Outputs
 from graftlm.training.batching import Examples, prediction_batches
+from graftlm.training.memory import SMALLER_BATCHES, memory_for
 from graftlm.training.outputs import forward
 
 
@@ -28,6 +29,9 @@ def predict_outputs(
 
     Batches hold examples of similar length. ``on_batch`` is told how many examples each batch had; what it raises
     stops the prediction. With ``rank_of=(rank, ranks)`` each rank computes its share and all get the whole.
+
+    Raises:
+        MissingResource: the memory does not suffice.
     """
     model.eval()
     own: list[tuple[int, NDArray[np.float32]]] = []
@@ -35,7 +39,8 @@ def predict_outputs(
     with torch.inference_mode():
         for rows in batches[rank_of[0] :: rank_of[1]]:
             batch = examples.batch(rows, device)
-            outputs = forward(model, batch.inputs, autocast).float().cpu().numpy()
+            with memory_for(f"prediction, batch of {batch.size}", SMALLER_BATCHES):
+                outputs = forward(model, batch.inputs, autocast).float().cpu().numpy()
             if outputs.ndim == 3:
                 real = batch.inputs["attention_mask"].bool().cpu().numpy()
                 outputs = [each[mask] for each, mask in zip(outputs, real, strict=True)]

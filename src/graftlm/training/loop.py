@@ -21,6 +21,7 @@ from torch.optim import AdamW
 from graftlm.errors import Diverged
 from graftlm.objectives._objective import Loss
 from graftlm.training.batching import Examples, epoch_batches, micro_batches
+from graftlm.training.memory import SMALLER_MODEL, SMALLER_STEPS, memory_for
 from graftlm.training.optimisation import learning_rate_factor, set_learning_rate
 from graftlm.training.outputs import forward
 from graftlm.training.randomness import dropout_seed
@@ -98,6 +99,7 @@ def fit(
 
     Raises:
         Diverged: at the first non-finite loss or gradient norm, before the weights are touched.
+        MissingResource: the memory does not suffice.
     """
     per_epoch = steps_per_epoch(len(examples), plan.batch_size)
     lengths = examples.lengths
@@ -120,7 +122,8 @@ def fit(
                 rows=sorted(rows.tolist()),
                 fix="look at these rows, or lower training.learning_rate; the last checkpoint is finite",
             )
-        optimizer.step()
+        with memory_for(f"step {number + 1}, the moments of AdamW", SMALLER_MODEL):
+            optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         yield Step(
             number=number + 1,
@@ -153,8 +156,12 @@ def _accumulate(
     for index, part in enumerate(parts or [rows[:1]]):
         batch = examples.batch(part, device)
         last = index == max(0, len(parts) - 1)
-        with contextlib.nullcontext() if last else accelerator.no_sync(model):
-            assert batch.targets is not None
+        assert batch.targets is not None
+        place = f"step {number + 1}, micro-batch of {batch.size}"
+        with (
+            memory_for(place, SMALLER_STEPS),
+            contextlib.nullcontext() if last else accelerator.no_sync(model),
+        ):
             with dropout_seed(device, plan.seed, number, index, rank):
                 outputs = forward(model, batch.inputs, plan.autocast)
             value = sum(

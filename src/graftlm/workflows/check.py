@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from graftlm.checking.finding import Finding
-from graftlm.checking.findings import check_dataset
-from graftlm.data.assembling import assemble
+from graftlm.checking.findings import examine_rows
 from graftlm.data.dataset import Dataset
-from graftlm.data.loading import read_tables
 from graftlm.recipe import Recipe
 
 
@@ -32,6 +29,4 @@ def check(recipe: Recipe, data: object = None) -> CheckResult:
     Raises:
         DataError: when the rows cannot even be read as a table of texts and labels.
     """
-    task: Any = recipe.task
-    dataset = assemble(read_tables(data, recipe.data), task.roles, recipe.data, recipe.seed)
-    return CheckResult(dataset, check_dataset(dataset, task.roles))
+    return CheckResult(*examine_rows(recipe, data))

@@ -17,6 +17,7 @@ from graftlm.progress import Silent
 from graftlm.recipe import Recipe
 from graftlm.training.devices import open_accelerator, resolve_precision
 from graftlm.training.loop import fit
+from graftlm.training.memory import place
 
 # The first step pays for allocations; the rest tell the rate.
 _TIMED_STEPS = 4
@@ -36,7 +37,8 @@ def dry_run(recipe: Recipe, data: object = None) -> str:
     prepared = prepare(recipe, data, Silent())
     train = prepared.examples["train"]
     plan = make_plan(recipe, len(train), resolve_precision(recipe.training.precision, accelerator.device))
-    model = build_model(recipe, prepared, Silent()).to(accelerator.device)  # pyright: ignore[reportArgumentType]
+    model = build_model(recipe, prepared, Silent())
+    place(model, accelerator.device)
     optimizer = build_strategy(recipe, model)
     moving = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     everything = sum(parameter.numel() for parameter in model.parameters())

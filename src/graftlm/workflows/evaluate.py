@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from graftlm.data.dataset import Split
 from graftlm.data.options import DataOptions
-from graftlm.data.places import counted
+from graftlm.data.places import counted, first_places
 from graftlm.data.roles import Role
+from graftlm.data.training_texts import rows_in_training
 from graftlm.errors import DataError
 from graftlm.predictor import Predictor
 from graftlm.progress import Progress, Silent
+from graftlm.rundir import run_around
 from graftlm.scoring.scores import Scores
-from graftlm.workflows.unseen_rows import read_unseen
+from graftlm.workflows.unseen_rows import COMPUTING_KEYS, READING_KEYS, read_unseen
+
+EVALUATION_KEYS = (*READING_KEYS, *COMPUTING_KEYS, "evaluation.confidence", "evaluation.resamples", "seed")
 
 
 def evaluate(
@@ -27,6 +32,8 @@ def evaluate(
     **bootstrap: Any,
 ) -> Scores:
     """Return all metrics with intervals of a run or model folder on labelled rows.
+
+    Rows whose text was in training are scored as well, counted in the result, and warned about.
 
     Args:
         path: a run directory or a model folder.
@@ -46,6 +53,7 @@ def evaluate(
     split = read_unseen(data, known, options, progress)
     for role in known:
         _refuse_unknown_labels(split, role, predictor.facts.labels)
+    trained = _count_trained(path, split, known, progress)
     progress.stage("predicting")
     done = 0
 
@@ -55,7 +63,8 @@ def evaluate(
         progress.advance(done, len(split))
 
     predictions = predictor.predict(split, batch_size, on_batch)
-    return predictor.task.score(predictions, split, predictor.learnt, **bootstrap)
+    scores = predictor.task.score(predictions, split, predictor.learnt, **bootstrap)
+    return replace(scores, rows_in_training=trained)
 
 
 def _refuse_unknown_labels(split: Split, role: Role, labels: Sequence[str]) -> None:
@@ -74,3 +83,16 @@ def _refuse_unknown_labels(split: Split, role: Role, labels: Sequence[str]) -> N
             where=split.row_ids[rows[0]],
             fix="correct these labels or leave the rows out",
         )
+
+
+def _count_trained(path: Path, split: Split, roles: Sequence[Role], progress: Progress) -> int | None:
+    """Return how many rows have a text that was in training, and warn; None where the run is not at hand."""
+    run = run_around(path)
+    rows = None if run is None else rows_in_training(run, split, roles)
+    if rows:
+        progress.warn(
+            f"{len(rows):,} of {counted(len(split), 'row')} with a text that was in training (apart from case and "
+            f"white space), for which the score is optimistic; first "
+            f"{first_places([split.row_ids[row] for row in rows])}. What to do: leave these rows out"
+        )
+    return None if rows is None else len(rows)

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from graftlm.conclusion import conclude, describe_machine
+from graftlm.data.training_texts import write_training_texts
 from graftlm.errors import ConfigurationError, GraftError, Interrupted, RunError
 from graftlm.progress import Progress, Silent
 from graftlm.recipe import Recipe, load_recipe
@@ -116,6 +117,8 @@ def _work(training: TrainingRun) -> Run:
     main = accelerator.is_main_process
     if main:
         write_bytes(run.recipe, training.recipe.to_yaml().encode())
+        task: Any = training.recipe.task
+        write_training_texts(run, training.prepared.dataset.splits["train"], task.roles)
         run.update_record(
             state="running",
             problem=None,
@@ -160,14 +163,24 @@ def _facts(training: TrainingRun) -> dict[str, Any]:
 
 
 def _create(recipe: Recipe, exact: Path | None, accelerator: Accelerator) -> RunDirectory:
-    """Create the run directory on rank 0 and tell its path to the others."""
-    paths: list[Any] = [None]
+    """Create the run directory on rank 0 and tell the others its path, or why there is none: they would wait for it."""
+    told: list[RunDirectory | GraftError | None] = [None]
     if accelerator.is_main_process:
-        name = Path(recipe.data.path.split("@")[0]).name.split(".")[0] or "data"
-        run = create_run(Path("runs"), name, exact)
-        run.update_record(
-            state="created", started=time.strftime("%Y-%m-%dT%H:%M:%S%z"), started_in=str(Path.cwd())
-        )
-        paths = [str(run.path)]
-    broadcast_object_list(paths)
-    return RunDirectory(Path(paths[0]))
+        try:
+            told = [_create_here(recipe, exact)]
+        except GraftError as error:
+            told = [error]
+    broadcast_object_list(told)
+    if isinstance(told[0], GraftError):
+        raise told[0]
+    assert told[0] is not None
+    return told[0]
+
+
+def _create_here(recipe: Recipe, exact: Path | None) -> RunDirectory:
+    name = Path(recipe.data.path.split("@")[0]).name.split(".")[0] or "data"
+    run = create_run(Path("runs"), name, exact)
+    run.update_record(
+        state="created", started=time.strftime("%Y-%m-%dT%H:%M:%S%z"), started_in=str(Path.cwd())
+    )
+    return run

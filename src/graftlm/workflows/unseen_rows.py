@@ -14,6 +14,17 @@ from graftlm.data.whole import assemble_rows
 from graftlm.errors import DataError
 from graftlm.progress import Progress
 
+# Which recipe keys matter to a model that is finished: how rows are read, and how they are computed.
+READING_KEYS = (
+    "data.columns",
+    "data.group_column",
+    "data.drop_empty_text",
+    "data.encoding",
+    "data.delimiter",
+    "data.max_row_bytes",
+)
+COMPUTING_KEYS = ("training.device", "evaluation.batch_size")
+
 
 def read_unseen(data: object, roles: Sequence[Role], options: DataOptions, progress: Progress) -> Split:
     """Return the rows of ``data`` (None reads ``options.path``), in order.

@@ -1,0 +1,24 @@
+"""Token ids of texts, cut to the limit that was asked for, whoever else asks at the same time."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from graftlm.models.base_model import load_tokenizer
+from graftlm.models.encoder import TextEncoder
+from graftlm.models.locating import locate
+
+LONG = "the parcel is late again and nobody in the team has an answer for me or for you at all today"
+
+
+def test_threads_with_different_lengths_get_their_own(tiny_bert: Path) -> None:
+    """Both on one tokenizer, which can hold one length at a time."""
+    tokenizer = load_tokenizer(locate(str(tiny_bert)))
+    encoders = [TextEncoder(tokenizer, length) for length in (8, 16, 8, 16)]
+
+    def lengths(encoder: TextEncoder) -> set[int]:
+        return {len(ids) for _ in range(50) for ids in encoder([LONG] * 50).inputs["input_ids"]}
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lengths, encoders)) == [{8}, {16}, {8}, {16}]
