@@ -133,7 +133,7 @@ def test_rounding_may_turn_a_tie_and_nothing_else() -> None:
 def test_numbers_may_differ_by_rounding_only() -> None:
     nothing = lambda outputs: [None] * len(outputs)  # noqa: E731
     assert compare(LOGITS, LOGITS + np.float32(5e-4), nothing, IDS) == pytest.approx(5e-4, rel=1e-2)
-    with pytest.raises(ProofFailed, match="outputs differ by up to 0.01, more than by rounding"):
+    with pytest.raises(ProofFailed, match=r"outputs differ by up to 0\.01, more than by rounding"):
         compare(LOGITS, LOGITS + np.float32(0.01), nothing, IDS)
 
 

@@ -104,7 +104,7 @@ def compare(
             f"an output {difference:.2g}); first rows: {', '.join(changed[:5])}",
             fix=fix,
         )
-    largest = TOLERANCE * max(1.0, *(float(np.abs(one).max(initial=0.0)) for one in before))
+    largest = TOLERANCE * max([1.0, *(float(np.abs(one).max(initial=0.0)) for one in before)])
     if difference > largest:
         raise ProofFailed(
             f"the reloaded model's outputs differ by up to {difference:.2g}, more than by rounding ({largest:.1g})",

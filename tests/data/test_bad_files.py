@@ -114,7 +114,7 @@ CASES: dict[str, tuple[str, bytes, list[str]]] = {
     "number text": ("a.jsonl", jsonl('{"text": 7, "label": "a"}'), ["1 row holds int", "a.jsonl:5"]),
     "list label": ("a.jsonl", jsonl('{"text": "x", "label": ["a"]}'), ["1 row holds list", "a.jsonl:5"]),
     "regression": ("a.csv", b"text,label\n" + b"".join(b"a text %d,%d.%d\n" % (i, i % 5, i) for i in range(1, 99)),
-                   ["regression target", "not supported yet"]),
+                   ["regression target", "task.name=text_regression"]),
     # JSON
     "cut json": ("a.jsonl", jsonl('{"text": "x", "lab')[:-1],
                  ["a.jsonl:5: the last line is not whole JSON", "cut short", "again"]),
