@@ -69,7 +69,7 @@ def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
             finding
             for role in roles
             if role.kind == "label_set"
-            for finding in check_labels(one_row_per_label(dataset, role.name), role.name)
+            for finding in check_labels(one_row_per_label(dataset, role.name), "label")
         ),
         *(
             finding
