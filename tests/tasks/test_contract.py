@@ -123,6 +123,7 @@ def test_certain_outputs_decode_to_the_answers_they_were_made_from(name: str, en
         assert_right(task, decoded, split)
         assert task.score(decoded, split, known, resamples=100).headline.value == pytest.approx(1.0)
         json.dumps([task.record(prediction) for prediction in decoded], allow_nan=False)
+        assert all(task.phrase(prediction) for prediction in decoded)
         assert task.describe(known) and compile(task.usage(known), "card", "exec")
     json.dumps(task.references(split), allow_nan=False)
     baseline = task.baseline(split, split, learnt)

@@ -133,6 +133,10 @@ class TextRegression(Config):
         """Return a prediction as plain values for JSON Lines."""
         return {"number": prediction.number}
 
+    def phrase(self, prediction: NumberPrediction) -> str:
+        """Return the number."""
+        return f"{prediction.number:.4g}"
+
     def decision(self, prediction: NumberPrediction) -> None:
         """Nothing is decided: a number may differ by rounding."""
 
