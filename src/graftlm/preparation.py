@@ -34,8 +34,6 @@ from graftlm.training.optimisation import build_optimizer
 # (Mosbach et al. 2021 train small sets for 20 epochs; measured here in docs/log.md).
 SMALL_DATA_STEPS = 1500
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
-# Texts longer than this are cut unless the recipe says otherwise: attention grows with the square of the length.
-DEFAULT_LENGTH = 512
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
             f"{task.max_length_tokens} tokens exceed the limit of {base.name}, which is {limit}",
             where="task.max_length_tokens",
         )
-    encoder = TextEncoder(tokenizer, task.max_length_tokens or min(limit, DEFAULT_LENGTH))
+    encoder = TextEncoder(tokenizer, task.max_length_tokens or min(limit, task.default_length_tokens))
     features: dict[str, Features] = {}
     examples: dict[str, Examples] = {}
     for name, split in dataset.splits.items():
@@ -116,7 +114,7 @@ def _say_what_became_of_texts(
 ) -> None:
     if truncated:
         progress.warn(
-            f"{len(truncated)} of {len(split)} texts of {split.name} are longer than "
+            f"{len(truncated)} of {len(split)} texts of {split.name} do not fit into "
             f"{encoder.max_length_tokens} tokens and were cut, first {split.row_ids[truncated[0]]}"
         )
     for role in present(task.roles, split):
