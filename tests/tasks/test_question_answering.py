@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 from tests.tasks.test_contract import answer_rows
 from tests.tiny import WORDS, tiny_base
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from graftlm.cli import app
 from graftlm.data.dataset import Split
@@ -99,7 +100,7 @@ def test_windows_cover_the_context_and_keep_the_question_whole(tokenizer, seed):
             merged = seen[0]
             special = 120 - max(len(each) for each in seen) - len(ids) if len(seen) > 1 else 0
             overlap = min(stride, (120 - len(ids) - special) // 2)
-            for before, after in zip(seen, seen[1:], strict=False):
+            for before, after in itertools.pairwise(seen):
                 assert before[len(before) - overlap :] == after[:overlap]
                 merged = merged + after[overlap:]
             assert merged == [tuple(span) for span in whole["offset_mapping"]]
