@@ -19,18 +19,18 @@ from transformers import PreTrainedTokenizerFast
 from graftlm.cli import app
 from graftlm.data.dataset import Split
 from graftlm.data.features import Features
-from graftlm.data.table import Table
+from graftlm.data.options import DataOptions
+from graftlm.data.table import Table, Tables
 from graftlm.errors import DataError
 from graftlm.models.base_model import load_tokenizer
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import locate
+from graftlm.opening import infer_task
 from graftlm.recipe import load_recipe
 from graftlm.tasks._answer_spans import NO_ANSWER, likely_spans, token_positions
 from graftlm.tasks._task import Learnt
 from graftlm.tasks.question_answering import QuestionAnswering
 from graftlm.workflows.finetune import finetune
-
-RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def byte_tokenizer():
@@ -225,13 +225,22 @@ def test_the_baseline_without_no_answer_is_the_most_similar_sentence():
 
 
 @pytest.mark.parametrize(
-    ("columns", "known"),
-    [(["question", "context", "answers"], True), (["Question", "passage", "answer", "answer_start"], True),
-     (["question", "answers"], False), (["text", "label"], False)],
-)  # fmt: skip
-def test_what_it_recognises(columns, known):
-    table = Table("a.csv", {name: ["x"] for name in columns}, None, typed=False)
+    ("row", "known"),
+    [
+        ({"question": "q", "context": "c", "answers": []}, True),
+        ({"Question": "q", "passage": "c", "answer": {"text": [], "answer_start": []}}, True),
+        ({"question": "q", "passage": "c", "answer": "c", "answer_start": "0"}, True),
+        ({"question": "q", "passage": "c", "answer": "yes"}, False),
+        ({"question": "q", "answers": []}, False),
+        ({"text": "q", "label": "c"}, False),
+    ],
+)
+def test_what_it_recognises(row, known):
+    options = DataOptions()
+    table = Table("a.csv", {name: [value] for name, value in row.items()}, None, typed=False)
     assert bool(QuestionAnswering.recognises(table)) is known
+    name, _ = infer_task(Tables({"all": table}, "a.csv"), options)
+    assert (name == "question_answering") is known
 
 
 @pytest.fixture(scope="module")
@@ -289,8 +298,3 @@ def test_the_snippet_of_the_card_answers_alike_without_graftlm(run, tmp_path: Pa
             [sys.executable, "-c", mine], capture_output=True, text=True, check=True, cwd=tmp_path
         )
         assert done.stdout.strip() == (prediction.answer or "no answer")
-
-
-def test_the_recipe_is_complete():
-    recipe = load_recipe(RECIPES / "question-answering.yaml")
-    assert recipe.task.name == "question_answering" and recipe.objective.name == "answer_span"

@@ -8,6 +8,7 @@ from typing import Any
 from graftlm.checking.duplicate_checks import check_duplicates
 from graftlm.checking.finding import Finding
 from graftlm.checking.label_checks import check_labels, one_row_per_label
+from graftlm.checking.number_checks import check_numbers
 from graftlm.checking.swallowed_rows import check_swallowed_rows
 from graftlm.checking.text_checks import check_texts
 from graftlm.data.assembling import assemble
@@ -70,7 +71,13 @@ def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
             finding
             for role in roles
             if role.kind == "label_set"
-            for finding in check_labels(one_row_per_label(dataset, role.name), role.name)
+            for finding in check_labels(one_row_per_label(dataset, role.name), "label")
+        ),
+        *(
+            finding
+            for role in roles
+            if role.kind == "number"
+            for finding in check_numbers(dataset, role.name)
         ),
         *(finding for role in roles if role.kind == "answers" for finding in _unanswered(dataset, role.name)),
         *check_duplicates(dataset, text_roles, label_roles, answer_roles),

@@ -36,12 +36,12 @@ def check_labels(dataset: Dataset, role: str) -> list[Finding]:
 
 
 def one_row_per_label(dataset: Dataset, role: str) -> Dataset:
-    """Return the data with a row for each label of a row, so that sets of labels are checked like labels."""
+    """Return the data with a row for each label of a row, as column ``label``, to be checked like labels."""
     splits: dict[str, Split] = {}
     for name, split in dataset.splits.items():
         sets = cast("list[tuple[str, ...]]", split.columns[role])
         pairs = [(label, row) for labels, row in zip(sets, split.row_ids, strict=True) for label in labels]
-        splits[name] = Split(name, {role: [label for label, _ in pairs]}, [row for _, row in pairs])
+        splits[name] = Split(name, {"label": [label for label, _ in pairs]}, [row for _, row in pairs])
     return Dataset(splits, dataset.origin)
 
 
@@ -51,7 +51,7 @@ def _one_class(train: Split, counts: Counter[str], role: str) -> list[Finding]:
     if not counts:
         return [Finding("error", "no_label", f"no row of train has any {role}", fix="look at the column")]
     message = f"train holds only one {role}, {clip(next(iter(counts)))}; there is nothing to tell apart"
-    fix = f"give rows of at least two classes, or name another column (data.columns.{role}=...)"
+    fix = "give rows of at least two classes, or name another column (data.columns)"
     return [Finding("error", "one_class", message, len(train), train.row_ids[:1], fix)]
 
 

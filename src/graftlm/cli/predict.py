@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from graftlm.errors import MissingResource, RunError
+
+if TYPE_CHECKING:
+    from graftlm.predictor import Predictor
 
 
 def predict(
@@ -85,20 +88,21 @@ def _write(records: Iterable[dict[str, Any]], output: Path | None) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _interactive(predictor: Callable[[list[str]], Any]) -> int:
-    """Ask for a text, show the most probable labels, until an empty line or Ctrl-D."""
+def _interactive(predictor: Predictor) -> int:
+    """Ask for the parts of a row, show the answer, until an empty line or Ctrl-D."""
     from graftlm.reports.terminal import Terminal
 
     console = Terminal()
+    names = [role.name for role in predictor.roles]
     console.print("Write a text and press Enter; an empty line ends.", style="dim")
     while True:
-        try:
-            text = input("> ")
-        except EOFError:
-            return 0
-        if not text.strip():
-            return 0
-        (prediction,) = predictor([text])
-        scores: dict[str, float] = prediction.scores
-        likely = sorted(scores.items(), key=lambda item: -item[1])[:3]
-        console.print("  " + "   ".join(f"{label} {score:.1%}" for label, score in likely))
+        row: dict[str, str] = {}
+        for name in names:
+            try:
+                row[name] = input("> " if len(names) == 1 else f"{name}> ")
+            except EOFError:
+                return 0
+            if not row[name].strip():
+                return 0
+        (prediction,) = predictor([row])
+        console.print(f"  {predictor.task.phrase(prediction)}")

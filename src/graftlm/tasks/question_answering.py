@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, field_validator
 
 from graftlm.config import Config
-from graftlm.data.answers import Answer
+from graftlm.data.answers import START_COLUMN, Answer
 from graftlm.data.dataset import Split
 from graftlm.data.features import Encoder, Features, Outputs, Targets
 from graftlm.data.roles import ANSWERS, CONTEXT, QUESTION, Role
@@ -147,6 +147,10 @@ class QuestionAnswering(Config):
         found = [next((names[hint] for hint in role.hints if hint in names), None) for role in cls.roles]
         if None in found:
             return None
+        # An answer may also be yes or no; a passage of the context has a position.
+        values = table.columns[str(found[-1])]
+        if START_COLUMN not in names and not all(isinstance(value, list | Mapping) for value in values):
+            return None
         return f"it has the columns {', '.join(map(repr, found))}"
 
     def learn(self, train: Split) -> Learnt:
@@ -225,6 +229,10 @@ class QuestionAnswering(Config):
                 {"start": each.start, "end": each.end, "score": each.score} for each in prediction.candidates
             ],
         }
+
+    def phrase(self, prediction: AnswerPrediction) -> str:
+        """Return the answer with its probability."""
+        return f"{prediction.answer or '(no answer)'} {prediction.score:.1%}"
 
     def decision(self, prediction: AnswerPrediction) -> tuple[int | None, int | None]:
         """Return from where to where the answer goes."""
