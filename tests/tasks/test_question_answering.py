@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,16 @@ def test_answers_come_back_letter_by_letter(tokenizer, seed):
         assert prediction.answer == context[start:end] == prediction.candidates[0].answer
 
 
+@pytest.mark.parametrize(
+    ("answer", "context"), [("000", "about 1,000 men"), ("clock", "one o'clock"), ("1", "(1)")]
+)
+def test_an_answer_beside_punctuation_starts_at_its_own_token(tokenizer, answer, context):
+    features = TextEncoder(tokenizer, 100).windows(["which ?"], [context], 10)
+    start = context.index(answer)
+    ((first, last),) = token_positions([((answer, start),)], features)
+    assert features.spans[0][first, 0] == start and features.spans[0][last, 1] == start + len(answer)
+
+
 def test_a_context_of_100_000_characters(tiny_bert: Path):
     encoder = TextEncoder(load_tokenizer(locate(str(tiny_bert))), 64)
     context = "the staff was good . " * 5_000
@@ -285,17 +296,32 @@ def test_the_files_of_a_run_hold_no_answer_texts_and_nothing_was_cut(run):
     assert all("answer" not in line and {"start", "end", "reference"} <= line.keys() for line in lines)
 
 
-def test_the_snippet_of_the_card_answers_alike_without_graftlm(run, tmp_path: Path):
+def test_the_snippet_of_the_card_answers_alike_without_graftlm(run, tmp_path: Path, capsys, seed):
     card = (run.directory.model / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    code = code.replace("path/to/model", str(run.directory.model))
+    random = np.random.default_rng(seed)
+    rows = [{"question": text(random, 3), "context": text(random, 60)} for _ in range(12)]
     predictor = run.predictor("cpu")
-    for row, prediction in zip(QUESTIONS, predictor(QUESTIONS), strict=True):
-        mine = code.replace('"your question"', repr(row["question"])).replace(
+    # A threshold that answers half of the questions.
+    middle = float(np.median([each.no_answer_margin for each in predictor(rows)]))
+    code = code.replace(repr(predictor.learnt.rule["no_answer_threshold"]), repr(middle))
+    predictions = replace(predictor, facts=replace(predictor.facts, rule={"no_answer_threshold": middle}))(
+        rows
+    )
+    assert {bool(each.answer) for each in predictions} == {True, False}
+    capsys.readouterr()
+
+    def snippet(row):
+        return code.replace('"your question"', repr(row["question"])).replace(
             '"your context"', repr(row["context"])
         )
-        mine = mine.replace("path/to/model", str(run.directory.model))
-        mine = "import sys\nsys.modules['graftlm'] = None\n" + mine
-        done = subprocess.run(
-            [sys.executable, "-c", mine], capture_output=True, text=True, check=True, cwd=tmp_path
-        )
-        assert done.stdout.strip() == (prediction.answer or "no answer")
+
+    for row, prediction in zip(rows, predictions, strict=True):
+        exec(snippet(row), {})
+        assert capsys.readouterr().out.rstrip("\n") == (prediction.answer or "no answer")
+    alone = "import sys\nsys.modules['graftlm'] = None\n" + snippet(rows[0])
+    done = subprocess.run(
+        [sys.executable, "-c", alone], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.rstrip("\n") == (predictions[0].answer or "no answer")

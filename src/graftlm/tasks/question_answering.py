@@ -29,7 +29,7 @@ from graftlm.tasks._task import Learnt
 _THRESHOLD = "no_answer_threshold"
 _SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]*")
 _USAGE = """\
-room = limit - len(tokenizer(question, "")["input_ids"])
+room = limit - len(tokenizer.tokenize(question)) - tokenizer.num_special_tokens_to_add(pair=True)
 windows = tokenizer(
     question, context, truncation="only_second", max_length=limit, stride=min({stride}, room // 2), padding=True,
     return_overflowing_tokens=True, return_offsets_mapping=True, return_tensors="pt",
