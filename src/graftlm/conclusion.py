@@ -158,7 +158,11 @@ def _write_evaluation(
         },
     )
     lines = [
-        json.dumps({"row": row, "reference": reference, **task.record(prediction)}, ensure_ascii=False)
+        json.dumps({"row": row, "reference": reference, **_unquoted(task, prediction)}, ensure_ascii=False)
         for row, reference, prediction in zip(split.row_ids, task.references(split), predictions, strict=True)
     ]
     write_bytes(run.predictions(name), ("\n".join(lines) + "\n").encode())
+
+
+def _unquoted(task: Any, prediction: Any) -> dict[str, Any]:
+    return {key: value for key, value in task.record(prediction).items() if key not in task.quotes}

@@ -17,6 +17,7 @@ from graftlm.checking.finding import Finding
 from graftlm.checking.findings import examine_rows, require_clean
 from graftlm.data.dataset import Dataset, Split
 from graftlm.data.features import Features
+from graftlm.data.places import counted
 from graftlm.data.roles import present
 from graftlm.errors import ConfigurationError
 from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, padding_note
@@ -34,8 +35,6 @@ from graftlm.training.optimisation import build_optimizer
 # (Mosbach et al. 2021 train small sets for 20 epochs; measured here in docs/log.md).
 SMALL_DATA_STEPS = 1500
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
-# Texts longer than this are cut unless the recipe says otherwise: attention grows with the square of the length.
-DEFAULT_LENGTH = 512
 
 
 @dataclass(frozen=True)
@@ -99,13 +98,17 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
             f"{task.max_length_tokens} tokens exceed the limit of {base.name}, which is {limit}",
             where="task.max_length_tokens",
         )
-    encoder = TextEncoder(tokenizer, task.max_length_tokens or min(limit, DEFAULT_LENGTH))
+    encoder = TextEncoder(tokenizer, task.max_length_tokens or min(limit, task.default_length_tokens))
     features: dict[str, Features] = {}
     examples: dict[str, Examples] = {}
     for name, split in dataset.splits.items():
         features[name] = task.encode(split, encoder)
         targets = task.targets(split, features[name], learnt)
         examples[name] = Examples(features[name].inputs, targets, encoder.padding, tokenizer.padding_side)
+        if len(features[name]) > len(split):
+            progress.say(
+                f"{counted(len(split), 'row')} of {name} are read in {len(features[name]):,} windows"
+            )
         _say_what_became_of_texts(task, split, encoder, features[name].truncated_rows, progress)
     truncated = {name: each.truncated_rows for name, each in features.items()}
     return Prepared(dataset, findings, learnt, base, config, encoder, features, examples, truncated)
@@ -116,7 +119,7 @@ def _say_what_became_of_texts(
 ) -> None:
     if truncated:
         progress.warn(
-            f"{len(truncated)} of {len(split)} texts of {split.name} are longer than "
+            f"{len(truncated)} of {len(split)} texts of {split.name} do not fit into "
             f"{encoder.max_length_tokens} tokens and were cut, first {split.row_ids[truncated[0]]}"
         )
     for role in present(task.roles, split):

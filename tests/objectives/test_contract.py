@@ -31,6 +31,11 @@ def problem(
             return logits, torch.randint(2, (rows, CLASSES), generator=random).float()
         case "numbers":
             return logits[:, :1], torch.randn(rows, generator=random)
+        case "answers":  # where an answer starts and ends; the last tokens of every other example are padding
+            tokens = 6
+            logits = 3 * torch.randn(rows, tokens, 2, generator=random, dtype=dtype)
+            logits[::2, 4:] = -torch.inf
+            return logits, torch.randint(4, (rows, 2), generator=random)
         case _:  # one label a token, some of them none
             tokens = 4
             logits = 3 * torch.randn(rows, tokens, CLASSES, generator=random, dtype=dtype)

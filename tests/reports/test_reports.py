@@ -132,7 +132,7 @@ def test_card_and_report_are_made_from_the_directory_alone(run: Run, card: str) 
         assert headline_sentence(run.evaluation("test")) in text
         assert "None" not in text
         assert "nan" not in text
-    assert "- texts are cut at 16 tokens" in card
+    assert "- it reads at most 16 tokens at once" in card
     assert "With GraftLM: `graft predict" in card
 
 

@@ -17,6 +17,7 @@ from tests.rows import LABELS, classified_rows
 from graftlm.catalog import Catalog
 from graftlm.data.assembling import assemble
 from graftlm.data.dataset import Split
+from graftlm.data.features import Features
 from graftlm.data.loading import read_tables
 from graftlm.data.options import DataOptions
 from graftlm.errors import DataError
@@ -50,16 +51,36 @@ def number_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
     ]
 
 
+def answer_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Questions about what somebody bought; every fifth context does not say it."""
+    random = np.random.default_rng(seed)
+    things, people, days = (
+        ("shirt", "book", "pizza", "coffee"),
+        ("i", "you", "we", "they"),
+        ("monday", "friday"),
+    )
+    rows: list[dict[str, Any]] = []
+    for number in range(count):
+        thing = things[int(random.integers(len(things)))]
+        verb = "bought" if number % 5 else "sold"
+        before = f"{' '.join(['very'] * (number % 4))} early {days[number % 2]} {people[number % 3]} {verb} a ".lstrip()
+        answers = [{"text": thing, "answer_start": len(before)}] if number % 5 else []
+        rows.append({"question": f"bought ? {number}", "context": f"{before}{thing} .", "answers": answers})
+    return rows
+
+
 SAMPLES = {
     "text_classification": classified_rows,
     "multi_label_classification": label_set_rows,
     "text_regression": number_rows,
+    "question_answering": answer_rows,
 }
 # A row that no model of the other rows can answer; None where any answer can be given.
 UNSEEN = {
     "text_classification": {"text": "the train", "label": "never heard of"},
     "multi_label_classification": {"text": "the train", "labels": ["never heard of"]},
     "text_regression": None,
+    "question_answering": None,
 }
 
 
@@ -73,9 +94,22 @@ def split_of(name: str, rows: list[dict[str, Any]]) -> Split:
     return assemble(read_tables(rows, options), task.roles, options, 0).splits["train"]  # pyright: ignore
 
 
-def certain_outputs(task: Any, targets: Any, learnt: Learnt) -> Any:
+def inputs_of(task: Any, row: dict[str, Any]) -> Any:
+    """What a predictor is given of a row: a text, or its parts by role."""
+    names = [role.name for role in task.roles if role.kind == "text" and role.name in row]
+    return row[names[0]] if len(names) == 1 else {name: row[name] for name in names}
+
+
+def certain_outputs(task: Any, targets: Any, features: Features, learnt: Learnt) -> Any:
     """The outputs of a model that knows the answer."""
     match task.answer_kind:
+        case "answers":
+            outputs = [
+                np.full((len(ids), 2), -20.0, dtype=np.float32) for ids in features.inputs["input_ids"]
+            ]
+            for output, positions in zip(outputs, targets, strict=True):
+                output[positions, [0, 1]] = 20.0
+            return outputs
         case "labels":
             outputs = np.full((len(targets), len(learnt.labels)), -20.0, dtype=np.float32)
             outputs[np.arange(len(targets)), targets] = 20.0
@@ -86,11 +120,28 @@ def certain_outputs(task: Any, targets: Any, learnt: Learnt) -> Any:
             return targets[:, None]
 
 
+def assert_same(one: Any, other: Any) -> None:
+    """Equal values, numbers to what batches of another width round."""
+    if isinstance(one, list) and isinstance(other, list):
+        assert len(one) == len(other)
+        for first, second in zip(one, other, strict=True):
+            assert_same(first, second)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            assert_same(value, other[key])
+    else:
+        assert one == (pytest.approx(other, rel=1e-4, abs=1e-6) if isinstance(other, float) else other)
+
+
 def assert_right(task: Any, predictions: Any, split: Split) -> None:
     """The predictions say what the rows say."""
     if task.answer_kind == "numbers":
         found, wanted = [each.number for each in predictions], split.columns["number"]
         np.testing.assert_allclose(found, wanted, atol=0.1 * np.std(wanted))  # pyright: ignore
+    elif task.answer_kind == "answers":
+        wanted = [tuple(spans[0]) if spans else (None, None) for spans in task.references(split)]
+        assert [task.decision(prediction) for prediction in predictions] == wanted
     else:
         wanted = [each if isinstance(each, str) else frozenset(each) for each in task.references(split)]
         assert [task.decision(prediction) for prediction in predictions] == wanted
@@ -117,7 +168,7 @@ def test_certain_outputs_decode_to_the_answers_they_were_made_from(name: str, en
         assert [options["id2label"][index] for index in range(options["num_labels"])] == list(learnt.labels)
     features = task.encode(split, encoder)
     assert list(features.rows) == list(range(len(split)))
-    outputs = certain_outputs(task, task.targets(split, features, learnt), learnt)
+    outputs = certain_outputs(task, task.targets(split, features, learnt), features, learnt)
     for known in (learnt, task.tune(outputs, split, features, learnt)):
         decoded = task.decode(outputs, split, features, known)
         assert_right(task, decoded, split)
@@ -141,7 +192,8 @@ def test_none_one_and_too_long(name: str, encoder: TextEncoder) -> None:
     assert task.decode([], empty, features, learnt) == []
     assert len(task.targets(empty, features, learnt)) == 0
     assert len(task.encode(split.take([2]), encoder)) == 1
-    split.columns["text"][1] = "train " * 500
+    first = next(role.name for role in task.roles if role.kind == "text")
+    split.columns[first][1] = "train " * 500
     features = task.encode(split, encoder)
     assert features.truncated_rows == [1]
     assert len(features.inputs["input_ids"][1]) == 24
@@ -169,14 +221,15 @@ def test_a_whole_run_is_proved_and_predicts_in_row_order(name: str, tiny_bert: P
     lines = [json.loads(line) for line in run.directory.predictions("test").read_text().splitlines()]
     assert len(lines) == run.record["data"]["rows"]["test"]
     predictor = run.predictor("cpu")
-    texts = [rows[int(line["row"].rsplit(" ", 1)[1]) - 1]["text"] for line in lines]
+    task = predictor.task
+    texts = [inputs_of(task, rows[int(line["row"].rsplit(" ", 1)[1]) - 1]) for line in lines]
     for line, prediction, text in zip(lines, predictor(texts), texts, strict=True):
         (alone,) = predictor([text])
         for given in (alone, prediction):
-            for key, value in predictor.task.record(given).items():
-                assert line[key] == (
-                    value if isinstance(value, str | list) else pytest.approx(value, rel=1e-4)
-                )
+            record = task.record(given)
+            assert set(task.quotes) <= record.keys() - line.keys()
+            for key in record.keys() - set(task.quotes):
+                assert_same(line[key], record[key])
     assert run.report() and (run.directory.model / "README.md").read_text()
 
 
@@ -195,7 +248,9 @@ def test_eight_rows_are_learnt_by_heart_and_survive_the_file(
     assert steps[-1]["loss"] < 0.05
     assert run.headline_split is None
     predictor = run.predictor("cpu")
-    assert_right(predictor.task, predictor([row["text"] for row in rows]), split_of(name, rows))
+    assert_right(
+        predictor.task, predictor([inputs_of(predictor.task, row) for row in rows]), split_of(name, rows)
+    )
 
 
 @pytest.mark.parametrize(("name", "strategy"), list(itertools.product(TASKS, STRATEGIES)))

@@ -15,9 +15,16 @@ Place = tuple[Split, int]
 
 
 def check_duplicates(
-    dataset: Dataset, text_roles: Sequence[str], label_roles: Sequence[str]
+    dataset: Dataset, text_roles: Sequence[str], label_roles: Sequence[str], answer_roles: Sequence[str]
 ) -> list[Finding]:
-    """Compare all texts of all splits after NFC, lower case and white-space folding; linear in the rows."""
+    """Compare all texts of all splits after NFC, lower case and white-space folding; linear in the rows.
+
+    Args:
+        dataset: the splits.
+        text_roles: columns that make rows the same.
+        label_roles: columns of which such rows should not differ.
+        answer_roles: all columns that a model should answer with.
+    """
     if not text_roles:
         return []
     splits = list(dataset.splits.values())
@@ -37,7 +44,7 @@ def check_duplicates(
             for finding in _in_two_splits(groups, one, other)
         ),
         *_conflicts(groups, label_roles),
-        *_exact_in_train(groups, [*text_roles, *label_roles]),
+        *_exact_in_train(groups, [*text_roles, *answer_roles]),
     ]
 
 

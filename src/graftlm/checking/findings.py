@@ -60,7 +60,9 @@ def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
         return empty
     roles = present(roles, next(iter(dataset.splits.values())))
     text_roles = [role.name for role in roles if role.kind == "text"]
-    label_roles = [role.name for role in roles if role.kind not in INPUT_KINDS]
+    answer_roles = [role.name for role in roles if role.kind not in INPUT_KINDS]
+    # One text has one right label; several passages may answer one question.
+    label_roles = [role.name for role in roles if role.kind not in (*INPUT_KINDS, "answers")]
     findings = [
         *check_texts(dataset, text_roles),
         *check_swallowed_rows(dataset, text_roles, label_roles),
@@ -77,7 +79,8 @@ def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
             if role.kind == "number"
             for finding in check_numbers(dataset, role.name)
         ),
-        *check_duplicates(dataset, text_roles, label_roles),
+        *(finding for role in roles if role.kind == "answers" for finding in _unanswered(dataset, role.name)),
+        *check_duplicates(dataset, text_roles, label_roles, answer_roles),
         *_small_splits(dataset),
     ]
     return sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))
@@ -103,4 +106,14 @@ def _small_splits(dataset: Dataset) -> list[Finding]:
         )
         for name, split in dataset.splits.items()
         if name != "train" and len(split) < _SMALL_SPLIT_ROWS
+    ]
+
+
+def _unanswered(dataset: Dataset, role: str) -> list[Finding]:
+    train = dataset.splits.get("train")
+    if train is None or any(train.columns[role]):
+        return []
+    message = "no question of train has an answer: there is nothing to learn"
+    return [
+        Finding("error", "no_answer", message, len(train), train.row_ids[:1], "look at the column of answers")
     ]

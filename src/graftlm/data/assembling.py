@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from graftlm.data.answers import locate_answers
 from graftlm.data.columns import Assignment, assign_roles
 from graftlm.data.dataset import Dataset, Split
 from graftlm.data.label_sets import joined_label_columns
@@ -49,6 +50,7 @@ def assemble(tables: Tables, roles: Sequence[Role], options: DataOptions, seed: 
         splits, groups = _split_by_column(tables, options, splits["train"], groups, decisions)
     if options.drop_empty_text:
         splits, groups = _without_empty_texts(splits, groups, roles, decisions)
+    splits, groups = _with_located_answers(splits, groups, roles, decisions)
     return Dataset(_carve_missing(splits, groups, roles, options, seed, decisions), tables.origin, decisions)
 
 
@@ -198,6 +200,32 @@ def _without_empty_texts(
     return kept, groups
 
 
+def _with_located_answers(
+    splits: dict[str, Split], groups: list[object] | None, roles: Sequence[Role], decisions: list[str]
+) -> tuple[dict[str, Split], list[object] | None]:
+    """Correct where answers begin; rows of train whose answer is nowhere are left out, others can still be scored."""
+    answers = next((role for role in roles if role.kind == "answers"), None)
+    if answers is None:
+        return splits, groups
+    kept = dict(splits)
+    for name, split in splits.items():
+        located = locate_answers(split, answers.name, "context")
+        decisions.extend(located.sentences)
+        kept[name] = located.split
+        if located.lost:
+            places = first_places([split.row_ids[row] for row in located.lost[:5]], len(located.lost))
+            what = "left out" if name == "train" else "scored all the same"
+            decisions.append(
+                f"{name.capitalize()}: {counted(len(located.lost), 'row')} whose answer is not found in the context "
+                f"{what}: {places}."
+            )
+        if located.lost and name == "train":
+            rows = sorted(set(range(len(split))) - set(located.lost))
+            kept[name] = located.split.take(rows)
+            groups = None if groups is None else [groups[row] for row in rows]
+    return kept, groups
+
+
 def _key(value: object) -> object:
     # Nested values have no hash; their text is enough to list them as unknown.
     return value if isinstance(value, str | int | float | None) else str(value)
@@ -241,6 +269,9 @@ def _carve_missing(
     labels = strata(train, roles)
     # A group may be the number 1 in one row and the word '1' in another: equal names are one group.
     named = None if groups is None else [str(group) for group in groups]
+    shared = next((role.name for role in roles if role.shared), None)
+    if named is None and shared is not None:
+        named = [str(value) for value in train.columns[shared]]
     units = bind_rows(text_keys(texts, seed), named)
     taken: dict[str, list[int]] = {}
     for one in missing:
@@ -248,7 +279,8 @@ def _carve_missing(
         _refuse_empty_carve(one, rows, units, train)
         taken[one.split], units = rows, stay
         before = len(rows) + len(units.all_rows())
-        bound = f", groups of {clip(options.group_column)} kept together" if groups is not None else ""
+        kept = clip(options.group_column) if groups is not None else f"one {shared}"
+        bound = f", groups of {kept} kept together" if named is not None else ""
         decisions.append(
             f"{one.split.capitalize()}: {counted(len(rows), 'row')} of {before:,} set aside "
             f"({one.option}={one.share:g}, seed {seed}, by label{bound}){one.why}."

@@ -39,13 +39,19 @@ class ColumnContent:
 
     def fits(self, kind: str) -> bool:
         """Whether the column could play a role of this kind (other than text, which is a matter of comparison)."""
-        return {"label": self.label_like, "label_set": self.lists, "number": self.numbers_with_fraction}[kind]
+        return {
+            "label": self.label_like,
+            "label_set": self.lists,
+            "number": self.numbers_with_fraction,
+            "answers": self.lists,
+        }[kind]
 
     def reason(self, kind: str) -> str:
         """Say in a few words why the column fits its role."""
         return {
             "label": f"it repeats {self.distinct} short values",
             "label_set": "it holds lists",
+            "answers": "it holds lists",
             "number": f"it holds {self.distinct} different numbers",
             "text": f"the longest text, {self.mean_length:.0f} characters on average",
         }[kind]

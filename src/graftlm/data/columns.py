@@ -15,6 +15,7 @@ _EXPECTED = {
     "label": "few short values that repeat",
     "label_set": "lists of names, or names joined by data.label_separator",
     "number": "numbers, at least one with a fraction",
+    "answers": "lists of texts with answer_start",
 }
 
 
@@ -50,6 +51,7 @@ def assign_roles(
             if named is not None:
                 columns[role.name] = named
                 reasons[role.name] = f"{role.name}: column {clip(named)} (its name says so)"
+    _refuse_several_texts(table, [role for role in roles if role.name not in columns])
     # Texts last: a column of few repeated values, or of numbers, is easier to tell than the text among the others.
     for role in sorted(roles, key=lambda role: role.kind == "text"):
         if role.name not in columns and not role.optional:
@@ -113,6 +115,17 @@ def _by_content(table: Table, role: Role, free: Sequence[str]) -> tuple[str, str
             fix=f"name it: data.columns.{role.name}={_example(free)}",
         )
     return candidates[0], contents[candidates[0]].reason(role.kind)
+
+
+def _refuse_several_texts(table: Table, roles: Sequence[Role]) -> None:
+    """Which of two texts is the question and which the context is not told by what they hold."""
+    texts = [role.name for role in roles if role.kind == "text" and not role.optional]
+    if len(texts) > 1:
+        raise DataError(
+            f"no column is called {' or '.join(texts)}; columns: {_listed(table.columns)}",
+            where=table.source,
+            fix=f"name them: {' '.join(f'data.columns.{name}=COLUMN' for name in texts)}",
+        )
 
 
 def _longest_texts(contents: Mapping[str, ColumnContent]) -> list[str]:

@@ -25,11 +25,14 @@ class Features:
         inputs: model argument name (``input_ids``, ``token_type_ids``) -> one list of integers per example.
         rows: position of the row that each example was made from; a long row may have several.
         truncated_rows: positions of the rows that lost tokens to the length limit.
+        spans: where windows were cut from a text: for each example the characters from ... to of each token
+            [tokens, 2], counted in the text of its row; -1 for tokens of something else.
     """
 
     inputs: dict[str, list[list[int]]]
     rows: Sequence[int]
     truncated_rows: list[int] = field(default_factory=list[int])
+    spans: Sequence[NDArray[np.int32]] = ()
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
@@ -45,4 +48,8 @@ class Encoder(Protocol):
 
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Features:
         """Tokenise many texts, or texts and their pairs, adding special tokens, cutting each to the limit."""
+        ...
+
+    def windows(self, questions: Sequence[str], contexts: Sequence[str], stride_tokens: int) -> Features:
+        """Tokenise each question with every part of its context that fits beside it; fill ``Features.spans``."""
         ...

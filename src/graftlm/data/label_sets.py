@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from graftlm.data.places import counted, first_places
 from graftlm.data.table import Table
@@ -76,7 +77,7 @@ def joined_label_columns(table: Table, columns: Sequence[str], name: str) -> Tab
             if value:
                 lists[row].append(column)
     others = {other: values for other, values in table.columns.items() if other not in columns}
-    return Table(table.source, {**others, name: list(lists)}, table.lines, table.typed)
+    return replace(table, columns={**others, name: list(lists)})
 
 
 def _names(value: object, separator: str) -> list[str] | None:

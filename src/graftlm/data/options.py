@@ -15,7 +15,7 @@ class DataOptions(Config):
     """Where the rows are, which columns matter, and how they are split."""
 
     path: str = ""
-    """A file (.csv, .tsv, .jsonl, .parquet, each also .gz where it is text), a folder holding
+    """A file (.csv, .tsv, .jsonl, .json, .parquet, each also .gz where it is text), a folder holding
     train/validation/test files, or a data set of the hub, `hub:org/name@revision`, where it has several
     configurations `hub:org/name:configuration@revision`. Empty for data given in memory."""
 

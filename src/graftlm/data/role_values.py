@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from graftlm.data.answers import answers
 from graftlm.data.label_sets import label_sets
 from graftlm.data.numbers import numbers
 from graftlm.data.options import DataOptions
@@ -19,7 +20,7 @@ def role_values(table: Table, column: str, role: Role, options: DataOptions) -> 
 
     Text must be a string and is not touched. A label is a string, or an integer or truth value that is turned
     into its name (``3`` -> ``"3"``, True -> ``"True"``); a column mixes none of these. For the other kinds see
-    `label_sets` and `numbers`.
+    `label_sets`, `numbers` and `answers`.
 
     Raises:
         DataError: missing or empty labels, other types, mixed types; with counts and the first places.
@@ -34,6 +35,8 @@ def role_values(table: Table, column: str, role: Role, options: DataOptions) -> 
             return label_sets(table, column, options.label_separator)
         case "number":
             return numbers(table, column)
+        case "answers":
+            return answers(table, column)
 
 
 def _texts(table: Table, column: str, role: Role, values: list[object]) -> list[object]:

@@ -16,15 +16,17 @@ class Role:
     Args:
         name: the key under ``data.columns``, for instance ``text``.
         kind: ``text`` must hold strings, ``label`` the name of one class, ``label_set`` the names of any number of
-            classes, ``number`` finite numbers.
+            classes, ``number`` finite numbers, ``answers`` spans of a context (see `graftlm.data.answers`).
         hints: column names, in lower case, that tell the role; the name of the role itself goes before them.
         optional: whether rows may do without; such a column is found by its name only, never by its content.
+        shared: whether many rows have the same value, which must not stand in two splits.
     """
 
     name: str
-    kind: Literal["text", "label", "label_set", "number"]
+    kind: Literal["text", "label", "label_set", "number", "answers"]
     hints: tuple[str, ...] = ()
     optional: bool = False
+    shared: bool = False
 
 
 TEXT = Role("text", "text", (
@@ -44,7 +46,9 @@ LABEL_SET = Role("labels", "label_set", (
 NUMBER = Role("number", "number", (
     "score", "rating", "stars", "similarity", "relatedness", "grade", "price", "value", "label", "target", "y",
 ))  # fmt: skip
-
+QUESTION = Role("question", "text", ("question", "query"))
+CONTEXT = Role("context", "text", ("context", "passage", "paragraph", "document", "article"), shared=True)
+ANSWERS = Role("answers", "answers", ("answers", "answer"))
 
 INPUT_KINDS = ("text",)
 """Kinds of roles that a model reads; the others say what it should answer."""

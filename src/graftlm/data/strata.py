@@ -11,7 +11,7 @@ from graftlm.data.roles import Role
 
 
 def strata(split: Split, roles: Sequence[Role]) -> list[Hashable]:
-    """Return the stratum of each row: its label, or the rarest of its labels; the same for all where there is none."""
+    """Return the stratum of each row: its label, the rarest of its labels, or whether there is an answer."""
     columns: list[Sequence[Hashable]] = []
     for role in roles:
         values = split.columns.get(role.name, [])
@@ -19,6 +19,8 @@ def strata(split: Split, roles: Sequence[Role]) -> list[Hashable]:
             columns.append(cast("list[Hashable]", values))
         elif role.kind == "label_set":
             columns.append(_rarest(cast("list[tuple[str, ...]]", values)))
+        elif role.kind == "answers":
+            columns.append([bool(answers) for answers in values])
     if len(columns) == 1:
         return list(columns[0])
     return list(zip(*columns, strict=True)) or [()] * len(split)

@@ -16,18 +16,22 @@ class Table:
         lines: the 1-based line on which each row starts; None where the source has no lines.
         typed: True where values carry types of their own (JSON Lines, Parquet, memory); False where
             everything is text (CSV, TSV).
+        names: what each row is called in its source, where it has a name of its own: ``question 12``.
     """
 
     source: str
     columns: dict[str, list[object]]
     lines: Sequence[int] | None
     typed: bool
+    names: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
 
     def place(self, row: int) -> str:
         """Return where a row (0-based) came from: ``reviews.csv:12`` or ``list of dicts, row 12``."""
+        if self.names:
+            return f"{self.source}, {self.names[row]}"
         return f"{self.source}:{self.lines[row]}" if self.lines else f"{self.source}, row {row + 1}"
 
 

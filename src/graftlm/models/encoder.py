@@ -7,12 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from graftlm.data.features import Features
 
 # Texts tokenised per call: bounds the memory of the intermediate encodings, costs nothing in speed.
 _CHUNK = 2048
+# The same for windows: a long context has many.
+_WINDOWED_CHUNK = 64
+# Of each window at least this share is left to the context, however long the question is.
+_CONTEXT_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,82 @@ class TextEncoder:
             pieces = encoded.encodings or []
             truncated += [start + index for index, piece in enumerate(pieces) if piece.overflowing]
         return Features(inputs, range(len(texts)), truncated)
+
+    def windows(self, questions: Sequence[str], contexts: Sequence[str], stride_tokens: int) -> Features:
+        """Return each question with every part of its context that fits beside it, see `Features.spans`.
+
+        Only a question that would leave the context less than a quarter of a window is cut; its row is counted as
+        truncated.
+
+        Args:
+            questions: one for each row.
+            contexts: of any length.
+            stride_tokens: tokens that neighbouring windows share; less where a question leaves no room for twice that.
+        """
+        lengths, fitting, truncated = self._fitting(questions)
+        strides: dict[int, list[int]] = {}
+        for row, room in enumerate(self.max_length_tokens - lengths):
+            strides.setdefault(min(stride_tokens, int(room) // 2), []).append(row)
+        found: list[tuple[int, int, dict[str, list[int]], NDArray[np.int32]]] = []
+        for stride, rows in strides.items():
+            for start in range(0, len(rows), _WINDOWED_CHUNK):
+                some = rows[start : start + _WINDOWED_CHUNK]
+                with self._lock:
+                    encoded = self.tokenizer(
+                        [fitting[row] for row in some],
+                        [contexts[row] for row in some],
+                        truncation="only_second",
+                        max_length=self.max_length_tokens,
+                        stride=stride,
+                        return_overflowing_tokens=True,
+                        return_offsets_mapping=True,
+                        return_attention_mask=False,
+                    )
+                for example, position in enumerate(encoded["overflow_to_sample_mapping"]):
+                    inputs = {name: encoded[name][example] for name in self.argument_names}
+                    spans = np.array(encoded["offset_mapping"][example], dtype=np.int32)
+                    parts = encoded.encodings[example].sequence_ids  # pyright: ignore[reportOptionalSubscript]
+                    spans[[part != 1 for part in parts]] = -1
+                    found.append((some[position], len(found), inputs, spans))
+        found.sort(key=lambda window: window[:2])
+        return Features(
+            {name: [inputs[name] for _, _, inputs, _ in found] for name in self.argument_names},
+            [row for row, _, _, _ in found],
+            truncated,
+            [spans for _, _, _, spans in found],
+        )
+
+    def _fitting(self, questions: Sequence[str]) -> tuple[NDArray[np.int64], list[str], list[int]]:
+        """Return tokens beside the context, the questions, cut where they leave it no room, and the rows of those."""
+        with self._lock:
+            special = self.tokenizer.num_special_tokens_to_add(pair=True)
+        most = int((self.max_length_tokens - special) * (1 - _CONTEXT_SHARE))
+        fitting, cut = list(questions), list[int]()
+        lengths: list[int] = []
+        for start in range(0, len(questions), _CHUNK):
+            lengths += [len(spans) for spans in self._spans(questions[start : start + _CHUNK])]
+        for row, length in enumerate(lengths):
+            if length > most:
+                cut.append(row)
+            while lengths[row] > most:
+                # What is left may fall into other tokens, hence the loop; it always loses a character.
+                (spans,) = self._spans([fitting[row]])
+                fitting[row] = fitting[row][: min(spans[most][0], len(fitting[row]) - 1)]
+                lengths[row] = len(self._spans([fitting[row]])[0])
+        return np.array(lengths, dtype=np.int64) + special, fitting, cut
+
+    def _spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Return from which character to which each token goes, special tokens apart."""
+        with self._lock:
+            encoded = self.tokenizer(
+                list(texts),
+                truncation=False,
+                add_special_tokens=False,
+                return_offsets_mapping=True,
+                return_attention_mask=False,
+                verbose=False,  # what is longer than the model reads is cut here, not run
+            )
+        return encoded["offset_mapping"]
 
     def rows_naming_special_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the positions of texts in which the name of a special token stands, such as ``[SEP]``."""

@@ -20,11 +20,18 @@ import torch
 
 tokenizer = AutoTokenizer.from_pretrained("path/to/model")
 model = {architecture}.from_pretrained("path/to/model").eval()
-batch = tokenizer({texts}, truncation=True, max_length={limit}, padding=True, return_tensors="pt")
-with torch.inference_mode():
-    logits = model(**batch).logits
+{call}
 {usage}
 ```"""
+_CALL = """\
+batch = tokenizer({texts}, truncation=True, max_length={limit}, padding=True, return_tensors="pt")
+with torch.inference_mode():
+    logits = model(**batch).logits"""
+# Heads that are called in another way; `Task.usage` says how.
+_CALLS = {
+    "AutoModelForQuestionAnswering": """\
+question, context, limit = "your question", "your context", {limit}"""
+}
 
 
 def write_model_card(run: RunDirectory) -> None:
@@ -62,8 +69,8 @@ def render_model_card(run: RunDirectory) -> str:
         "", "## How it was made", "",
         f"- rows: {rows}; fingerprints: {prints}",
         *(f"- {sentence}" for sentence in record["data"]["decisions"]),
-        f"- texts are cut at {facts.max_length_tokens} tokens"
-        f" ({sum(record['data']['truncated'].values())} of this run's texts were)",
+        f"- it reads at most {facts.max_length_tokens} tokens at once"
+        f" ({sum(record['data']['truncated'].values())} of this run's texts were cut)",
         f"- the complete recipe is in `recipe.yaml`: {recipe['strategy']['name']} fine-tuning, learning rate "
         f"{recipe['training']['learning_rate']:g}, {recipe['training']['batch_size']} texts a step, "
         f"{record['steps']} steps (weights of step {record['kept_step']}), seed {recipe['seed']}", "",
@@ -77,12 +84,11 @@ def render_model_card(run: RunDirectory) -> str:
 
 def _snippet(facts: ArtefactFacts, task: Task, learnt: Learnt) -> str:
     inputs = [role for role in task.roles if role.kind in INPUT_KINDS and role.name in facts.roles]
-    return _USE.format(
-        architecture=task.architecture,
+    call = _CALLS.get(task.architecture, _CALL).format(
         texts=", ".join(f'["your {role.name.replace("_", " ")}"]' for role in inputs),
         limit=facts.max_length_tokens,
-        usage=task.usage(learnt),
     )
+    return _USE.format(architecture=task.architecture, call=call, usage=task.usage(learnt))
 
 
 def _front_matter(facts: ArtefactFacts, task: Task, evaluation: dict[str, Any] | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From which probability on a label is given."""
+"""From which probability on a label is given, and from which margin on none is."""
 
 from __future__ import annotations
 
@@ -44,3 +44,24 @@ def _best_threshold(truth: NDArray[np.bool_], probability: NDArray[np.float64]) 
     best = f1[possible].max()
     candidates = middle[possible & (f1 >= best - 1e-12)]
     return float(candidates[np.argmin(np.abs(candidates - 0.5))])
+
+
+def best_margin(margins: NDArray[np.float64], gains: NDArray[np.float64]) -> float:
+    """Return the threshold that makes the score best where rows are answered whose margin is not above it.
+
+    As in the evaluation script of SQuAD 2.0, with the threshold midway between two neighbouring margins, so that no
+    row lies on it; of equally good thresholds the lowest is taken.
+
+    Args:
+        margins: by how much "no answer" beats the best answer of each row [rows].
+        gains: what the score of each row gains from being answered [rows]; negative where it loses.
+    """
+    if not len(margins):
+        return 0.0
+    order = np.argsort(margins, kind="stable")
+    ranked = margins[order]
+    totals = np.concatenate([[0.0], np.cumsum(gains[order])])
+    borders = np.concatenate([[ranked[0] - 1.0], (ranked[1:] + ranked[:-1]) / 2, [ranked[-1] + 1.0]])
+    # A threshold can only fall between different margins.
+    possible = np.concatenate([[True], ranked[1:] > ranked[:-1], [True]])
+    return float(borders[possible][np.argmax(totals[possible])])

@@ -45,6 +45,10 @@ class Task(Protocol):
     """The simplest honest competitor, in words."""
     limits: ClassVar[tuple[str, ...]]
     """Sentences for the model card: what it cannot do."""
+    quotes: ClassVar[tuple[str, ...]]
+    """Keys of `record` that repeat texts of the user; they are left out of the files of a run."""
+    default_length_tokens: ClassVar[int]
+    """Where ``max_length_tokens`` is None: the tokens read at once, as far as the base model reads so many."""
     max_length_tokens: int | None
     primary_metric: str
 
@@ -106,5 +110,9 @@ class Task(Protocol):
         ...
 
     def usage(self, learnt: Learnt) -> str:
-        """Return the Python lines that turn ``logits`` of a batch of one into an answer, for the model card."""
+        """Return the Python lines that turn what the model card gives them into an answer.
+
+        These are ``logits`` of a batch of one; for a head that answers questions ``question``, ``context`` and
+        ``limit`` (tokens), with ``tokenizer`` and ``model``.
+        """
         ...

@@ -52,6 +52,8 @@ class TextClassification(Config):
         "Probabilities are those of the softmax; they were not calibrated.",
     )
     baseline_name: ClassVar[str] = "always the most frequent training label"
+    quotes: ClassVar[tuple[str, ...]] = ()
+    default_length_tokens: ClassVar[int] = 512
 
     max_length_tokens: PositiveInt | None = None
     """Longer texts are cut, and counted aloud. None: the limit of the base model, at most 512."""

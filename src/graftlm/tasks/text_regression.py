@@ -55,6 +55,8 @@ class TextRegression(Config):
         "It answers with a number for any text, also for one unlike those of its training.",
     )
     baseline_name: ClassVar[str] = "always the mean of the training numbers"
+    quotes: ClassVar[tuple[str, ...]] = ()
+    default_length_tokens: ClassVar[int] = 512
 
     max_length_tokens: PositiveInt | None = None
     """Longer texts are cut, and counted aloud. None: the limit of the base model, at most 512."""

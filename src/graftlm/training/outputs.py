@@ -9,7 +9,9 @@ from torch import Tensor, nn
 def forward(model: nn.Module, inputs: dict[str, Tensor], autocast: torch.dtype | None) -> Tensor:
     """Return the outputs [examples, outputs] or [examples, tokens, outputs] of a batch.
 
-    A head for answers has two outputs a token: the scores of starting and of ending there.
+    A head for answers has two outputs a token: the scores of starting and of ending there. They compete over the
+    tokens of an example, so where there is padding they are minus infinity: an objective needs no mask, and no example
+    depends on its neighbours. (Heads of transformers let padding compete.)
 
     Args:
         model: of transformers, with a head.
@@ -19,5 +21,6 @@ def forward(model: nn.Module, inputs: dict[str, Tensor], autocast: torch.dtype |
     with torch.autocast(inputs["input_ids"].device.type, dtype=autocast, enabled=autocast is not None):
         result = model(**inputs)
     if hasattr(result, "start_logits"):
-        return torch.stack([result.start_logits, result.end_logits], dim=-1)
+        both = torch.stack([result.start_logits, result.end_logits], dim=-1)
+        return both.masked_fill(inputs["attention_mask"].unsqueeze(-1) == 0, -torch.inf)
     return result.logits

@@ -60,7 +60,7 @@ def evaluate(
     def on_batch(examples: int) -> None:
         nonlocal done
         done += examples
-        progress.advance(done, len(split))
+        progress.advance(min(done, len(split)), len(split))  # a long row has several examples
 
     predictions = predictor.predict(split, batch_size, on_batch)
     scores = predictor.task.score(predictions, split, predictor.learnt, **bootstrap)

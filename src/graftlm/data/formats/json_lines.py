@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -12,10 +11,9 @@ from graftlm.data.options import DataOptions
 from graftlm.data.places import counted, first_places
 from graftlm.data.reading import read_lines
 from graftlm.data.records import table_of_records
+from graftlm.data.strict_json import Refused, json_kind, refuse_lone_surrogates, strict_decoder
 from graftlm.data.table import Table
 from graftlm.errors import DataError, clip
-
-_LARGEST_INTEGER_DIGITS = 18
 
 
 class JsonLines:
@@ -23,7 +21,7 @@ class JsonLines:
     64 bits, halves of surrogate pairs.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson", ".json")
+    suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson")
 
     def read(self, path: Path, source: str, options: DataOptions) -> Table:
         """Read the whole file with the types of JSON. Raises `DataError` naming the line."""
@@ -32,9 +30,7 @@ class JsonLines:
 
 
 def _records(lines: Iterator[str], source: str) -> Iterator[tuple[int, dict[str, object]]]:
-    decoder = json.JSONDecoder(
-        object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_integer, parse_float=_float
-    )
+    decoder = strict_decoder()
     blank: list[int] = []
     first = True
     for number, line in enumerate(lines, 1):
@@ -61,65 +57,19 @@ def _parse(decoder: json.JSONDecoder, line: str, where: str) -> dict[str, object
         record = decoder.decode(line)
     except json.JSONDecodeError as problem:
         raise _syntax_error(problem, line, where) from None
-    except _Refused as problem:
+    except Refused as problem:
         raise DataError(problem.what, where=where, fix=problem.fix) from None
     except RecursionError:
         raise DataError("the JSON is nested too deeply", where=where, fix="write a flat object") from None
     if not isinstance(record, dict):
         raise DataError(
-            f"is {_json_kind(record)}; expected one JSON object per line",
+            f"is {json_kind(record)}; expected one JSON object per line",
             where=where,
             fix='write each row as {"text": ..., "label": ...} on a line of its own',
         )
     if "\\u" in line:
-        _refuse_lone_surrogates(record, where)
+        refuse_lone_surrogates(record, where)
     return record
-
-
-class _Refused(Exception):
-    """Raised inside the JSON decoder, which does not know the line."""
-
-    def __init__(self, what: str, fix: str) -> None:
-        super().__init__(what)
-        self.what, self.fix = what, fix
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise _Refused(f"the key {clip(twice)} occurs twice in one object", "give every key once")
-    return record
-
-
-def _refuse_constant(name: str) -> object:
-    raise _Refused(f"{name} is not JSON", "write null, or leave the row out")
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > _LARGEST_INTEGER_DIGITS:
-        raise _Refused(f"the integer {clip(digits)} is too large to be kept exactly", "write it as a string")
-    return int(digits)
-
-
-def _float(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise _Refused(f"the number {clip(digits)} is too large", "write it as a string")
-    return number
-
-
-def _refuse_lone_surrogates(record: dict[str, object], where: str) -> None:
-    try:
-        json.dumps(record, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as problem:
-        code_point = f"\\u{ord(str(problem.object)[problem.start]):04x}"
-        raise DataError(
-            f"{code_point} is half of a surrogate pair and no character",
-            where=where,
-            fix="write the whole pair or the character itself; the text was probably cut inside an emoji",
-        ) from None
 
 
 def _syntax_error(problem: json.JSONDecodeError, line: str, where: str) -> DataError:
@@ -144,8 +94,3 @@ def _array_error(where: str) -> DataError:
         where=where,
         fix="convert it, for instance with: jq -c '.[]' data.json > data.jsonl",
     )
-
-
-def _json_kind(value: object) -> str:
-    kinds: dict[type, str] = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number")
