@@ -17,7 +17,8 @@ from graftlm.checking.finding import Finding
 from graftlm.checking.findings import examine_rows, require_clean
 from graftlm.data.dataset import Dataset, Split
 from graftlm.data.features import Features
-from graftlm.data.roles import present
+from graftlm.data.roles import INPUT_KINDS, present
+from graftlm.data.words import as_text
 from graftlm.errors import ConfigurationError
 from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, padding_note
 from graftlm.models.encoder import TextEncoder
@@ -89,7 +90,7 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
     learnt = task.learn(dataset.splits["train"])
     progress.stage("tokenising")
     base = locate(recipe.base)
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_tokenizer(base, words=any(role.kind == "words" for role in task.roles))
     if note := padding_note(tokenizer):
         progress.say(note)
     config = load_config(base)
@@ -120,8 +121,8 @@ def _say_what_became_of_texts(
             f"{encoder.max_length_tokens} tokens and were cut, first {split.row_ids[truncated[0]]}"
         )
     for role in present(task.roles, split):
-        if role.kind == "text":
-            naming = encoder.rows_naming_special_tokens([str(text) for text in split.columns[role.name]])
+        if role.kind in INPUT_KINDS:
+            naming = encoder.rows_naming_special_tokens([as_text(text) for text in split.columns[role.name]])
             if naming:
                 progress.say(
                     f"{len(naming)} of {len(split)} texts of {split.name} hold the name of a special token of "

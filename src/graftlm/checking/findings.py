@@ -58,7 +58,7 @@ def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
     if empty:
         return empty
     roles = present(roles, next(iter(dataset.splits.values())))
-    text_roles = [role.name for role in roles if role.kind == "text"]
+    text_roles = [role.name for role in roles if role.kind in INPUT_KINDS]
     label_roles = [role.name for role in roles if role.kind not in INPUT_KINDS]
     findings = [
         *check_texts(dataset, text_roles),
@@ -67,8 +67,8 @@ def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
         *(
             finding
             for role in roles
-            if role.kind == "label_set"
-            for finding in check_labels(one_row_per_label(dataset, role.name), role.name)
+            if role.kind in ("label_set", "tags", "entities")
+            for finding in check_labels(one_row_per_label(dataset, role), role.name, role.kind)
         ),
         *check_duplicates(dataset, text_roles, label_roles),
         *_small_splits(dataset),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import cast
 
 from graftlm.checking.finding import PLACES, Finding
 from graftlm.data.dataset import Dataset, Split
 from graftlm.data.normalising import normalised
 from graftlm.data.places import counted
+from graftlm.data.roles import Role
+from graftlm.data.row_labels import row_labels
 from graftlm.errors import clip, nearest
 
 _RARE_ROWS = 5
@@ -17,40 +18,50 @@ _IMBALANCE = 10
 _LISTED = 20
 
 
-def check_labels(dataset: Dataset, role: str) -> list[Finding]:
-    """Check one label column over all splits; the labels of train are the known ones."""
+def check_labels(dataset: Dataset, role: str, kind: str = "label") -> list[Finding]:
+    """Check one label column over all splits; the labels of train are the known ones.
+
+    Args:
+        dataset: with one label in each row (see `one_row_per_label`).
+        role: the column.
+        kind: of the role; entities may all be of one type, since most words are none.
+    """
     train = dataset.splits.get("train")
     if train is None:
         return []
     counts = Counter(map(str, train.columns[role]))
     others = [split for name, split in dataset.splits.items() if name != "train"]
     return [
-        *_one_class(train, counts, role),
+        *_one_class(train, counts, role, fewest=1 if kind == "entities" else 2),
         *_lone_surrogates(counts, role),
         *(finding for split in others for finding in _unseen(split, counts, role)),
         *_similar(train, counts, role),
         *_rare(train, counts, role),
-        *_spread(counts, role),
+        *_spread(counts, role, exclusive=kind == "label"),
         *(finding for split in others for finding in _unmeasured(split, counts, role)),
     ]
 
 
-def one_row_per_label(dataset: Dataset, role: str) -> Dataset:
-    """Return the data with a row for each label of a row, so that sets of labels are checked like labels."""
+def one_row_per_label(dataset: Dataset, role: Role) -> Dataset:
+    """Return the data with a row for each label of a row, so that sets of labels and tags are checked like labels."""
     splits: dict[str, Split] = {}
     for name, split in dataset.splits.items():
-        sets = cast("list[tuple[str, ...]]", split.columns[role])
+        sets = row_labels(split.columns[role.name], role)
         pairs = [(label, row) for labels, row in zip(sets, split.row_ids, strict=True) for label in labels]
-        splits[name] = Split(name, {role: [label for label, _ in pairs]}, [row for _, row in pairs])
+        splits[name] = Split(name, {role.name: [label for label, _ in pairs]}, [row for _, row in pairs])
     return Dataset(splits, dataset.origin)
 
 
-def _one_class(train: Split, counts: Counter[str], role: str) -> list[Finding]:
-    if len(counts) > 1:
+def _one_class(train: Split, counts: Counter[str], role: str, fewest: int) -> list[Finding]:
+    if len(counts) >= fewest:
         return []
     if not counts:
-        return [Finding("error", "no_label", f"no row of train has any {role}", fix="look at the column")]
-    message = f"train holds only one {role}, {clip(next(iter(counts)))}; there is nothing to tell apart"
+        return [
+            Finding("error", "no_label", f"no row of train has any {_noun(role)}", fix="look at the column")
+        ]
+    message = (
+        f"train holds only one {_noun(role)}, {clip(next(iter(counts)))}; there is nothing to tell apart"
+    )
     fix = f"give rows of at least two classes, or name another column (data.columns.{role}=...)"
     return [Finding("error", "one_class", message, len(train), train.row_ids[:1], fix)]
 
@@ -59,7 +70,7 @@ def _lone_surrogates(counts: Counter[str], role: str) -> list[Finding]:
     broken = [name for name in counts if any("\ud800" <= character <= "\udfff" for character in name)]
     if not broken:
         return []
-    message = f"{counted(len(broken), f'{role} name')} with half of a surrogate pair: {_names(broken)}"
+    message = f"{counted(len(broken), f'{_noun(role)} name')} with half of a surrogate pair: {_names(broken)}"
     return [Finding("error", "lone_surrogate", message, len(broken), fix="rename these labels")]
 
 
@@ -77,7 +88,7 @@ def _unseen(split: Split, known: Counter[str], role: str) -> list[Finding]:
         Finding(
             "error",
             "unseen_label",
-            f"{split.name}: {counted(sum(unseen.values()), 'row')} with {counted(len(unseen), role)} that "
+            f"{split.name}: {counted(sum(unseen.values()), 'row')} with {counted(len(unseen), _noun(role))} that "
             f"train never has: {listed}; known: {_names(sorted(known))}",
             sum(unseen.values()),
             places,
@@ -101,7 +112,7 @@ def _similar(train: Split, counts: Counter[str], role: str) -> list[Finding]:
         Finding(
             "warning",
             "similar_labels",
-            f"{counted(len(double), role)} in several spellings that differ only by case or space, "
+            f"{counted(len(double), _noun(role))} in several spellings that differ only by case or space, "
             f"each counted as a class of its own: {listed}",
             len(double),
             rows,
@@ -120,7 +131,7 @@ def _rare(train: Split, counts: Counter[str], role: str) -> list[Finding]:
         Finding(
             "warning",
             "rare_label",
-            f"{counted(len(rare), role)} with fewer than {_RARE_ROWS} training rows: {listed}{more}",
+            f"{counted(len(rare), _noun(role))} with fewer than {_RARE_ROWS} training rows: {listed}{more}",
             len(rare),
             _first_rows(train, role, rare),
             "collect more rows of them, or merge them with a neighbour",
@@ -136,7 +147,7 @@ def _first_rows(train: Split, role: str, names: Iterable[str]) -> list[str]:
     return [first[name] for name in wanted]
 
 
-def _spread(counts: Counter[str], role: str) -> list[Finding]:
+def _spread(counts: Counter[str], role: str, exclusive: bool) -> list[Finding]:
     total = counts.total()
     if not counts:
         return []
@@ -145,9 +156,11 @@ def _spread(counts: Counter[str], role: str) -> list[Finding]:
     more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
     (largest, most), (smallest, least) = ordered[0], ordered[-1]
     notes = [
-        Finding("note", "label_counts", f"train: {counted(len(counts), role)}: {listed}{more}", len(counts))
+        Finding(
+            "note", "label_counts", f"train: {counted(len(counts), _noun(role))}: {listed}{more}", len(counts)
+        )
     ]
-    if most >= _IMBALANCE * least:
+    if exclusive and most >= _IMBALANCE * least:
         message = (
             f"train is imbalanced: {clip(largest)} has {most / least:.0f} times as many rows as "
             f"{clip(smallest)}; answering {clip(largest)} is right in {100 * most / total:.1f} % of rows"
@@ -160,8 +173,14 @@ def _unmeasured(split: Split, known: Counter[str], role: str) -> list[Finding]:
     absent = sorted(set(known) - set(map(str, split.columns[role])))
     if not absent:
         return []
-    message = f"{split.name}: without {counted(len(absent), role)} of train, for which nothing is measured"
+    message = (
+        f"{split.name}: without {counted(len(absent), _noun(role))} of train, for which nothing is measured"
+    )
     return [Finding("note", "unmeasured_label", f"{message}: {_names(absent)}", len(absent))]
+
+
+def _noun(role: str) -> str:
+    return role.removesuffix("s")
 
 
 def _names(names: list[str]) -> str:

@@ -25,11 +25,14 @@ class Features:
         inputs: model argument name (``input_ids``, ``token_type_ids``) -> one list of integers per example.
         rows: position of the row that each example was made from; a long row may have several.
         truncated_rows: positions of the rows that lost tokens to the length limit.
+        words: for each example, which word of its row each token answers for, -1 for none [tokens]; empty where tokens
+            answer for nothing. Over all examples of a row each word has at most one token.
     """
 
     inputs: dict[str, list[list[int]]]
     rows: Sequence[int]
     truncated_rows: list[int] = field(default_factory=list[int])
+    words: Sequence[NDArray[np.int64]] = ()
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
@@ -45,4 +48,8 @@ class Encoder(Protocol):
 
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Features:
         """Tokenise many texts, or texts and their pairs, adding special tokens, cutting each to the limit."""
+        ...
+
+    def words(self, rows: Sequence[Sequence[str]]) -> Features:
+        """Tokenise many lists of words, each word on its own, in overlapping windows where a row exceeds the limit."""
         ...

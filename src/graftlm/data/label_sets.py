@@ -76,7 +76,7 @@ def joined_label_columns(table: Table, columns: Sequence[str], name: str) -> Tab
             if value:
                 lists[row].append(column)
     others = {other: values for other, values in table.columns.items() if other not in columns}
-    return Table(table.source, {**others, name: list(lists)}, table.lines, table.typed)
+    return Table(table.source, {**others, name: list(lists)}, table.lines, table.typed, table.said)
 
 
 def _names(value: object, separator: str) -> list[str] | None:

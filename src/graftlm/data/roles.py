@@ -16,13 +16,14 @@ class Role:
     Args:
         name: the key under ``data.columns``, for instance ``text``.
         kind: ``text`` must hold strings, ``label`` the name of one class, ``label_set`` the names of any number of
-            classes, ``number`` finite numbers.
+            classes, ``number`` finite numbers; ``words`` a text or a list of words, ``tags`` a name for each word,
+            ``entities`` the same with prefixes such as B- and I-, or character spans.
         hints: column names, in lower case, that tell the role; the name of the role itself goes before them.
         optional: whether rows may do without; such a column is found by its name only, never by its content.
     """
 
     name: str
-    kind: Literal["text", "label", "label_set", "number"]
+    kind: Literal["text", "label", "label_set", "number", "words", "tags", "entities"]
     hints: tuple[str, ...] = ()
     optional: bool = False
 
@@ -44,9 +45,12 @@ LABEL_SET = Role("labels", "label_set", (
 NUMBER = Role("number", "number", (
     "score", "rating", "stars", "similarity", "relatedness", "grade", "price", "value", "label", "target", "y",
 ))  # fmt: skip
+WORDS = Role("tokens", "words", ("words", *TEXT.hints))
+ENTITIES = Role("tags", "entities", ("ner_tags", "ner", "entities", "spans", "labels", "label"))
+TAGS = Role("tags", "tags", ("pos_tags", "upos", "pos", "labels", "label"))
 
 
-INPUT_KINDS = ("text",)
+INPUT_KINDS = ("text", "words")
 """Kinds of roles that a model reads; the others say what it should answer."""
 
 

@@ -16,12 +16,14 @@ class Table:
         lines: the 1-based line on which each row starts; None where the source has no lines.
         typed: True where values carry types of their own (JSON Lines, Parquet, memory); False where
             everything is text (CSV, TSV).
+        said: sentences about what the file held beside rows, for instance lines that were skipped.
     """
 
     source: str
     columns: dict[str, list[object]]
     lines: Sequence[int] | None
     typed: bool
+    said: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
