@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from cyclopts import Parameter
 
 from graftlm.errors import MissingResource, RunError
+
+if TYPE_CHECKING:
+    from graftlm.predictor import Predictor
 
 
 def predict(
@@ -85,8 +88,8 @@ def _write(records: Iterable[dict[str, Any]], output: Path | None) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _interactive(predictor: Callable[[list[str]], Any]) -> int:
-    """Ask for a text, show the most probable labels, until an empty line or Ctrl-D."""
+def _interactive(predictor: Predictor) -> int:
+    """Ask for a text, show the most probable labels or all of the answer, until an empty line or Ctrl-D."""
     from graftlm.reports.terminal import Terminal
 
     console = Terminal()
@@ -99,6 +102,9 @@ def _interactive(predictor: Callable[[list[str]], Any]) -> int:
         if not text.strip():
             return 0
         (prediction,) = predictor([text])
-        scores: dict[str, float] = prediction.scores
-        likely = sorted(scores.items(), key=lambda item: -item[1])[:3]
+        scores: Any = getattr(prediction, "scores", None)
+        if not isinstance(scores, dict):
+            console.print("  " + json.dumps(predictor.task.record(prediction), ensure_ascii=False))
+            continue
+        likely = sorted(cast("dict[str, float]", scores).items(), key=lambda item: -item[1])[:3]
         console.print("  " + "   ".join(f"{label} {score:.1%}" for label, score in likely))
