@@ -7,8 +7,9 @@ import gzip
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-Rows = list[dict[str, str]]
+Rows = list[dict[str, Any]]
 
 SST2_TRAIN_ROWS = 8_000
 DEFAULT_FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -20,7 +21,7 @@ class TextSet:
 
     Args:
         name: of the folder the rows came from.
-        train: rows with the keys ``text`` and ``label``.
+        train: rows with the keys of a task's roles: ``text``, ``text_pair``, ``label``, ``labels``, ``number``.
         test: held-out rows; None where the set has no split of its own.
     """
 
@@ -38,7 +39,7 @@ def shared_data(given: str | None) -> Path:
 
 
 def load(name: str, folder: Path) -> TextSet:
-    """Read one of ``sst2``, ``trec``, ``banking77``, ``chnsenticorp``."""
+    """Read one of the data sets of `NAMES`."""
     return _READERS[name](folder)
 
 
@@ -78,4 +79,68 @@ def _chnsenticorp(folder: Path) -> TextSet:
     return TextSet("chnsenticorp_htl", rows, None)
 
 
-_READERS = {"sst2": _sst2, "trec": _trec, "banking77": _banking77, "chnsenticorp": _chnsenticorp}
+def _columns(file: Path, columns: dict[str, int], skip: int) -> Rows:
+    """Return columns of a tab-separated file without quoting, by position, after ``skip`` lines."""
+    lines = file.read_text("utf-8-sig").rstrip("\n").split("\n")[skip:]
+    return [{name: line.split("\t")[position] for name, position in columns.items()} for line in lines]
+
+
+def _cola(folder: Path) -> TextSet:
+    """CoLA; the development rows of GLUE are the in-domain and the out-of-domain ones together."""
+    parts = {
+        part: _columns(folder / "glue_cola" / f"{part}.tsv", {"label": 1, "text": 3}, 0)
+        for part in ("in_domain_train", "in_domain_dev", "out_of_domain_dev")
+    }
+    held_out = [*parts["in_domain_dev"], *parts["out_of_domain_dev"]]
+    return TextSet("glue_cola", parts["in_domain_train"], held_out)
+
+
+def _mrpc(folder: Path) -> TextSet:
+    """MRPC, scored on its original test rows."""
+    columns = {"label": 0, "text": 3, "text_pair": 4}
+    parts = [
+        _columns(folder / "glue_mrpc" / f"msr_paraphrase_{part}.txt", columns, 1)
+        for part in ("train", "test")
+    ]
+    return TextSet("glue_mrpc", *parts)
+
+
+def _rte(folder: Path) -> TextSet:
+    columns = {"text": 1, "text_pair": 2, "label": 3}
+    parts = [_columns(folder / "glue_rte" / f"{part}.tsv", columns, 1) for part in ("train", "dev")]
+    return TextSet("glue_rte", *parts)
+
+
+def _stsb(folder: Path) -> TextSet:
+    columns = {"number": 4, "text": 5, "text_pair": 6}
+    parts = [_columns(folder / "glue_stsb" / f"sts-{part}.csv", columns, 0) for part in ("train", "dev")]
+    return TextSet("glue_stsb", *parts)
+
+
+def _goemotions(folder: Path) -> TextSet:
+    place = folder / "goemotions"
+    names = (place / "labels.txt").read_text("utf-8").split()
+
+    def rows(content: str) -> Rows:
+        lines = [line.split("\t") for line in content.rstrip("\n").split("\n")]
+        return [
+            {"text": text, "labels": [names[int(number)] for number in numbers.split(",")]}
+            for text, numbers, _ in lines
+        ]
+
+    train = rows(gzip.decompress((place / "train.tsv.gz").read_bytes()).decode())
+    return TextSet("goemotions", train, rows((place / "test.tsv").read_text("utf-8")))
+
+
+_READERS = {
+    "sst2": _sst2,
+    "trec": _trec,
+    "banking77": _banking77,
+    "chnsenticorp": _chnsenticorp,
+    "cola": _cola,
+    "mrpc": _mrpc,
+    "rte": _rte,
+    "stsb": _stsb,
+    "goemotions": _goemotions,
+}
+NAMES = tuple(_READERS)

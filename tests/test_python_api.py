@@ -123,7 +123,7 @@ def test_wrong_keywords(
 
 
 def test_no_data_is_said() -> None:
-    with pytest.raises(ConfigurationError, match=r"data.path: no data was given"):
+    with pytest.raises(DataError, match=r"data.path: no data is given"):
         graftlm.finetune()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -105,9 +105,12 @@ class Predictor:
     @property
     def roles(self) -> list[Role]:
         """The columns that a row to be predicted must have."""
-        return [
-            role for role in self.task.roles if role.kind in INPUT_KINDS and role.name in self.facts.roles
-        ]
+        return [role for role in self.trained_roles if role.kind in INPUT_KINDS]
+
+    @property
+    def trained_roles(self) -> list[Role]:
+        """The columns that the model was trained on: none of them is optional any more."""
+        return [replace(role, optional=False) for role in self.task.roles if role.name in self.facts.roles]
 
     @property
     def learnt(self) -> Learnt:

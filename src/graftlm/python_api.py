@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from graftlm.data.loading import read_tables
+from graftlm.data.table import Tables
 from graftlm.errors import ConfigurationError
+from graftlm.opening import open_rows
 from graftlm.progress import Silent
-from graftlm.recipe import Recipe, load_part, load_recipe
+from graftlm.recipe import Recipe, load_part
 from graftlm.reports.display import Display
 from graftlm.run import Run
 from graftlm.scoring.scores import Scores
@@ -62,8 +65,8 @@ def finetune(
             raise ConfigurationError(
                 "extend_epochs goes with resume", fix='for a new run give **{"training.epochs": N}'
             )
-        complete = _recipe(recipe, data if in_memory is None else None, options)
-        return train(complete, in_memory, Path(run_directory) if run_directory else None, progress)
+        complete, rows = _recipe_and_rows(recipe, data, options)
+        return train(complete, rows, Path(run_directory) if run_directory else None, progress)
 
 
 def evaluate(
@@ -86,17 +89,20 @@ def evaluate(
 
 def check(data: Any, **options: Any) -> CheckResult:
     """Examine rows without training; ``result.findings`` lists what should be known about them."""
-    in_memory = None if isinstance(data, str | Path) else data
-    return check_rows(_recipe(None, data if in_memory is None else None, options), in_memory)
+    return check_rows(*_recipe_and_rows(None, data, options))
 
 
-def _recipe(recipe: Recipe | str | Path | None, path: Any, options: dict[str, Any]) -> Recipe:
-    changes = dict(options)
-    if path is not None:
-        changes["data.path"] = str(path)
+def _recipe_and_rows(
+    recipe: Recipe | str | Path | None, data: Any, options: dict[str, Any]
+) -> tuple[Recipe, Tables]:
+    """Return recipe and rows; without a recipe that names it, the task is inferred from the columns."""
+    is_path = isinstance(data, str | Path)
+    changes = {**options, "data.path": str(data)} if is_path else options
+    in_memory = None if is_path else data
     if isinstance(recipe, Recipe):
-        return recipe.changed(changes)
-    return load_recipe(Path(recipe) if recipe is not None else None, changes)
+        complete = recipe.changed(changes)
+        return complete, read_tables(in_memory, complete.data)
+    return open_rows(Path(recipe) if recipe is not None else None, changes, in_memory)
 
 
 def _watched() -> bool:

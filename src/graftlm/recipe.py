@@ -212,12 +212,14 @@ def load_recipe(
     return _validate(settings, outline=False)
 
 
-def load_outline(file: Path | None = None, overrides: Overrides = ()) -> Recipe:
+def load_outline(
+    file: Path | None = None, overrides: Overrides = (), start: Settings | None = None
+) -> Recipe:
     """Like `load_recipe`, without importing torch: objective and strategy are checked by name only.
 
     For what needs no more than data and task, such as ``graft check``; such a recipe cannot be trained.
     """
-    return _validate(_settings(file, overrides, None), outline=True)
+    return _validate(_settings(file, overrides, start), outline=True)
 
 
 def load_part(verb: str, used: Collection[str], overrides: Overrides, path: str = "") -> Recipe:
@@ -251,9 +253,16 @@ def _leaves(written: Iterable[tuple[KeyPath, Any]]) -> Iterator[str]:
             yield ".".join(key)
 
 
-def _settings(file: str | Path | None, overrides: Overrides, start: Settings | None) -> Settings:
+def written_settings(
+    file: str | Path | None, overrides: Overrides, start: Settings | None = None
+) -> Settings:
+    """Return what was written, in a file (or ``start``) and as overrides, without any default."""
     settings = start or (read_yaml(Path(file)) if file is not None else Settings())
-    settings = apply_overrides(settings, _pairs(overrides), DEFAULT_MEMBERS)
+    return apply_overrides(settings, _pairs(overrides), DEFAULT_MEMBERS)
+
+
+def _settings(file: str | Path | None, overrides: Overrides, start: Settings | None) -> Settings:
+    settings = written_settings(file, overrides, start)
     for section, member in DEFAULT_MEMBERS.items():
         chosen = settings.values.setdefault(section, {})
         if isinstance(chosen, dict):

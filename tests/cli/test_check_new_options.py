@@ -6,6 +6,7 @@ import pytest
 import yaml
 from tests.rows import classified_rows, write_csv
 
+from graftlm.catalog import Catalog
 from graftlm.recipe import load_recipe
 
 
@@ -113,7 +114,8 @@ def test_options_list_every_key_of_a_recipe(graft) -> None:
             found |= keys(value, f"{prefix}{key}.") if nested else {prefix + key}  # type: ignore
         return found
 
-    assert set(shown) == keys(load_recipe().dump(), "")
+    every = [load_recipe(overrides={"task.name": name}).dump() for name in Catalog("tasks").names()]
+    assert set(shown) == set().union(*(keys(values, "") for values in every))
 
 
 @pytest.mark.parametrize(

@@ -129,15 +129,15 @@ def test_output_is_whole_or_absent_and_never_replaced(
     assert nowhere.code == 3
     assert "cannot write the predictions: No such file" in nowhere.err
 
-    logits = Predictor.logits
+    outputs = Predictor.outputs
 
     def second_part_fails(self: Predictor, split: Any, *rest: Any) -> Any:
         if split.row_ids[0] != "rows.csv:2":
             raise DataError("broken")
-        return logits(self, split, *rest)
+        return outputs(self, split, *rest)
 
     monkeypatch.setattr("graftlm.workflows.predict._CHUNK", 10)
-    monkeypatch.setattr(Predictor, "logits", second_part_fails)
+    monkeypatch.setattr(Predictor, "outputs", second_part_fails)
     broken = graft("predict", finished.run, "rows.csv", "--output", "half.jsonl")
     assert broken.code == 2
     assert sorted(path.name for path in place.iterdir()) == ["out.jsonl", "rows.csv"]

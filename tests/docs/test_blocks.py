@@ -8,6 +8,7 @@ take minutes, so ``graft`` is the real command with two more words behind ``fine
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import random
@@ -105,6 +106,20 @@ def _files(folder: Path, seed: int) -> None:
     for part, some in parts.items():
         _write(folder / f"{part}.csv", ("text", "label"), [*some])
         _write(folder / "splits" / f"{part}.csv", ("text", "label"), [*some])
+    pairs = [(one, other, str(first == second)) for (one, first), (other, second) in itertools.pairwise(rows)]
+    _write(folder / "pairs.csv", ("premise", "hypothesis", "label"), [*pairs])
+    topics = [
+        (text, [label, "people" if text.split()[1] in ("staff", "delivery", "hotel") else "things"])
+        for text, label in rows
+    ]
+    (folder / "topics.jsonl").write_text(
+        "".join(json.dumps({"text": text, "labels": labels}) + "\n" for text, labels in topics)
+    )
+    _write(folder / "topics.csv", ("text", "labels"), [(text, "|".join(labels)) for text, labels in topics])
+    flags = [(text, str(int("food" in text)), str(int("staff" in text))) for text, _ in rows]
+    _write(folder / "flags.csv", ("text", "food", "staff"), [*flags])
+    ratings = [(text, f"{len(text) / 7 + number % 3:.2f}") for number, (text, _) in enumerate(rows)]
+    _write(folder / "ratings.csv", ("text", "score"), [*ratings])
     _write(
         folder / "messy.csv", ("text", "label"), [*rows, (rows[0][0], "neutral"), rows[1], ("", "positive")]
     )

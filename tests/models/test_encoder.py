@@ -22,3 +22,15 @@ def test_threads_with_different_lengths_get_their_own(tiny_bert: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lengths, encoders)) == [{8}, {16}, {8}, {16}]
+
+
+def test_pairs_are_joined_in_segments_and_the_longer_half_is_cut(tiny_bert: Path) -> None:
+    tokenizer = load_tokenizer(locate(str(tiny_bert)))
+    encoder = TextEncoder(tokenizer, 12)
+    features = encoder(["the red bus", "the " * 30], ["a ticket", "a day"])
+    plain = tokenizer("the red bus", "a ticket")
+    assert features.inputs["input_ids"][0] == plain["input_ids"]
+    assert features.inputs["token_type_ids"][0] == plain["token_type_ids"]
+    assert features.truncated_rows == [1]
+    assert len(features.inputs["input_ids"][1]) == 12
+    assert tokenizer.convert_ids_to_tokens(features.inputs["input_ids"][1])[-3:] == ["a", "day", "[SEP]"]

@@ -291,9 +291,3 @@ def test_each_kind_of_rows_is_recognised_by_one_task(rows: list[dict[str, Any]],
     members: dict[str, Any] = {name: catalog.get(name) for name in catalog.names()}
     found = {name: member.recognises(table) for name, member in members.items() if member.recognises(table)}
     assert set(found) == ({task} if task else set())
-
-
-def test_the_recipe_of_the_repository_is_one() -> None:
-    recipe = load_recipe(Path(__file__).parents[2] / "recipes" / "token-classification.yaml")
-    assert isinstance(recipe.task, TokenClassification)
-    assert recipe.data.path == "train.conll"

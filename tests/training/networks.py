@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +20,19 @@ from graftlm.training.optimisation import build_optimizer
 VOCABULARY, LABELS = 60, 3
 
 
-def network(seed: int, dropout: float = 0.0, family: str = "bert") -> nn.Module:
+PROBLEMS = {
+    "labels": "single_label_classification",
+    "label_sets": "multi_label_classification",
+    "numbers": "regression",
+}
+
+
+def network(seed: int, dropout: float = 0.0, family: str = "bert", kind: str = "labels") -> nn.Module:
     """A two-layer classifier with random weights; the caller's generator is left alone."""
-    common = {"vocab_size": VOCABULARY, "num_labels": LABELS, "pad_token_id": 0}
+    common = {
+        "vocab_size": VOCABULARY, "num_labels": 1 if kind == "numbers" else LABELS, "pad_token_id": 0,
+        "problem_type": PROBLEMS[kind],
+    }  # fmt: skip
     small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     if family in ("bert", "electra", "roberta"):
         kind = {"bert": "Bert", "electra": "Electra", "roberta": "Roberta"}[family]
@@ -39,12 +50,19 @@ def network(seed: int, dropout: float = 0.0, family: str = "bert") -> nn.Module:
         return getattr(transformers, f"{kind}ForSequenceClassification")(config)
 
 
-def random_examples(seed: int, count: int = 41, longest: int = 20) -> Examples:
-    """Random token ids of uneven lengths with random labels, every label present."""
+def random_examples(seed: int, count: int = 41, longest: int = 20, kind: str = "labels") -> Examples:
+    """Random token ids of uneven lengths with random targets of a kind, every label present."""
     random = np.random.default_rng(seed)
     ids = [random.integers(1, VOCABULARY, size=random.integers(3, longest)).tolist() for _ in range(count)]
     targets = np.concatenate([np.arange(LABELS), random.integers(0, LABELS, size=count - LABELS)])
-    return Examples({"input_ids": ids}, targets.astype(np.int64), {"input_ids": 0})
+    match kind:
+        case "label_sets":
+            given = random.integers(0, 2, size=(count, LABELS)).astype(np.float32)
+        case "numbers":
+            given = random.normal(size=count).astype(np.float32)
+        case _:
+            given = targets.astype(np.int64)
+    return Examples({"input_ids": ids}, given, {"input_ids": 0})
 
 
 def plan(**changes: object) -> Plan:
@@ -61,7 +79,7 @@ def train(
     steps: Plan,
     start: int = 0,
     optimizer: torch.optim.AdamW | None = None,
-    objective: CrossEntropy | None = None,
+    objective: Any = None,
     learning_rate: float = 1e-3,
 ) -> list[Step]:
     """Run the real loop with the real objective and optimiser."""

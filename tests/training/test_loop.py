@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import transformers
 from tests.training.networks import distance, equal_bits, network, plan, random_examples, train
+from tests.training.stock import stock_steps
 from torch import nn
 from torch.nn import functional
 
 from graftlm.errors import Diverged
+from graftlm.objectives.binary_cross_entropy import BinaryCrossEntropy
 from graftlm.objectives.cross_entropy import CrossEntropy
+from graftlm.objectives.mean_squared_error import MeanSquaredError
 from graftlm.strategies.full import Full
 from graftlm.training.batching import epoch_batches
 from graftlm.training.loop import steps_per_epoch
@@ -133,61 +135,26 @@ def test_every_row_once_an_epoch_and_the_last_batch_kept(seed: int) -> None:
     assert sum(step.tokens for step in steps[:3]) == int(examples.lengths.sum())
 
 
-class _SameBatches(transformers.Trainer):
-    """The stock Trainer, fed our batches in our order."""
-
-    def __init__(self, batches: list[list[int]], **options: object) -> None:
-        super().__init__(**options)
-        self.batches = batches
-
-    def get_train_dataloader(self) -> object:
-        return torch.utils.data.DataLoader(
-            self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator
-        )
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_fifty_steps_equal_the_stock_trainer(seed: int, family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [*((family, "labels") for family in FAMILIES), ("bert", "label_sets"), ("roberta", "numbers")],
+)
+def test_fifty_steps_equal_the_stock_trainer(seed: int, family: str, kind: str, tmp_path: Path) -> None:
     """Same batches, dropout 0, accumulation 1: 50 losses equal to 1e-6 relative, weights close."""
-    examples = random_examples(seed, count=120)
-    ours, stock = network(seed, family=family), network(seed, family=family)
-    per_epoch = steps_per_epoch(120, 8)
+    objective = {"labels": CrossEntropy, "label_sets": BinaryCrossEntropy, "numbers": MeanSquaredError}[
+        kind
+    ]()
+    examples = random_examples(seed, count=120, kind=kind)
+    ours, stock = (network(seed, family=family, kind=kind) for _ in range(2))
     steps = plan(total_steps=50, batch_size=8, micro_batch=8, warmup_share=0.1)
     batches = [
         batch.tolist()
         for epoch in range(4)
         for batch in epoch_batches(examples.lengths, 8, "shuffled", 3, epoch)
     ]
-    records = train(ours, examples, steps, learning_rate=1e-3)
-    assert len(records) == 50
-    assert per_epoch == 15
-
-    dataset = [
-        {"input_ids": ids, "labels": int(label)}
-        for ids, label in zip(examples.inputs["input_ids"], examples.targets, strict=True)
-    ]
-
-    def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
-        width = max(len(row["input_ids"]) for row in rows)
-        padded = [row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in rows]
-        mask = [[1] * len(row["input_ids"]) + [0] * (width - len(row["input_ids"])) for row in rows]
-        return {
-            "input_ids": torch.tensor(padded),
-            "attention_mask": torch.tensor(mask),
-            "labels": torch.tensor([row["labels"] for row in rows]),
-        }
-
-    arguments = transformers.TrainingArguments(
-        output_dir=str(tmp_path), max_steps=50, per_device_train_batch_size=8, learning_rate=1e-3, weight_decay=0.01,
-        warmup_steps=5, lr_scheduler_type="linear", max_grad_norm=1.0, logging_steps=1, logging_strategy="steps",
-        save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False,
-    )  # fmt: skip
-    trainer = _SameBatches(batches, model=stock, args=arguments, train_dataset=dataset, data_collator=collate)
-    trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
-    trainer.train()
-    losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
-    norms = [record["grad_norm"] for record in trainer.state.log_history if "grad_norm" in record]
-    assert len(losses) == 50
+    records = train(ours, examples, steps, learning_rate=1e-3, objective=objective)
+    losses, norms = stock_steps(stock, examples, batches, 1e-3, tmp_path)
+    assert len(records) == len(losses) == 50
     for ours_step, loss, norm in zip(records, losses, norms, strict=True):
         assert ours_step.loss == pytest.approx(loss, rel=1e-6), ours_step.number
         assert ours_step.gradient_norm == pytest.approx(norm, rel=1e-5), ours_step.number

@@ -7,7 +7,8 @@ from typing import Any
 
 from graftlm.checking.duplicate_checks import check_duplicates
 from graftlm.checking.finding import Finding
-from graftlm.checking.label_checks import check_labels, one_row_per_label
+from graftlm.checking.label_checks import check_labels, one_row_per_label, singular
+from graftlm.checking.number_checks import check_numbers
 from graftlm.checking.swallowed_rows import check_swallowed_rows
 from graftlm.checking.text_checks import check_texts
 from graftlm.data.assembling import assemble
@@ -68,7 +69,13 @@ def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
             finding
             for role in roles
             if role.kind in ("label_set", "tags", "entities")
-            for finding in check_labels(one_row_per_label(dataset, role), role.name, role.kind)
+            for finding in check_labels(one_row_per_label(dataset, role), singular(role), role.kind)
+        ),
+        *(
+            finding
+            for role in roles
+            if role.kind == "number"
+            for finding in check_numbers(dataset, role.name)
         ),
         *check_duplicates(dataset, text_roles, label_roles),
         *_small_splits(dataset),

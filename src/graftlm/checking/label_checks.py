@@ -42,13 +42,19 @@ def check_labels(dataset: Dataset, role: str, kind: str = "label") -> list[Findi
     ]
 
 
+def singular(role: Role) -> str:
+    """Return the name of a role for one of its names: label for labels."""
+    return role.name.removesuffix("s")
+
+
 def one_row_per_label(dataset: Dataset, role: Role) -> Dataset:
-    """Return the data with a row for each label of a row, so that sets of labels and tags are checked like labels."""
+    """Return the data with a row for each name of a row, as column `singular`, to be checked like labels."""
     splits: dict[str, Split] = {}
     for name, split in dataset.splits.items():
         sets = row_labels(split.columns[role.name], role)
         pairs = [(label, row) for labels, row in zip(sets, split.row_ids, strict=True) for label in labels]
-        splits[name] = Split(name, {role.name: [label for label, _ in pairs]}, [row for _, row in pairs])
+        column = [label for label, _ in pairs]
+        splits[name] = Split(name, {singular(role): column}, [row for _, row in pairs])
     return Dataset(splits, dataset.origin)
 
 
@@ -56,13 +62,9 @@ def _one_class(train: Split, counts: Counter[str], role: str, fewest: int) -> li
     if len(counts) >= fewest:
         return []
     if not counts:
-        return [
-            Finding("error", "no_label", f"no row of train has any {_noun(role)}", fix="look at the column")
-        ]
-    message = (
-        f"train holds only one {_noun(role)}, {clip(next(iter(counts)))}; there is nothing to tell apart"
-    )
-    fix = f"give rows of at least two classes, or name another column (data.columns.{role}=...)"
+        return [Finding("error", "no_label", f"no row of train has any {role}", fix="look at the column")]
+    message = f"train holds only one {role}, {clip(next(iter(counts)))}; there is nothing to tell apart"
+    fix = "give rows of at least two classes, or name another column (data.columns)"
     return [Finding("error", "one_class", message, len(train), train.row_ids[:1], fix)]
 
 
@@ -70,7 +72,7 @@ def _lone_surrogates(counts: Counter[str], role: str) -> list[Finding]:
     broken = [name for name in counts if any("\ud800" <= character <= "\udfff" for character in name)]
     if not broken:
         return []
-    message = f"{counted(len(broken), f'{_noun(role)} name')} with half of a surrogate pair: {_names(broken)}"
+    message = f"{counted(len(broken), f'{role} name')} with half of a surrogate pair: {_names(broken)}"
     return [Finding("error", "lone_surrogate", message, len(broken), fix="rename these labels")]
 
 
@@ -88,7 +90,7 @@ def _unseen(split: Split, known: Counter[str], role: str) -> list[Finding]:
         Finding(
             "error",
             "unseen_label",
-            f"{split.name}: {counted(sum(unseen.values()), 'row')} with {counted(len(unseen), _noun(role))} that "
+            f"{split.name}: {counted(sum(unseen.values()), 'row')} with {counted(len(unseen), role)} that "
             f"train never has: {listed}; known: {_names(sorted(known))}",
             sum(unseen.values()),
             places,
@@ -112,7 +114,7 @@ def _similar(train: Split, counts: Counter[str], role: str) -> list[Finding]:
         Finding(
             "warning",
             "similar_labels",
-            f"{counted(len(double), _noun(role))} in several spellings that differ only by case or space, "
+            f"{counted(len(double), role)} in several spellings that differ only by case or space, "
             f"each counted as a class of its own: {listed}",
             len(double),
             rows,
@@ -131,7 +133,7 @@ def _rare(train: Split, counts: Counter[str], role: str) -> list[Finding]:
         Finding(
             "warning",
             "rare_label",
-            f"{counted(len(rare), _noun(role))} with fewer than {_RARE_ROWS} training rows: {listed}{more}",
+            f"{counted(len(rare), role)} with fewer than {_RARE_ROWS} training rows: {listed}{more}",
             len(rare),
             _first_rows(train, role, rare),
             "collect more rows of them, or merge them with a neighbour",
@@ -156,9 +158,7 @@ def _spread(counts: Counter[str], role: str, exclusive: bool) -> list[Finding]:
     more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
     (largest, most), (smallest, least) = ordered[0], ordered[-1]
     notes = [
-        Finding(
-            "note", "label_counts", f"train: {counted(len(counts), _noun(role))}: {listed}{more}", len(counts)
-        )
+        Finding("note", "label_counts", f"train: {counted(len(counts), role)}: {listed}{more}", len(counts))
     ]
     if exclusive and most >= _IMBALANCE * least:
         message = (
@@ -173,14 +173,8 @@ def _unmeasured(split: Split, known: Counter[str], role: str) -> list[Finding]:
     absent = sorted(set(known) - set(map(str, split.columns[role])))
     if not absent:
         return []
-    message = (
-        f"{split.name}: without {counted(len(absent), _noun(role))} of train, for which nothing is measured"
-    )
+    message = f"{split.name}: without {counted(len(absent), role)} of train, for which nothing is measured"
     return [Finding("note", "unmeasured_label", f"{message}: {_names(absent)}", len(absent))]
-
-
-def _noun(role: str) -> str:
-    return role.removesuffix("s")
 
 
 def _names(names: list[str]) -> str:

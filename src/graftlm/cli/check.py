@@ -26,13 +26,12 @@ def check(
         Print the findings as one JSON object on standard output.
     """
     from graftlm.cli.words import recipe_or_data
-    from graftlm.recipe import load_outline
+    from graftlm.opening import open_rows
     from graftlm.reports.terminal import Terminal
     from graftlm.workflows.check import check as examine
 
-    recipe = load_outline(*recipe_or_data(source, overrides))
     try:
-        result = examine(recipe)
+        result = examine(*open_rows(*recipe_or_data(source, overrides), outline=True))
     except DataError as error:
         if json_output:
             unreadable = {

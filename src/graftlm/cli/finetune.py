@@ -44,9 +44,8 @@ def finetune(
         No progress and no result table.
     """
     from graftlm.cli.words import recipe_or_data, split_words
-    from graftlm.data.loading import read_tables
+    from graftlm.opening import open_rows
     from graftlm.progress import Silent
-    from graftlm.recipe import load_outline, load_recipe
     from graftlm.reports.display import Display
 
     source, overrides = split_words(source, overrides)
@@ -73,9 +72,7 @@ def finetune(
         else:
             assert source is not None
             file, changes = recipe_or_data(source, overrides)
-            # A malformed file is refused before the seconds that importing torch takes.
-            tables = read_tables(None, load_outline(file, changes).data)
-            recipe = load_recipe(file, changes)
+            recipe, tables = open_rows(file, changes)
             if dry_run:
                 from graftlm.workflows.dry_run import dry_run as preview
 

@@ -20,12 +20,15 @@ def new(source: str | None = None, *overrides: str, output: Path | None = None) 
         The file to write; by default standard output. An existing file is never overwritten.
     """
     from graftlm.cli.words import split_words
+    from graftlm.opening import open_rows
     from graftlm.recipe import load_recipe
     from graftlm.workflows.new import new_recipe
 
     source, overrides = split_words(source, overrides)
-    changes = overrides if source is None else (*overrides, ("data.path", source))
-    text = new_recipe(load_recipe(None, changes))
+    if source is None:
+        text = new_recipe(load_recipe(None, overrides))
+    else:
+        text = new_recipe(*open_rows(None, (*overrides, ("data.path", source))))
     if output is None:
         print(text, end="")
         return 0

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -89,22 +89,20 @@ def _write(records: Iterable[dict[str, Any]], output: Path | None) -> None:
 
 
 def _interactive(predictor: Predictor) -> int:
-    """Ask for a text, show the most probable labels or all of the answer, until an empty line or Ctrl-D."""
+    """Ask for the parts of a row, show the answer, until an empty line or Ctrl-D."""
     from graftlm.reports.terminal import Terminal
 
     console = Terminal()
+    names = [role.name for role in predictor.roles]
     console.print("Write a text and press Enter; an empty line ends.", style="dim")
     while True:
-        try:
-            text = input("> ")
-        except EOFError:
-            return 0
-        if not text.strip():
-            return 0
-        (prediction,) = predictor([text])
-        scores: Any = getattr(prediction, "scores", None)
-        if not isinstance(scores, dict):
-            console.print("  " + json.dumps(predictor.task.record(prediction), ensure_ascii=False))
-            continue
-        likely = sorted(cast("dict[str, float]", scores).items(), key=lambda item: -item[1])[:3]
-        console.print("  " + "   ".join(f"{label} {score:.1%}" for label, score in likely))
+        row: dict[str, str] = {}
+        for name in names:
+            try:
+                row[name] = input("> " if len(names) == 1 else f"{name}> ")
+            except EOFError:
+                return 0
+            if not row[name].strip():
+                return 0
+        (prediction,) = predictor([row])
+        console.print(f"  {predictor.task.phrase(prediction)}")

@@ -106,6 +106,7 @@ def read_facts(folder: Path) -> ArtefactFacts:
             f"this model has format version {values.get('format_version')!r}; this GraftLM reads {FORMAT_VERSION}",
             where=str(folder),
         )
+    values.setdefault("roles", ["text", "label"])  # before there were others, nothing was written
     try:
         return TypeAdapter(ArtefactFacts).validate_json(json.dumps(values), strict=True)
     except ValidationError as error:

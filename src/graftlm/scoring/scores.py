@@ -59,5 +59,11 @@ class Scores:
     def load(cls, content: dict[str, Any]) -> Scores:
         """Return the object that `dump` wrote."""
         values = {name: Score(**value) for name, value in content["values"].items()}
-        changed: dict[str, Any] = {"values": values, "labels": tuple(content["labels"])}
+        # Runs of version 0.1.0 had one label a row, so the confusion matrix tells.
+        references = content.get("references", [sum(row) for row in content["confusion"]])
+        changed: dict[str, Any] = {
+            "values": values,
+            "labels": tuple(content["labels"]),
+            "references": references,
+        }
         return cls(**{**content, **changed})

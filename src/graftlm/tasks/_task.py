@@ -89,6 +89,10 @@ class Task(Protocol):
         """Return one prediction as plain values for JSON Lines."""
         ...
 
+    def phrase(self, prediction: Any) -> str:
+        """Return one prediction in a line for a person: the likeliest answers with their probabilities."""
+        ...
+
     def decision(self, prediction: Any) -> Any:
         """Return what a reader takes from a prediction, without its scores; None where it is a number."""
         ...

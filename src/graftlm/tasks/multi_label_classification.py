@@ -154,6 +154,11 @@ class MultiLabelClassification(Config):
         """Return a prediction as plain values for JSON Lines."""
         return {"labels": list(prediction.labels), "scores": prediction.scores}
 
+    def phrase(self, prediction: LabelSetPrediction) -> str:
+        """Return the labels that are given, or that none is."""
+        given = [f"{label} {prediction.scores[label]:.1%}" for label in prediction.labels]
+        return "   ".join(given) or "no label"
+
     def decision(self, prediction: LabelSetPrediction) -> frozenset[str]:
         """Return the labels."""
         return frozenset(prediction.labels)

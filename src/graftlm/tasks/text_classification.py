@@ -133,6 +133,11 @@ class TextClassification(Config):
         """Return a prediction as plain values for JSON Lines."""
         return {"label": prediction.label, "score": prediction.score, "scores": prediction.scores}
 
+    def phrase(self, prediction: LabelPrediction) -> str:
+        """Return the three most probable labels."""
+        likely = sorted(prediction.scores.items(), key=lambda item: -item[1])[:3]
+        return "   ".join(f"{label} {score:.1%}" for label, score in likely)
+
     def decision(self, prediction: LabelPrediction) -> str:
         """Return the label."""
         return prediction.label

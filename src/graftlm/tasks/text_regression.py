@@ -14,7 +14,7 @@ from graftlm.config import Config
 from graftlm.data.column_content import describe_content
 from graftlm.data.dataset import Split
 from graftlm.data.features import Encoder, Features, Outputs, Targets
-from graftlm.data.roles import NUMBER, TEXT, TEXT_PAIR, Role
+from graftlm.data.roles import LABEL, NUMBER, TEXT, TEXT_PAIR, Role
 from graftlm.data.table import Table
 from graftlm.scoring.bootstrap import score
 from graftlm.scoring.metric import check_primary, metrics_of
@@ -69,12 +69,19 @@ class TextRegression(Config):
 
     @classmethod
     def recognises(cls, table: Table) -> str | None:
-        """Return why, where a column with a name of numbers holds many with fractions."""
-        for name, values in table.columns.items():
-            if name.strip().lower() in NUMBER.hints:
-                content = describe_content(values)
-                if content.numbers_with_fraction and content.distinct > _MOST_CLASSES:
-                    return f"column {name!r} holds {content.distinct} different numbers with fractions"
+        """Return why, where a column with a name of numbers holds many with fractions, and no column is a label."""
+        contents = {
+            name: describe_content(values)
+            for name, values in table.columns.items()
+            if name.strip().lower() in (*NUMBER.hints, *LABEL.hints)
+        }
+        if any(
+            content.label_like for name, content in contents.items() if name.strip().lower() in LABEL.hints
+        ):
+            return None
+        for name, content in contents.items():
+            if content.numbers_with_fraction and content.distinct > _MOST_CLASSES:
+                return f"column {name!r} holds {content.distinct} different numbers with fractions"
         return None
 
     def learn(self, train: Split) -> Learnt:
@@ -125,6 +132,10 @@ class TextRegression(Config):
     def record(self, prediction: NumberPrediction) -> dict[str, Any]:
         """Return a prediction as plain values for JSON Lines."""
         return {"number": prediction.number}
+
+    def phrase(self, prediction: NumberPrediction) -> str:
+        """Return the number."""
+        return f"{prediction.number:.4g}"
 
     def decision(self, prediction: NumberPrediction) -> None:
         """Nothing is decided: a number may differ by rounding."""

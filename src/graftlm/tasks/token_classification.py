@@ -191,6 +191,11 @@ class TokenClassification(Config):
             "offsets": [list(offset) for offset in prediction.offsets],
         }
 
+    def phrase(self, prediction: EntitiesPrediction) -> str:
+        """Return the entities with their places."""
+        given = [f"{each.label} {each.start}-{each.end} {each.score:.1%}" for each in prediction.entities]
+        return "   ".join(given) or "no entity"
+
     def decision(self, prediction: EntitiesPrediction) -> tuple[str, ...]:
         """Return the tags."""
         return prediction.tags

@@ -156,6 +156,10 @@ class WordTagging(Config):
             "offsets": [list(offset) for offset in prediction.offsets],
         }
 
+    def phrase(self, prediction: TagsPrediction) -> str:
+        """Return the tags."""
+        return " ".join(prediction.tags)
+
     def decision(self, prediction: TagsPrediction) -> tuple[str, ...]:
         """Return the tags."""
         return prediction.tags

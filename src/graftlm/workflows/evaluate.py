@@ -51,7 +51,7 @@ def evaluate(
     """
     progress = progress or Silent()
     predictor = Predictor.open(path, device)
-    known = [role for role in predictor.task.roles if role.name in predictor.facts.roles]
+    known = predictor.trained_roles
     split = read_unseen(data, known, options, progress)
     for role in known:
         _refuse_unknown_labels(split, role, predictor.facts.labels)

@@ -9,17 +9,18 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from graftlm.config import Config
+from graftlm.data.assembling import with_joined_labels
 from graftlm.data.columns import assign_roles
-from graftlm.data.loading import read_tables
+from graftlm.data.table import Tables
 from graftlm.recipe import DEFAULT_MEMBERS, PLUG_IN_SECTIONS, Recipe, options
 from graftlm.settings import dump_yaml
 
 
-def new_recipe(recipe: Recipe) -> str:
+def new_recipe(recipe: Recipe, tables: Tables | None = None) -> str:
     """Return the recipe as commented YAML; columns that can be inferred from its data are written out."""
-    if recipe.data.path and not recipe.data.columns:
+    if tables is not None and not recipe.data.columns:
         task: Any = recipe.task
-        tables = read_tables(None, recipe.data)
+        tables = with_joined_labels(tables, task.roles, recipe.data)
         reserved = {recipe.data.split_column, recipe.data.group_column} - {None}
         first = tables.splits.get("train") or next(iter(tables.splits.values()))
         found = assign_roles(first, task.roles, {}, reserved)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,84 @@
+"""From what a user gave (recipe or data, and overrides) to a recipe and its rows; an unnamed task is inferred."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from graftlm.data.loading import read_tables
+from graftlm.data.options import DataOptions
+from graftlm.data.table import Tables
+from graftlm.errors import ConfigurationError
+from graftlm.recipe import (
+    DEFAULT_MEMBERS,
+    PLUG_IN_SECTIONS,
+    Overrides,
+    Recipe,
+    load_outline,
+    load_recipe,
+    written_settings,
+)
+
+
+def open_rows(
+    file: Path | None, overrides: Overrides, data: object = None, outline: bool = False
+) -> tuple[Recipe, Tables]:
+    """Return the complete recipe and the tables it is about.
+
+    Keys and names are validated, then the data are read, and only then is torch loaded: what is wrong with either is
+    said within a moment.
+
+    Args:
+        file: a YAML recipe; None starts from the defaults.
+        overrides: see `graftlm.recipe.load_recipe`.
+        data: rows in memory; None reads ``data.path``.
+        outline: do not load torch at all; such a recipe cannot be trained.
+
+    Raises:
+        ConfigurationError: a key or name is wrong, or the columns fit several tasks.
+        DataError: the data cannot be read.
+    """
+    settings = written_settings(file, overrides)
+    section: Any = settings.values.get("task") or {}
+    named = not isinstance(section, dict) or "name" in section
+    # The options of a task that is not known yet are looked at when it is.
+    known = settings if named else replace(settings, values={**settings.values, "task": {}})
+    first = load_outline(start=known)
+    tables = read_tables(data, first.data)
+    if not named:
+        name, reason = infer_task(tables, first.data)
+        settings = replace(settings, values={**settings.values, "task": {**section, "name": name}})
+        if reason:
+            sentence = f"The task is {name}, because {reason} (task.name=... chooses another)."
+            tables = replace(tables, decisions=[*tables.decisions, sentence])
+    recipe = load_outline(start=settings) if outline else load_recipe(start=settings)
+    return recipe, tables
+
+
+def infer_task(tables: Tables, options: DataOptions) -> tuple[str, str]:
+    """Return the task that the columns are for, and why; the default task, without a reason, where none says so.
+
+    Only tasks are asked that have the roles which ``data.columns`` fills.
+
+    Raises:
+        ConfigurationError: several tasks fit.
+    """
+    table = tables.splits.get("train") or next(iter(tables.splits.values()))
+    catalog = PLUG_IN_SECTIONS["task"]
+    found: dict[str, str] = {}
+    for name in catalog.names():
+        task: Any = catalog.get(name)
+        roles = {role.name for role in task.roles}
+        if options.label_columns and any(role.kind == "label_set" for role in task.roles):
+            return name, "data.label_columns names one column per label"
+        if set(options.columns) <= roles and (reason := task.recognises(table)):
+            found[name] = reason
+    if len(found) > 1:
+        listed = "; ".join(f"{name} ({reason})" for name, reason in found.items())
+        raise ConfigurationError(
+            f"the columns of {table.source} fit several tasks: {listed}",
+            where="task.name",
+            fix=f"choose one: task.name={next(iter(found))}",
+        )
+    return next(iter(found.items())) if found else (DEFAULT_MEMBERS["task"], "")

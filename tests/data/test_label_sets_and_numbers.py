@@ -1,0 +1,138 @@
+"""Sets of labels and numbers as they are written, and every way in which they can be wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from graftlm.data.assembling import assemble
+from graftlm.data.loading import read_tables
+from graftlm.data.options import DataOptions
+from graftlm.data.roles import LABEL, LABEL_SET, NUMBER, TEXT, TEXT_PAIR
+from graftlm.errors import ConfigurationError, DataError
+from graftlm.opening import infer_task, open_rows
+
+
+def train(rows, role, **options):
+    chosen = DataOptions.model_validate({"validation_share": 0.0, "test_share": 0.0, **options})
+    return assemble(read_tables(rows, chosen), (TEXT, TEXT_PAIR, role), chosen, 0).splits["train"].columns
+
+
+def texts(*labels, name="labels"):
+    return [{"text": f"text number {row}", name: label} for row, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (["joy", "anger"], ("anger", "joy")),
+        ("joy, anger", ("anger", "joy")),
+        ("joy", ("joy",)),
+        ([3, 10], ("10", "3")),
+        ([], ()),
+        ("", ()),
+        (None, ()),
+    ],
+)
+def test_ways_to_write_labels(written, read):
+    assert train(texts(written, ["x"]), LABEL_SET)["labels"] == [read, ("x",)]
+
+
+def test_another_separator():
+    assert train(texts("a, b|c", "b"), LABEL_SET, label_separator="|")["labels"] == [("a, b", "c"), ("b",)]
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        (1.5, "is neither a list of names nor a string in 1 row"),
+        (["a", None], "is neither a list of names nor a string"),
+        ("a,,b", "holds an empty name"),
+        (["a", "a"], "names a label twice"),
+    ],
+)
+def test_bad_labels_are_refused_with_their_place(written, problem):
+    with pytest.raises(DataError) as caught:
+        train(texts(["a"], written), LABEL_SET)
+    assert problem in str(caught.value)
+    assert "list of dicts, row 2" in str(caught.value)
+
+
+def test_one_column_for_each_label():
+    rows = [
+        {"text": "one", "toxic": "1", "insult": "0"},
+        {"text": "two", "toxic": "true", "insult": "1"},
+        {"text": "three", "toxic": "0", "insult": "False"},
+    ]
+    columns = train(rows, LABEL_SET, label_columns=["toxic", "insult"])
+    assert columns == {"text": ["one", "two", "three"], "labels": [("toxic",), ("insult", "toxic"), ()]}
+    rows[1]["insult"] = "2"
+    with pytest.raises(DataError, match=r"'insult' must hold 1 or 0 .* '2'; first: list of dicts, row 2"):
+        train(rows, LABEL_SET, label_columns=["toxic", "insult"])
+    with pytest.raises(ConfigurationError, match=r"no column 'toxik'. Did you mean 'toxic'"):
+        train(rows, LABEL_SET, label_columns=["toxik"])
+    with pytest.raises(ConfigurationError, match="any number of labels"):
+        train(rows, NUMBER, label_columns=["toxic"])
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [("3", 3.0), ("-2.5e1", -25.0), (4, 4.0), (np.float64(0.5).item(), 0.5)]
+)
+def test_ways_to_write_numbers(written, read):
+    assert train(texts(written, "7.5", name="score"), NUMBER)["number"] == [read, 7.5]
+
+
+@pytest.mark.parametrize("written", ["", None, "nan", "inf", "1,5", "good", True, [1.0]])
+def test_bad_numbers_are_refused_with_their_place(written):
+    with pytest.raises(DataError, match=r"no finite number in 1 row .* list of dicts, row 2"):
+        train(texts(1.5, written, name="score"), NUMBER)
+
+
+def test_a_validation_split_keeps_the_rarest_labels():
+    rows = texts(*([["common"]] * 60 + [["common", "rare"]] * 20))
+    chosen = DataOptions(validation_share=0.25, test_share=0.0)
+    splits = assemble(read_tables(rows, chosen), (TEXT, LABEL_SET), chosen, 1).splits
+    assert sum("rare" in labels for labels in splits["validation"].columns["labels"]) == 5
+
+
+def tables(*rows):
+    return read_tables(list(rows), DataOptions())
+
+
+def test_the_task_is_told_by_the_columns():
+    numbers = [{"text": f"t {row}", "score": row + 0.25} for row in range(30)]
+    assert infer_task(tables(*numbers), DataOptions())[0] == "text_regression"
+    name, reason = infer_task(tables(*texts(["a"], ["a", "b"])), DataOptions())
+    assert (name, reason) == ("multi_label_classification", "column 'labels' holds lists")
+    assert infer_task(tables(*texts("a", "b", name="label")), DataOptions()) == ("text_classification", "")
+    # A column of classes beside a column of numbers: the classes are the label, as before.
+    both = [{**row, "label": "ab"[index % 2]} for index, row in enumerate(numbers)]
+    assert infer_task(tables(*both), DataOptions())[0] == "text_classification"
+    chosen = DataOptions(columns={"label": "score"})
+    assert infer_task(tables(*numbers), chosen)[0] == "text_classification"
+    flags = DataOptions(label_columns=["a", "b"])
+    assert infer_task(tables({"text": "t", "a": 1, "b": 0}), flags)[0] == "multi_label_classification"
+
+
+def test_an_inferred_task_is_said_and_keeps_its_own_options():
+    rows = [{"text": f"t {row}", "score": row + 0.25} for row in range(30)]
+    recipe, read = open_rows(None, {"task.primary_metric": "spearman"}, rows)
+    assert (recipe.task.name, recipe.task.primary_metric) == ("text_regression", "spearman")  # pyright: ignore
+    assert recipe.objective.name == "mean_squared_error"  # pyright: ignore
+    assert any("The task is text_regression, because column 'score'" in said for said in read.decisions)
+    with pytest.raises(
+        ConfigurationError, match=r"trains label_sets, and task.name=text_regression answers with"
+    ):
+        open_rows(None, {"objective.name": "binary_cross_entropy"}, rows)
+    with pytest.raises(ConfigurationError, match="must be one of mean_squared_error"):
+        open_rows(None, {"task.primary_metric": "accuracy"}, rows)
+
+
+def test_pairs_are_found_by_their_names():
+    rows = [
+        {"sentence1": "a b", "sentence2": "c d", "label": "x"},
+        {"sentence1": "e", "sentence2": "f", "label": "y"},
+    ]
+    columns = train(rows, LABEL)
+    assert columns == {"text": ["a b", "e"], "text_pair": ["c d", "f"], "label": ["x", "y"]}
+    assert "text_pair" not in train(texts("a", "b", name="label"), LABEL)
