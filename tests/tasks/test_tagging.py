@@ -24,12 +24,15 @@ from graftlm.catalog import Catalog
 from graftlm.data.dataset import Split
 from graftlm.data.features import IGNORED
 from graftlm.data.memory import tables_in_memory
-from graftlm.data.tag_schemes import read_scheme
-from graftlm.errors import DataError
+from graftlm.data.options import DataOptions
+from graftlm.data.tag_schemes import read_scheme, spans_of
+from graftlm.data.words import word_offsets
+from graftlm.errors import ConfigurationError, DataError
 from graftlm.models.base_model import load_tokenizer
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import locate
 from graftlm.objectives.cross_entropy import CrossEntropy
+from graftlm.progress import Silent
 from graftlm.recipe import load_recipe
 from graftlm.run import Run
 from graftlm.tasks._task import Learnt
@@ -38,6 +41,7 @@ from graftlm.tasks.token_classification import TokenClassification
 from graftlm.tasks.word_tagging import WordTagging
 from graftlm.training.batching import Examples
 from graftlm.training.outputs import forward
+from graftlm.workflows.evaluate import evaluate
 from graftlm.workflows.finetune import finetune
 
 LABELS = ("B-A", "B-B", "I-A", "I-B", "O")
@@ -291,3 +295,61 @@ def test_each_kind_of_rows_is_recognised_by_one_task(rows: list[dict[str, Any]],
     members: dict[str, Any] = {name: catalog.get(name) for name in catalog.names()}
     found = {name: member.recognises(table) for name, member in members.items() if member.recognises(table)}
     assert set(found) == ({task} if task else set())
+
+
+class Listening(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def span_rows(count: int) -> list[dict[str, Any]]:
+    """Texts whose entities are character spans."""
+    rows: list[dict[str, Any]] = []
+    for row in tagged_rows(count):
+        offsets = word_offsets(row["tokens"])
+        spans = [
+            {"start": offsets[first][0], "end": offsets[after - 1][1], "label": label}
+            for label, first, after in spans_of(row["tags"])
+        ]
+        rows.append({"text": " ".join(row["tokens"]), "entities": spans})
+    return rows
+
+
+def test_character_spans_from_file_to_proof_to_spans(tiny_bert: Path, tmp_path: Path) -> None:
+    """Windows are needed as well: the limit is shorter than the texts, and one word has no token."""
+    rows = span_rows(60)
+    for row in rows[:2]:
+        row["text"] += " \u2063"
+    changes = {
+        "base": str(tiny_bert), "training.epochs": 4, "training.learning_rate": 3e-3, "training.device": "cpu",
+        "evaluation.resamples": 100, "task.name": "token_classification", "task.max_length_tokens": 10,
+    }  # fmt: skip
+    heard = Listening()
+    run = finetune(load_recipe(None, changes), rows, tmp_path / "run", heard)
+    assert run.record["proof"]["done"] is True
+    assert any("words of" in each or "word of" in each for each in heard.said if "leaves nothing" in each)
+    assert any(
+        "texts of train beyond the length limit, read in overlapping windows" in each for each in heard.said
+    )
+    for row, prediction in zip(rows, run.predictor("cpu")([row["text"] for row in rows]), strict=True):
+        places = {place for offset in prediction.offsets for place in offset}
+        assert all({each.start, each.end} <= places for each in prediction.entities)
+        assert [row["text"][start:end] for start, end in prediction.offsets] == row["text"].split()
+    unknown = [{"text": "in road city", "entities": [{"start": 0, "end": 2, "label": "never heard of"}]}]
+    with pytest.raises(DataError, match="never heard of; it knows PLACE, VEHICLE"):
+        evaluate(run.directory.path, unknown, DataOptions(), "cpu")
+    lines = [json.loads(line) for line in run.directory.predictions("test").read_text().splitlines()]
+    test = [rows[int(line["row"].rsplit(" ", 1)[1]) - 1] for line in lines]
+    again = evaluate(run.directory.path, test, DataOptions(), "cpu", resamples=100)
+    assert again.headline.value == pytest.approx(run.metrics["f1_micro"])
+
+
+def test_a_limit_without_room_for_a_word_is_refused(encoder: TextEncoder) -> None:
+    with pytest.raises(ConfigurationError, match="2 tokens leave no room for a word"):
+        TextEncoder(encoder.tokenizer, 2).words([["a"]])
+    assert len(TextEncoder(encoder.tokenizer, 3).words([["a", "the", "a"]])) == 3

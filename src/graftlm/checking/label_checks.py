@@ -53,7 +53,7 @@ def one_row_per_label(dataset: Dataset, role: Role) -> Dataset:
     for name, split in dataset.splits.items():
         sets = row_labels(split.columns[role.name], role)
         pairs = [(label, row) for labels, row in zip(sets, split.row_ids, strict=True) for label in labels]
-        column = [label for label, _ in pairs]
+        column: list[object] = [label for label, _ in pairs]
         splits[name] = Split(name, {singular(role): column}, [row for _, row in pairs])
     return Dataset(splits, dataset.origin)
 

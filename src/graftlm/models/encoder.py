@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from graftlm.data.features import Features
+from graftlm.errors import ConfigurationError
 
 # Windows of a long row share this part of their tokens: 1 / 4.
 _OVERLAP_SHARE = 4
@@ -63,11 +64,21 @@ class TextEncoder:
 
         A row beyond the limit becomes several examples, which overlap by a quarter. A word answers in the one where
         its first token has most tokens on its poorer side; where the row itself begins or ends, nothing is missing.
+
+        Raises:
+            ConfigurationError: the limit leaves no room for a word.
         """
         inputs: dict[str, list[list[int]]] = {name: [] for name in self.argument_names}
         row_of: list[int] = []
         answering: list[NDArray[np.int64]] = []
-        room = self.max_length_tokens - self.tokenizer.num_special_tokens_to_add()
+        special = self.tokenizer.num_special_tokens_to_add()
+        room = self.max_length_tokens - special
+        if room < 1:
+            raise ConfigurationError(
+                f"{self.max_length_tokens} tokens leave no room for a word: {special} are special tokens",
+                where="task.max_length_tokens",
+                fix=f"allow at least {special + 1}",
+            )
         overlap = room // _OVERLAP_SHARE
         for start in range(0, len(rows), _CHUNK):
             with self._lock:
