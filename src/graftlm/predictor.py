@@ -121,20 +121,20 @@ class Predictor:
         """Return one prediction per row, in order; its class is that of the task.
 
         Args:
-            rows: texts; or dicts from role to value where a row has several parts, such as
-                ``{"text": "...", "text_pair": "..."}``.
+            rows: texts, or lists of words for a task on words; or dicts from role to value where a row has several
+                parts, such as ``{"text": "...", "text_pair": "..."}``.
             batch_size: examples per forward pass.
         """
         if isinstance(rows, str):
             raise DataError("a list of texts is wanted, got one text", fix="write predictor([text])")
         names = [role.name for role in self.roles]
+        words = [role.name for role in self.roles if role.kind == "words"]
         columns: dict[str, list[object]] = {name: [] for name in names}
         for position, row in enumerate(rows):
             parts = _parts(row, names, position)
             for name in names:
-                columns[name].append(
-                    _checked_text(parts[name], f"{_called(names, name)} {position} (0-based)")
-                )
+                where = f"{_called(names, name)} {position} (0-based)"
+                columns[name].append(_checked(parts[name], name in words, where))
         split = Split("prediction", columns, [f"text {row}" for row in range(len(rows))])
         return self.predict(split, batch_size)
 
@@ -184,6 +184,16 @@ def _parts(row: Any, names: list[str], position: int) -> Mapping[str, Any]:
 
 def _called(names: list[str], name: str) -> str:
     return "text" if len(names) == 1 else name
+
+
+def _checked(value: Any, words: bool, where: str) -> str | tuple[str, ...]:
+    if not words or not isinstance(value, list | tuple):
+        return _checked_text(value, where)
+    given = cast("Sequence[Any]", value)
+    if not all(isinstance(word, str) and word for word in given):
+        raise DataError("a list of words is wanted, none of them empty", where=where)
+    _checked_text(" ".join(given), where)
+    return tuple(given)
 
 
 def _checked_text(text: Any, where: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,8 @@ from graftlm.checking.findings import examine_rows, require_clean
 from graftlm.data.dataset import Dataset, Split
 from graftlm.data.features import Features
 from graftlm.data.places import counted
-from graftlm.data.roles import present
+from graftlm.data.roles import INPUT_KINDS, WORDS, present
+from graftlm.data.words import as_text, words_of
 from graftlm.errors import ConfigurationError
 from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, padding_note
 from graftlm.models.encoder import TextEncoder
@@ -88,7 +90,7 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
     learnt = task.learn(dataset.splits["train"])
     progress.stage("tokenising")
     base = locate(recipe.base)
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_tokenizer(base, words=any(role.kind == "words" for role in task.roles))
     if note := padding_note(tokenizer):
         progress.say(note)
     config = load_config(base)
@@ -105,31 +107,47 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
         features[name] = task.encode(split, encoder)
         targets = task.targets(split, features[name], learnt)
         examples[name] = Examples(features[name].inputs, targets, encoder.padding, tokenizer.padding_side)
-        if len(features[name]) > len(split):
-            progress.say(
-                f"{counted(len(split), 'row')} of {name} are read in {len(features[name]):,} windows"
-            )
-        _say_what_became_of_texts(task, split, encoder, features[name].truncated_rows, progress)
+        _say_what_became_of_texts(task, split, encoder, features[name], progress)
     truncated = {name: each.truncated_rows for name, each in features.items()}
     return Prepared(dataset, findings, learnt, base, config, encoder, features, examples, truncated)
 
 
 def _say_what_became_of_texts(
-    task: Task, split: Split, encoder: TextEncoder, truncated: list[int], progress: Progress
+    task: Task, split: Split, encoder: TextEncoder, features: Features, progress: Progress
 ) -> None:
-    if truncated:
+    if truncated := features.truncated_rows:
         progress.warn(
             f"{len(truncated)} of {len(split)} texts of {split.name} do not fit into "
             f"{encoder.max_length_tokens} tokens and were cut, first {split.row_ids[truncated[0]]}"
         )
+    if len(features) > len(split):
+        several = sum(windows > 1 for windows in Counter(features.rows).values())
+        progress.say(
+            f"{counted(several, 'text')} of {split.name} beyond the length limit, read in overlapping windows: "
+            f"{len(features):,} in all"
+        )
+    if features.words:
+        _say_what_became_of_words(split, features, progress)
     for role in present(task.roles, split):
-        if role.kind == "text":
-            naming = encoder.rows_naming_special_tokens([str(text) for text in split.columns[role.name]])
+        if role.kind in INPUT_KINDS:
+            naming = encoder.rows_naming_special_tokens([as_text(text) for text in split.columns[role.name]])
             if naming:
                 progress.say(
                     f"{len(naming)} of {len(split)} texts of {split.name} hold the name of a special token of "
                     f"this tokenizer, which is read as plain text, first {split.row_ids[naming[0]]}"
                 )
+
+
+def _say_what_became_of_words(split: Split, features: Features, progress: Progress) -> None:
+    unread = np.array([len(words_of(value)) for value in split.columns[WORDS.name]])
+    for row, words in zip(features.rows, features.words, strict=True):
+        unread[row] -= int((words >= 0).sum())
+    rows = np.flatnonzero(unread)
+    if len(rows):
+        progress.say(
+            f"{counted(int(unread.sum()), 'word')} of {split.name} of which this tokenizer leaves nothing, so that "
+            f"nothing is learnt from them; first {split.row_ids[rows[0]]}"
+        )
 
 
 def build_model(recipe: Recipe, prepared: Prepared, progress: Progress) -> PreTrainedModel:

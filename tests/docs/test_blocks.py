@@ -61,11 +61,41 @@ def _write(file: Path, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> 
         csv.writer(stream, lineterminator="\n").writerows([header, *rows])
 
 
+def _tagged_files(folder: Path, seed: int) -> None:
+    """Write words with two tags, as CoNLL columns and as CoNLL-U."""
+    names = ["Anna", "Tom", "Maria", "Paul", "Emma"]
+    cities = ["Paris", "Berlin", "Rome", "Oslo", "Madrid"]
+    sentences = [
+        [
+            (name, "NNP", "B-PERSON"),
+            (verb, "VBZ", "O"),
+            ("in", "IN", "O"),
+            (city, "NNP", "B-CITY"),
+            (".", ".", "O"),
+        ]
+        for name in names
+        for city in cities
+        for verb in ("lives", "works", "sleeps")
+    ]
+    random.Random(seed).shuffle(sentences)
+    conll = ["".join(" ".join(word) + "\n" for word in sentence) for sentence in sentences]
+    (folder / "people.conll").write_text("\n".join(conll), encoding="utf-8")
+    conllu = [
+        "".join(
+            f"{number}\t{word}\t_\t_\t{tag}\tNumber={'Sing' if tag == 'NNP' else 'None'}\t0\troot\t_\t_\n"
+            for number, (word, tag, _) in enumerate(sentence, 1)
+        )
+        for sentence in sentences
+    ]
+    (folder / "words.conllu").write_text("\n".join(conllu), encoding="utf-8")
+
+
 def _files(folder: Path, seed: int) -> None:
     """Write the files that the pages speak of; their rows are in another order in every run."""
     rows = _opinions(seed)
     _write(folder / "reviews.csv", ("text", "label"), [*rows])
     _write(folder / "new.csv", ("text",), [(text,) for text, _ in rows[:6]])
+    _tagged_files(folder, seed)
     parts = {"train": rows[:40], "dev": rows[40:50], "test": rows[50:]}
     stars = [
         (text, "5" if label == "positive" else "1", part, f"author {number % 17}")

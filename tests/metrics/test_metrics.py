@@ -68,7 +68,7 @@ def test_drawn_weights_give_what_repeated_rows_give():
     seed = np.random.SeedSequence().entropy
     print("seed", seed)
     random = np.random.default_rng(seed)
-    for kind in ("label_sets", "numbers", "answers"):
+    for kind in ("label_sets", "numbers", "answers", "spans", "tags"):
         sample = SAMPLES[kind]
         many = sample.draw(random, 40)
         for draw, weights in enumerate(many.weights.astype(int)):

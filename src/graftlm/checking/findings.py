@@ -7,7 +7,7 @@ from typing import Any
 
 from graftlm.checking.duplicate_checks import check_duplicates
 from graftlm.checking.finding import Finding
-from graftlm.checking.label_checks import check_labels, one_row_per_label
+from graftlm.checking.label_checks import check_labels, one_row_per_label, singular
 from graftlm.checking.number_checks import check_numbers
 from graftlm.checking.swallowed_rows import check_swallowed_rows
 from graftlm.checking.text_checks import check_texts
@@ -59,7 +59,7 @@ def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
     if empty:
         return empty
     roles = present(roles, next(iter(dataset.splits.values())))
-    text_roles = [role.name for role in roles if role.kind == "text"]
+    text_roles = [role.name for role in roles if role.kind in INPUT_KINDS]
     answer_roles = [role.name for role in roles if role.kind not in INPUT_KINDS]
     # One text has one right label; several passages may answer one question.
     label_roles = [role.name for role in roles if role.kind not in (*INPUT_KINDS, "answers")]
@@ -70,8 +70,8 @@ def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
         *(
             finding
             for role in roles
-            if role.kind == "label_set"
-            for finding in check_labels(one_row_per_label(dataset, role.name), "label")
+            if role.kind in ("label_set", "tags", "entities")
+            for finding in check_labels(one_row_per_label(dataset, role), singular(role), role.kind)
         ),
         *(
             finding

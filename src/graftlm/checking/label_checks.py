@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import cast
 
 from graftlm.checking.finding import PLACES, Finding
 from graftlm.data.dataset import Dataset, Split
 from graftlm.data.normalising import normalised
 from graftlm.data.places import counted
+from graftlm.data.roles import Role
+from graftlm.data.row_labels import row_labels
 from graftlm.errors import clip, nearest
 
 _RARE_ROWS = 5
@@ -17,36 +18,48 @@ _IMBALANCE = 10
 _LISTED = 20
 
 
-def check_labels(dataset: Dataset, role: str) -> list[Finding]:
-    """Check one label column over all splits; the labels of train are the known ones."""
+def check_labels(dataset: Dataset, role: str, kind: str = "label") -> list[Finding]:
+    """Check one label column over all splits; the labels of train are the known ones.
+
+    Args:
+        dataset: with one label in each row (see `one_row_per_label`).
+        role: the column.
+        kind: of the role; entities may all be of one type, since most words are none.
+    """
     train = dataset.splits.get("train")
     if train is None:
         return []
     counts = Counter(map(str, train.columns[role]))
     others = [split for name, split in dataset.splits.items() if name != "train"]
     return [
-        *_one_class(train, counts, role),
+        *_one_class(train, counts, role, fewest=1 if kind == "entities" else 2),
         *_lone_surrogates(counts, role),
         *(finding for split in others for finding in _unseen(split, counts, role)),
         *_similar(train, counts, role),
         *_rare(train, counts, role),
-        *_spread(counts, role),
+        *_spread(counts, role, exclusive=kind == "label"),
         *(finding for split in others for finding in _unmeasured(split, counts, role)),
     ]
 
 
-def one_row_per_label(dataset: Dataset, role: str) -> Dataset:
-    """Return the data with a row for each label of a row, as column ``label``, to be checked like labels."""
+def singular(role: Role) -> str:
+    """Return the name of a role for one of its names: label for labels."""
+    return role.name.removesuffix("s")
+
+
+def one_row_per_label(dataset: Dataset, role: Role) -> Dataset:
+    """Return the data with a row for each name of a row, as column `singular`, to be checked like labels."""
     splits: dict[str, Split] = {}
     for name, split in dataset.splits.items():
-        sets = cast("list[tuple[str, ...]]", split.columns[role])
+        sets = row_labels(split.columns[role.name], role)
         pairs = [(label, row) for labels, row in zip(sets, split.row_ids, strict=True) for label in labels]
-        splits[name] = Split(name, {"label": [label for label, _ in pairs]}, [row for _, row in pairs])
+        column: list[object] = [label for label, _ in pairs]
+        splits[name] = Split(name, {singular(role): column}, [row for _, row in pairs])
     return Dataset(splits, dataset.origin)
 
 
-def _one_class(train: Split, counts: Counter[str], role: str) -> list[Finding]:
-    if len(counts) > 1:
+def _one_class(train: Split, counts: Counter[str], role: str, fewest: int) -> list[Finding]:
+    if len(counts) >= fewest:
         return []
     if not counts:
         return [Finding("error", "no_label", f"no row of train has any {role}", fix="look at the column")]
@@ -136,7 +149,7 @@ def _first_rows(train: Split, role: str, names: Iterable[str]) -> list[str]:
     return [first[name] for name in wanted]
 
 
-def _spread(counts: Counter[str], role: str) -> list[Finding]:
+def _spread(counts: Counter[str], role: str, exclusive: bool) -> list[Finding]:
     total = counts.total()
     if not counts:
         return []
@@ -147,7 +160,7 @@ def _spread(counts: Counter[str], role: str) -> list[Finding]:
     notes = [
         Finding("note", "label_counts", f"train: {counted(len(counts), role)}: {listed}{more}", len(counts))
     ]
-    if most >= _IMBALANCE * least:
+    if exclusive and most >= _IMBALANCE * least:
         message = (
             f"train is imbalanced: {clip(largest)} has {most / least:.0f} times as many rows as "
             f"{clip(smallest)}; answering {clip(largest)} is right in {100 * most / total:.1f} % of rows"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from graftlm.checking.finding import PLACES, Finding
 from graftlm.data.dataset import Dataset, Split
 from graftlm.data.places import counted
+from graftlm.data.words import as_text
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # C0 and C1 controls without tab, LF, VT, FF, CR and NEL, which are white space.
@@ -28,7 +29,7 @@ def check_texts(dataset: Dataset, text_roles: Sequence[str]) -> list[Finding]:
 def _check_column(split: Split, role: str) -> list[Finding]:
     rows: dict[str, list[int]] = {"empty": [], "surrogate": [], "control": [], "replacement": []}
     for row, value in enumerate(split.columns[role]):
-        text = str(value)
+        text = as_text(value)
         if not text or text.isspace():
             rows["empty"].append(row)
         # One quick test clears nearly every text: a printable one has neither controls nor surrogates.

@@ -13,11 +13,12 @@ from graftlm.data.normalising import text_keys
 from graftlm.data.options import DataOptions
 from graftlm.data.places import counted, first_places
 from graftlm.data.role_values import role_values
-from graftlm.data.roles import Role
+from graftlm.data.roles import INPUT_KINDS, Role
 from graftlm.data.split_names import KNOWN_SPLIT_NAMES, split_of
 from graftlm.data.splitting import Units, bind_rows, carve
 from graftlm.data.strata import strata
 from graftlm.data.table import Table, Tables
+from graftlm.data.words import as_text
 from graftlm.errors import ConfigurationError, DataError, clip, nearest
 
 
@@ -37,10 +38,17 @@ def assemble(tables: Tables, roles: Sequence[Role], options: DataOptions, seed: 
     main = next(iter(tables.splits.values()))
     reserved = {name for name in (options.split_column, options.group_column) if name is not None}
     assignment = assign_roles(main, roles, options.columns, reserved)
-    decisions = [*tables.decisions, f"Columns of {main.source}: {'; '.join(assignment.reasons)}."]
+    decisions = [
+        *tables.decisions,
+        *(sentence for table in tables.splits.values() for sentence in table.said),
+    ]
+    decisions.append(f"Columns of {main.source}: {'; '.join(assignment.reasons)}.")
     named = {"train" if name == "all" else name: table for name, table in tables.splits.items()}
     roles = [role for role in roles if role.name in assignment.columns]
-    splits = {name: split_of_table(name, table, roles, assignment, options) for name, table in named.items()}
+    splits = {
+        name: split_of_table(name, table, roles, assignment, options, decisions)
+        for name, table in named.items()
+    }
     groups = _groups(main, options) if options.group_column is not None else None
     if options.group_column is not None:
         _refuse_shared_groups(
@@ -73,9 +81,17 @@ def with_joined_labels(tables: Tables, roles: Sequence[Role], options: DataOptio
 
 
 def split_of_table(
-    name: str, table: Table, roles: Sequence[Role], assignment: Assignment, options: DataOptions
+    name: str,
+    table: Table,
+    roles: Sequence[Role],
+    assignment: Assignment,
+    options: DataOptions,
+    said: list[str],
 ) -> Split:
-    """Return all rows of a table as one split; raise `DataError` where a column is missing or unfit."""
+    """Return all rows of a table as one split; raise `DataError` where a column is missing or unfit.
+
+    Sentences about what was turned or left out are added to ``said``.
+    """
     for role, column in assignment.columns.items():
         if column not in table.columns:
             raise DataError(
@@ -84,11 +100,11 @@ def split_of_table(
                 where=table.source,
                 fix="name the column as in the training data, or leave this split out",
             )
-    columns = {
-        role.name: role_values(table, assignment.columns[role.name], role, options)
-        for role in roles
-        if role.name in assignment.columns
-    }
+    columns: dict[str, list[object]] = {}
+    for role in roles:
+        if role.name in assignment.columns:
+            column = assignment.columns[role.name]
+            columns[role.name] = role_values(table, column, role, options, columns, said)
     return Split(name, columns, [table.place(row) for row in range(len(table))])
 
 
@@ -184,9 +200,11 @@ def _without_empty_texts(
 ) -> tuple[dict[str, Split], list[object] | None]:
     kept = dict(splits)
     for name, split in splits.items():
-        texts = [split.columns[role.name] for role in roles if role.kind == "text"]
+        texts = [split.columns[role.name] for role in roles if role.kind in INPUT_KINDS]
         rows = [
-            row for row, values in enumerate(zip(*texts, strict=True)) if all(str(v).strip() for v in values)
+            row
+            for row, values in enumerate(zip(*texts, strict=True))
+            if all(as_text(value).strip() for value in values)
         ]
         dropped = len(split) - len(rows)
         if not dropped:
@@ -265,7 +283,7 @@ def _carve_missing(
     missing = [one for one in missing if one.share > 0]
     if not missing:
         return splits
-    texts = [train.columns[role.name] for role in roles if role.kind == "text"]
+    texts = [train.columns[role.name] for role in roles if role.kind in INPUT_KINDS]
     labels = strata(train, roles)
     # A group may be the number 1 in one row and the word '1' in another: equal names are one group.
     named = None if groups is None else [str(group) for group in groups]

@@ -38,22 +38,21 @@ class ColumnContent:
     lists: bool
 
     def fits(self, kind: str) -> bool:
-        """Whether the column could play a role of this kind (other than text, which is a matter of comparison)."""
-        return {
-            "label": self.label_like,
-            "label_set": self.lists,
-            "number": self.numbers_with_fraction,
-            "answers": self.lists,
-        }[kind]
+        """Whether the column could play a role of this kind; texts are a matter of comparison instead."""
+        if kind in ("label_set", "words", "tags", "entities", "answers"):
+            return self.lists
+        return {"label": self.label_like, "number": self.numbers_with_fraction}.get(kind, False)
 
     def reason(self, kind: str) -> str:
         """Say in a few words why the column fits its role."""
+        if self.lists:
+            return "it holds lists"
+        longest = f"the longest text, {self.mean_length:.0f} characters on average"
         return {
             "label": f"it repeats {self.distinct} short values",
-            "label_set": "it holds lists",
-            "answers": "it holds lists",
             "number": f"it holds {self.distinct} different numbers",
-            "text": f"the longest text, {self.mean_length:.0f} characters on average",
+            "text": longest,
+            "words": longest,
         }[kind]
 
 

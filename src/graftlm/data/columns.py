@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from graftlm.data.column_content import ColumnContent, describe_content
-from graftlm.data.roles import Role
+from graftlm.data.roles import INPUT_KINDS, Role
 from graftlm.data.table import Table
 from graftlm.errors import ConfigurationError, DataError, clip, nearest
 
@@ -16,6 +16,9 @@ _EXPECTED = {
     "label_set": "lists of names, or names joined by data.label_separator",
     "number": "numbers, at least one with a fraction",
     "answers": "lists of texts with answer_start",
+    "words": "lists of words, or texts",
+    "tags": "lists with a tag for each word",
+    "entities": "lists with a tag for each word, or lists of character spans",
 }
 
 
@@ -53,7 +56,7 @@ def assign_roles(
                 reasons[role.name] = f"{role.name}: column {clip(named)} (its name says so)"
     _refuse_several_texts(table, [role for role in roles if role.name not in columns])
     # Texts last: a column of few repeated values, or of numbers, is easier to tell than the text among the others.
-    for role in sorted(roles, key=lambda role: role.kind == "text"):
+    for role in sorted(roles, key=lambda role: role.kind in INPUT_KINDS):
         if role.name not in columns and not role.optional:
             free = [name for name in table.columns if name not in reserved and name not in columns.values()]
             columns[role.name], why = _by_content(table, role, free)
@@ -100,10 +103,9 @@ def _bare(name: str) -> str:
 
 def _by_content(table: Table, role: Role, free: Sequence[str]) -> tuple[str, str]:
     contents = {name: describe_content(table.columns[name]) for name in free}
-    if role.kind == "text":
+    candidates = [name for name in free if contents[name].fits(role.kind)]
+    if role.kind in INPUT_KINDS and not candidates:
         candidates = _longest_texts(contents)
-    else:
-        candidates = [name for name in free if contents[name].fits(role.kind)]
     # A first row that reads as data, not as names, would be lost silently.
     _refuse_missing_header(table)
     if len(candidates) > 1:

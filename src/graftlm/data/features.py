@@ -27,12 +27,15 @@ class Features:
         truncated_rows: positions of the rows that lost tokens to the length limit.
         spans: where windows were cut from a text: for each example the characters from ... to of each token
             [tokens, 2], counted in the text of its row; -1 for tokens of something else.
+        words: for each example, which word of its row each token answers for, -1 for none [tokens]; empty where tokens
+            answer for nothing. Over all examples of a row each word has at most one token.
     """
 
     inputs: dict[str, list[list[int]]]
     rows: Sequence[int]
     truncated_rows: list[int] = field(default_factory=list[int])
     spans: Sequence[NDArray[np.int32]] = ()
+    words: Sequence[NDArray[np.int64]] = ()
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
@@ -52,4 +55,8 @@ class Encoder(Protocol):
 
     def windows(self, questions: Sequence[str], contexts: Sequence[str], stride_tokens: int) -> Features:
         """Tokenise each question with every part of its context that fits beside it; fill ``Features.spans``."""
+        ...
+
+    def words(self, rows: Sequence[Sequence[str]]) -> Features:
+        """Tokenise many lists of words, each word on its own, in overlapping windows where a row exceeds the limit."""
         ...

@@ -46,9 +46,9 @@ def read_tables(data: object, options: DataOptions) -> Tables:
 
 
 def read_file(source: str, options: DataOptions) -> Table:
-    """Read one local file; its name decides the format."""
+    """Read one local file; ``options.format`` or its name decides the format."""
     path = Path(source).expanduser()
-    reader = format_of(path.name)
+    reader = format_of(path.name, options.format)
     if reader is None:
         # Say that the file is missing before complaining about its suffix.
         require_file(path, source)
@@ -56,13 +56,16 @@ def read_file(source: str, options: DataOptions) -> Table:
         raise DataError(
             f"no known format has the suffix {path.suffix!r}; known (text also .gz): {known}",
             where=source,
-            fix="rename the file by what it holds, for instance to .csv or .jsonl",
+            fix="rename the file by what it holds, for instance to .csv or .jsonl, or say it: data.format=csv "
+            f"(known: {', '.join(Catalog('data.formats').names())})",
         )
     return reader.read(path, source, options)
 
 
-def format_of(file_name: str) -> Format | None:
-    """Return the reader for a file name, ``.gz`` aside; None for an unknown suffix."""
+def format_of(file_name: str, chosen: str | None = None) -> Format | None:
+    """Return the chosen reader, else that for a file name, ``.gz`` aside; None for an unknown suffix."""
+    if chosen is not None:
+        return Catalog("data.formats").get(chosen)()
     suffix = Path(file_name.lower().removesuffix(".gz")).suffix
     return next((reader for reader in _formats() if suffix in reader.suffixes), None)
 
@@ -111,7 +114,7 @@ def _read_folder(folder: Path, source: str, options: DataOptions) -> Tables:
     chosen: dict[str, str] = {}
     ignored: list[str] = []
     for name in names:
-        split = split_of(_stem(name)) if format_of(name) else None
+        split = split_of(_stem(name)) if format_of(name, options.format) else None
         if split is None or not (folder / name).is_file():
             ignored.append(name)
         elif split in chosen:

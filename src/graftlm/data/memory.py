@@ -138,6 +138,12 @@ def _table_of_hub_dataset(dataset: Any, source: str) -> Table:
             values = _class_names(
                 cast("list[int | None]", values), list(feature.names), f"{source}, column {name!r}"
             )
+        elif _is_a(inner := getattr(feature, "feature", None), "datasets", "ClassLabel"):
+            names = list(cast("Any", inner).names)
+            values = [
+                None if value is None else _class_names(value, names, f"{source}, column {name!r}, row {row}")
+                for row, value in enumerate(cast("list[list[int | None] | None]", values), 1)
+            ]
         columns[name] = values
     return _plain_values(Table(source, columns, None, typed=True))
 

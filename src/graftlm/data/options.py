@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
+from graftlm.catalog import Catalog
 from graftlm.config import Config
+from graftlm.errors import nearest
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -15,9 +17,12 @@ class DataOptions(Config):
     """Where the rows are, which columns matter, and how they are split."""
 
     path: str = ""
-    """A file (.csv, .tsv, .jsonl, .json, .parquet, each also .gz where it is text), a folder holding
+    """A file (.csv, .tsv, .jsonl, .json, .parquet, .conll, .conllu, each also .gz where it is text), a folder holding
     train/validation/test files, or a data set of the hub, `hub:org/name@revision`, where it has several
     configurations `hub:org/name:configuration@revision`. Empty for data given in memory."""
+
+    format: str | None = None
+    """How the files are written, whatever their names end in, for instance conll. None: the suffix decides."""
 
     validation: str | None = None
     """A separate validation file. None: the split of that name in `path`, else carved from train."""
@@ -49,14 +54,26 @@ class DataOptions(Config):
     drop_empty_text: bool = False
     """Leave out rows whose text is empty or white space, and say how many; by default they are refused."""
 
+    drop_misfit_spans: bool = False
+    """Leave out character spans that tags of words cannot say (ends inside a word, overlaps), and say how many; by
+    default they are refused."""
+
     encoding: str = "utf-8"
     """Text encoding of the files; a byte-order mark is dropped."""
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    """Column separator of a CSV file. None: a comma (CSV), a tab (TSV)."""
+    """Column separator. None: a comma (CSV), a tab (TSV), a tab or else spaces (CoNLL)."""
 
     max_row_bytes: PositiveInt = 1_000_000
     """A longer line is refused with its number: it is nearly always a broken file."""
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, value: str | None) -> str | None:
+        known = Catalog("data.formats").names()
+        if value is not None and value not in known:
+            raise ValueError(f"must be one of {', '.join(known)}.{nearest(value, known)}")
+        return value
 
     @model_validator(mode="after")
     def _shares_leave_rows_for_training(self) -> DataOptions:

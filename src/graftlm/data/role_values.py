@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from graftlm.data import tagged_words
 from graftlm.data.answers import answers
 from graftlm.data.label_sets import label_sets
 from graftlm.data.numbers import numbers
 from graftlm.data.options import DataOptions
 from graftlm.data.places import counted, first_places
-from graftlm.data.roles import Role
+from graftlm.data.roles import WORDS, Role
 from graftlm.data.table import Table
 from graftlm.errors import DataError, clip
 
 
-def role_values(table: Table, column: str, role: Role, options: DataOptions) -> list[object]:
+def role_values(
+    table: Table,
+    column: str,
+    role: Role,
+    options: DataOptions,
+    before: Mapping[str, list[object]],
+    said: list[str],
+) -> list[object]:
     """Return the values of ``column`` as ``role`` needs them.
 
     Text must be a string and is not touched. A label is a string, or an integer or truth value that is turned
     into its name (``3`` -> ``"3"``, True -> ``"True"``); a column mixes none of these. For the other kinds see
-    `label_sets`, `numbers` and `answers`.
+    `label_sets`, `numbers`, `answers` and `tagged_words`.
+
+    Args:
+        table: the rows.
+        column: one of its columns.
+        role: what it is for.
+        options: the ``data`` section of the recipe.
+        before: values of the roles before this one; tags must fit the words.
+        said: sentences about what was turned or left out are added here.
 
     Raises:
         DataError: missing or empty labels, other types, mixed types; with counts and the first places.
@@ -37,6 +53,10 @@ def role_values(table: Table, column: str, role: Role, options: DataOptions) -> 
             return numbers(table, column)
         case "answers":
             return answers(table, column)
+        case "words":
+            return tagged_words.words(table, column)
+        case "tags" | "entities":
+            return tagged_words.tags(table, column, role, before[WORDS.name], options, said)
 
 
 def _texts(table: Table, column: str, role: Role, values: list[object]) -> list[object]:

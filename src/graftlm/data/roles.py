@@ -16,14 +16,16 @@ class Role:
     Args:
         name: the key under ``data.columns``, for instance ``text``.
         kind: ``text`` must hold strings, ``label`` the name of one class, ``label_set`` the names of any number of
-            classes, ``number`` finite numbers, ``answers`` spans of a context (see `graftlm.data.answers`).
+            classes, ``number`` finite numbers, ``answers`` spans of a context (see `graftlm.data.answers`); ``words`` a
+            text or a list of words, ``tags`` a name for each word, ``entities`` the same with prefixes such as B- and
+            I-, or character spans.
         hints: column names, in lower case, that tell the role; the name of the role itself goes before them.
         optional: whether rows may do without; such a column is found by its name only, never by its content.
         shared: whether many rows have the same value, which must not stand in two splits.
     """
 
     name: str
-    kind: Literal["text", "label", "label_set", "number", "answers"]
+    kind: Literal["text", "label", "label_set", "number", "answers", "words", "tags", "entities"]
     hints: tuple[str, ...] = ()
     optional: bool = False
     shared: bool = False
@@ -49,8 +51,12 @@ NUMBER = Role("number", "number", (
 QUESTION = Role("question", "text", ("question", "query"))
 CONTEXT = Role("context", "text", ("context", "passage", "paragraph", "document", "article"), shared=True)
 ANSWERS = Role("answers", "answers", ("answers", "answer"))
+WORDS = Role("tokens", "words", ("words", *TEXT.hints))
+ENTITIES = Role("tags", "entities", ("ner_tags", "ner", "entities", "spans", "labels", "label"))
+TAGS = Role("tags", "tags", ("pos_tags", "upos", "pos", "labels", "label"))
 
-INPUT_KINDS = ("text",)
+
+INPUT_KINDS = ("text", "words")
 """Kinds of roles that a model reads; the others say what it should answer."""
 
 

@@ -8,17 +8,18 @@ from typing import cast
 
 from graftlm.data.dataset import Split
 from graftlm.data.roles import Role
+from graftlm.data.row_labels import row_labels
 
 
 def strata(split: Split, roles: Sequence[Role]) -> list[Hashable]:
-    """Return the stratum of each row: its label, the rarest of its labels, or whether there is an answer."""
+    """Return the stratum of each row: its label, the rarest of its labels or tags, or whether there is an answer."""
     columns: list[Sequence[Hashable]] = []
     for role in roles:
         values = split.columns.get(role.name, [])
         if role.kind == "label":
             columns.append(cast("list[Hashable]", values))
-        elif role.kind == "label_set":
-            columns.append(_rarest(cast("list[tuple[str, ...]]", values)))
+        elif role.kind in ("label_set", "tags", "entities"):
+            columns.append(_rarest(row_labels(values, role)))
         elif role.kind == "answers":
             columns.append([bool(answers) for answers in values])
     if len(columns) == 1:

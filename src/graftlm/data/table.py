@@ -17,6 +17,7 @@ class Table:
         typed: True where values carry types of their own (JSON Lines, Parquet, memory); False where
             everything is text (CSV, TSV).
         names: what each row is called in its source, where it has a name of its own: ``question 12``.
+        said: sentences about what the file held beside rows, for instance lines that were skipped.
     """
 
     source: str
@@ -24,6 +25,7 @@ class Table:
     lines: Sequence[int] | None
     typed: bool
     names: Sequence[str] | None = None
+    said: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))

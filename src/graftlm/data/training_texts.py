@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from graftlm.data.dataset import Split
 from graftlm.data.normalising import text_keys
-from graftlm.data.roles import Role, present
+from graftlm.data.roles import INPUT_KINDS, Role, present
 from graftlm.errors import MissingResource, RunError
 from graftlm.rundir import RunDirectory, write_bytes
 
@@ -42,4 +42,4 @@ def rows_in_training(run: RunDirectory, split: Split, roles: Sequence[Role]) -> 
 
 
 def _keys(split: Split, roles: Sequence[Role]) -> list[bytes]:
-    return text_keys([split.columns[role.name] for role in present(roles, split) if role.kind == "text"])
+    return text_keys([split.columns[role.name] for role in present(roles, split) if role.kind in INPUT_KINDS])

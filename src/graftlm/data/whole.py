@@ -13,8 +13,10 @@ from graftlm.data.table import Tables
 from graftlm.errors import DataError
 
 
-def assemble_rows(tables: Tables, roles: Sequence[Role], options: DataOptions) -> Split:
+def assemble_rows(tables: Tables, roles: Sequence[Role], options: DataOptions, said: list[str]) -> Split:
     """Return the rows of a single table, or of the test split where the source has splits.
+
+    Sentences about what was skipped, turned or left out are added to ``said``.
 
     Raises:
         DataError: a column is missing, a value does not fit its role, or there are splits but no test split.
@@ -34,4 +36,6 @@ def assemble_rows(tables: Tables, roles: Sequence[Role], options: DataOptions) -
         )
     table = with_joined_labels(tables, roles, options).splits[name]
     reserved = {column for column in (options.group_column,) if column is not None}
-    return split_of_table(name, table, roles, assign_roles(table, roles, options.columns, reserved), options)
+    said += table.said
+    assignment = assign_roles(table, roles, options.columns, reserved)
+    return split_of_table(name, table, roles, assignment, options, said)

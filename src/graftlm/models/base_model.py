@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 import transformers
 from safetensors import safe_open
+from tokenizers import pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
@@ -67,11 +68,16 @@ def load_config(files: BaseFiles) -> PreTrainedConfig:
     return build_config(verify_folder(files.folder))
 
 
-def load_tokenizer(files: BaseFiles) -> PreTrainedTokenizerBase:
+def load_tokenizer(files: BaseFiles, words: bool = False) -> PreTrainedTokenizerBase:
     """Return the fast tokenizer of a base model, with a pad token and without stored truncation or padding.
 
     The names of special tokens inside a text are text: only the tokenizer itself places special tokens.
     A tokenizer without a pad token pads with its end token; `padding_note` says so.
+
+    Args:
+        files: of the base model.
+        words: whether it will get words one by one. Byte-level tokenizers know a word by the space before it, which it
+            then does not have: they are set to add it, and saved so.
 
     Raises:
         ModelError: no usable fast tokenizer, no pad and no end token, or ids beyond the embedding.
@@ -110,6 +116,8 @@ def load_tokenizer(files: BaseFiles) -> PreTrainedTokenizerBase:
     segments = bool(getattr(config, "type_vocab_size", 0)) or config.model_type == "xlnet"
     tokenizer.model_input_names = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
     _check_vocabulary(tokenizer, config, where)
+    if words:
+        _add_space_before_words(tokenizer)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
             raise ModelError(
@@ -119,6 +127,16 @@ def load_tokenizer(files: BaseFiles) -> PreTrainedTokenizerBase:
             )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _add_space_before_words(tokenizer: PreTrainedTokenizerFast) -> None:
+    backend: Any = tokenizer.backend_tokenizer
+    outer = backend.pre_tokenizer
+    for part in outer if isinstance(outer, pre_tokenizers.Sequence) else [outer]:
+        if isinstance(part, pre_tokenizers.ByteLevel):
+            part.add_prefix_space = True
+            tokenizer.add_prefix_space = True
+            tokenizer.init_kwargs["add_prefix_space"] = True
 
 
 def padding_note(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from graftlm.data.features import Features
+from graftlm.errors import ConfigurationError
 
+# Windows of a long row share this part of their tokens: 1 / 4.
+_OVERLAP_SHARE = 4
 # Texts tokenised per call: bounds the memory of the intermediate encodings, costs nothing in speed.
 _CHUNK = 2048
 # The same for windows: a long context has many.
@@ -135,6 +139,50 @@ class TextEncoder:
             )
         return encoded["offset_mapping"]
 
+    def words(self, rows: Sequence[Sequence[str]]) -> Features:
+        """Return the features of rows given as words; the first token of a word answers for it.
+
+        A row beyond the limit becomes several examples, which overlap by a quarter. A word answers in the one where
+        its first token has most tokens on its poorer side; where the row itself begins or ends, nothing is missing.
+
+        Raises:
+            ConfigurationError: the limit leaves no room for a word.
+        """
+        inputs: dict[str, list[list[int]]] = {name: [] for name in self.argument_names}
+        row_of: list[int] = []
+        answering: list[NDArray[np.int64]] = []
+        special = self.tokenizer.num_special_tokens_to_add()
+        room = self.max_length_tokens - special
+        if room < 1:
+            raise ConfigurationError(
+                f"{self.max_length_tokens} tokens leave no room for a word: {special} are special tokens",
+                where="task.max_length_tokens",
+                fix=f"allow at least {special + 1}",
+            )
+        overlap = room // _OVERLAP_SHARE
+        for start in range(0, len(rows), _CHUNK):
+            with self._lock:
+                encoded = self.tokenizer(
+                    [list(row) for row in rows[start : start + _CHUNK]],
+                    is_split_into_words=True,
+                    truncation=True,
+                    max_length=self.max_length_tokens,
+                    stride=overlap,
+                    return_overflowing_tokens=True,
+                    return_attention_mask=False,
+                )
+            for name in inputs:
+                inputs[name] += encoded[name]
+            of_windows: list[int] = encoded["overflow_to_sample_mapping"]
+            row_of += [start + row for row in of_windows]
+            windows = [
+                np.array([-1 if word is None else word for word in encoded.word_ids(each)])
+                for each in range(len(of_windows))
+            ]
+            for _, group in itertools.groupby(range(len(windows)), key=of_windows.__getitem__):
+                answering += _answering([windows[each] for each in group], overlap)
+        return Features(inputs, row_of, words=answering)
+
     def rows_naming_special_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the positions of texts in which the name of a special token stands, such as ``[SEP]``."""
         names: list[str] = self.tokenizer.all_special_tokens
@@ -150,3 +198,34 @@ class TextEncoder:
         """Model argument -> the value that fills a row up."""
         pad: int = self.tokenizer.pad_token_id  # pyright: ignore[reportAssignmentType]
         return {"input_ids": pad, "token_type_ids": self.tokenizer.pad_token_type_id}
+
+
+def _answering(windows: Sequence[NDArray[np.int64]], overlap: int) -> list[NDArray[np.int64]]:
+    """Return which word each token of each window answers for, -1 for none, so that each word has one token.
+
+    Args:
+        windows: the word of each token, -1 for special tokens, of all windows of a row.
+        overlap: tokens, special ones apart, that a window shares with the one before it.
+    """
+    if len(windows) == 1:  # nearly every row, so it is quick
+        (window,) = windows
+        begins = np.append(True, window[1:] != window[:-1])[: len(window)]
+        return [np.where(begins, window, -1)]
+    answers = [np.full(len(window), -1, dtype=np.int64) for window in windows]
+    places = [np.flatnonzero(window >= 0) for window in windows]
+    starts = np.cumsum([0, *(len(place) - overlap for place in places[:-1])])
+    best: dict[int, tuple[int, int, int]] = {}  # word -> context, window, place of its first token in it
+    first: dict[int, int] = {}  # word -> position of its first token in the row
+    for number, (window, place, start) in enumerate(zip(windows, places, starts, strict=True)):
+        for position, at in enumerate(place.tolist()):
+            word = int(window[at])
+            if first.setdefault(word, int(start) + position) != int(start) + position:
+                continue
+            left = position if number else len(place)
+            right = len(place) - 1 - position if number < len(windows) - 1 else len(place)
+            context = min(left, right)
+            if word not in best or context > best[word][0]:
+                best[word] = (context, number, at)
+    for word, (_, number, at) in best.items():
+        answers[number][at] = word
+    return answers

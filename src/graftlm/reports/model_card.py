@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from graftlm.data.roles import INPUT_KINDS
+from graftlm.data.roles import INPUT_KINDS, Role
 from graftlm.models.artefact import ArtefactFacts, read_facts
 from graftlm.predictor import learnt_of, task_of
 from graftlm.reports.figures import headline_sentence, label_table, metric_table, read_evaluation
@@ -69,8 +69,7 @@ def render_model_card(run: RunDirectory) -> str:
         "", "## How it was made", "",
         f"- rows: {rows}; fingerprints: {prints}",
         *(f"- {sentence}" for sentence in record["data"]["decisions"]),
-        f"- it reads at most {facts.max_length_tokens} tokens at once"
-        f" ({sum(record['data']['truncated'].values())} of this run's texts were cut)",
+        _lengths(facts, task, record["data"]["truncated"]),
         f"- the complete recipe is in `recipe.yaml`: {recipe['strategy']['name']} fine-tuning, learning rate "
         f"{recipe['training']['learning_rate']:g}, {recipe['training']['batch_size']} texts a step, "
         f"{record['steps']} steps (weights of step {record['kept_step']}), seed {recipe['seed']}", "",
@@ -82,13 +81,25 @@ def render_model_card(run: RunDirectory) -> str:
     return "\n".join(parts)
 
 
+def _example(role: Role) -> str:
+    if role.kind == "words":
+        return '[["your", "words"]], is_split_into_words=True'
+    return f'["your {role.name.replace("_", " ")}"]'
+
+
 def _snippet(facts: ArtefactFacts, task: Task, learnt: Learnt) -> str:
     inputs = [role for role in task.roles if role.kind in INPUT_KINDS and role.name in facts.roles]
     call = _CALLS.get(task.architecture, _CALL).format(
-        texts=", ".join(f'["your {role.name.replace("_", " ")}"]' for role in inputs),
+        texts=", ".join(_example(role) for role in inputs),
         limit=facts.max_length_tokens,
     )
     return _USE.format(architecture=task.architecture, call=call, usage=task.usage(learnt))
+
+
+def _lengths(facts: ArtefactFacts, task: Task, truncated: dict[str, int]) -> str:
+    if task.answer_kind in ("spans", "tags", "answers"):
+        return f"- texts beyond {facts.max_length_tokens} tokens are read in overlapping windows"
+    return f"- texts are cut at {facts.max_length_tokens} tokens ({sum(truncated.values())} of this run's texts were)"
 
 
 def _front_matter(facts: ArtefactFacts, task: Task, evaluation: dict[str, Any] | None) -> dict[str, Any]:

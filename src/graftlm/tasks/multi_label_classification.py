@@ -21,6 +21,7 @@ from graftlm.scoring.metric import check_primary, metrics_of
 from graftlm.scoring.sample import Rows
 from graftlm.scoring.scores import Scores
 from graftlm.scoring.thresholds import best_thresholds
+from graftlm.tasks._tagged_columns import tagged_column
 from graftlm.tasks._task import Learnt
 from graftlm.tasks._texts import encode_texts, sorted_names
 
@@ -74,7 +75,9 @@ class MultiLabelClassification(Config):
 
     @classmethod
     def recognises(cls, table: Table) -> str | None:
-        """Return why, where a column with a name of labels holds lists."""
+        """Return why, where a column with a name of labels holds lists that are no tags of words."""
+        if tagged_column(table) is not None:
+            return None
         for name, values in table.columns.items():
             if (
                 name.strip().lower() in LABEL_SET.hints

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from graftlm.data.dataset import Split
 from graftlm.data.options import DataOptions
 from graftlm.data.places import counted, first_places
 from graftlm.data.roles import Role
+from graftlm.data.row_labels import row_labels
+from graftlm.data.tag_schemes import entity_types
 from graftlm.data.training_texts import rows_in_training
 from graftlm.errors import DataError
 from graftlm.predictor import Predictor
@@ -68,18 +70,18 @@ def evaluate(
 
 
 def _refuse_unknown_labels(split: Split, role: Role, labels: Sequence[str]) -> None:
-    if role.kind not in ("label", "label_set"):
-        return
+    # The types of entities are known by the tags that the model gives.
+    known = entity_types(labels) if role.kind == "entities" else labels
     unknown: dict[str, list[int]] = {}
-    for row, value in enumerate(split.columns[role.name]):
-        for name in (str(value),) if role.kind == "label" else cast("tuple[str, ...]", value):
-            if name not in labels:
+    for row, names in enumerate(row_labels(split.columns[role.name], role)):
+        for name in names:
+            if name not in known:
                 unknown.setdefault(name, []).append(row)
     if unknown:
         rows = sorted({row for found in unknown.values() for row in found})
         raise DataError(
             f"{counted(len(rows), 'row')} with labels this model does not know: "
-            f"{', '.join(sorted(unknown)[:10])}; it knows {', '.join(labels[:20])}",
+            f"{', '.join(sorted(unknown)[:10])}; it knows {', '.join(known[:20])}",
             where=split.row_ids[rows[0]],
             fix="correct these labels or leave the rows out",
         )

@@ -9,8 +9,9 @@ from graftlm.data.dataset import Dataset, Split
 from graftlm.data.loading import read_tables
 from graftlm.data.options import DataOptions
 from graftlm.data.places import counted
-from graftlm.data.roles import Role, present
+from graftlm.data.roles import INPUT_KINDS, Role, present
 from graftlm.data.whole import assemble_rows
+from graftlm.data.words import as_text
 from graftlm.errors import DataError
 from graftlm.progress import Progress
 
@@ -19,6 +20,8 @@ READING_KEYS = (
     "data.columns",
     "data.group_column",
     "data.drop_empty_text",
+    "data.drop_misfit_spans",
+    "data.format",
     "data.encoding",
     "data.delimiter",
     "data.max_row_bytes",
@@ -34,11 +37,16 @@ def read_unseen(data: object, roles: Sequence[Role], options: DataOptions, progr
     Raises:
         DataError: the source is malformed, or holds texts that no model can read.
     """
-    split = assemble_rows(read_tables(data, options), roles, options)
-    names = [role.name for role in present(roles, split) if role.kind == "text"]
+    said: list[str] = []
+    split = assemble_rows(read_tables(data, options), roles, options, said)
+    for sentence in said:
+        progress.say(sentence)
+    names = [role.name for role in present(roles, split) if role.kind in INPUT_KINDS]
     if options.drop_empty_text:
         kept = [
-            row for row in range(len(split)) if all(str(split.columns[name][row]).strip() for name in names)
+            row
+            for row in range(len(split))
+            if all(as_text(split.columns[name][row]).strip() for name in names)
         ]
         if len(kept) < len(split):
             progress.warn(f"{counted(len(split) - len(kept), 'row')} with an empty text left out")
