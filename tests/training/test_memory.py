@@ -15,7 +15,7 @@ from torch import nn
 from graftlm.errors import MissingResource
 from graftlm.recipe import load_recipe
 from graftlm.rundir import RunDirectory
-from graftlm.training.evaluation import predict_logits
+from graftlm.training.evaluation import predict_outputs
 from graftlm.training.memory import memory_for, place
 from graftlm.workflows.finetune import finetune
 
@@ -49,7 +49,7 @@ def test_prediction_names_the_batch(seed: int) -> None:
     model, examples = network(seed), random_examples(seed)
     _exhaust(model, 1)
     with pytest.raises(MissingResource) as caught:
-        predict_logits(model, examples, 7, torch.device("cpu"))
+        predict_outputs(model, examples, 7, torch.device("cpu"))
     assert caught.value.where == f"prediction, batch of 7 x {examples.lengths.max()} tokens"
     assert "evaluation.batch_size" in caught.value.fix
 
