@@ -16,6 +16,14 @@ def sets(matrix, labels):
     return [tuple(label for label, has in zip(labels, row, strict=True) if has) for row in matrix]
 
 
+def _precision_recall_f1(truth, guess, average):
+    if not truth.shape[1]:
+        return (0.0, 0.0, 0.0)
+    if truth.shape[1] == 1:  # which scikit-learn would take for two classes
+        truth, guess, average = truth[:, 0], guess[:, 0], "binary"
+    return reference.precision_recall_fscore_support(truth, guess, average=average, zero_division=0)[:3]
+
+
 @pytest.mark.filterwarnings("ignore:No positive class:UserWarning")
 def test_agreement_with_scikit_learn(seed):
     random = np.random.default_rng(seed)
@@ -42,13 +50,7 @@ def test_agreement_with_scikit_learn(seed):
         occurs = (truth | guess).any(axis=0)
         for average in ("micro", "macro", "weighted"):
             # scikit-learn counts labels that occur nowhere as 0 in the macro average; we leave them out.
-            theirs = (
-                reference.precision_recall_fscore_support(
-                    truth[:, occurs], guess[:, occurs], average=average, zero_division=0
-                )
-                if occurs.any()
-                else (0.0, 0.0, 0.0)
-            )
+            theirs = _precision_recall_f1(truth[:, occurs], guess[:, occurs], average)
             for name, value in zip(("precision", "recall", "f1"), theirs, strict=False):
                 assert ours[f"{name}_{average}"] == pytest.approx(value, abs=1e-12), (name, average)
         known = truth.any(axis=0)

@@ -99,7 +99,8 @@ def _snippet(facts: ArtefactFacts, task: Task, learnt: Learnt) -> str:
 def _lengths(facts: ArtefactFacts, task: Task, truncated: dict[str, int]) -> str:
     if task.answer_kind in ("spans", "tags", "answers"):
         return f"- texts beyond {facts.max_length_tokens} tokens are read in overlapping windows"
-    return f"- texts are cut at {facts.max_length_tokens} tokens ({sum(truncated.values())} of this run's texts were)"
+    cut = sum(truncated.values())
+    return f"- it reads at most {facts.max_length_tokens} tokens at once ({cut} of this run's texts were cut)"
 
 
 def _front_matter(facts: ArtefactFacts, task: Task, evaluation: dict[str, Any] | None) -> dict[str, Any]:
