@@ -14,11 +14,31 @@ from graftlm.recipe import load_recipe
 
 # What the project ships. A line here changes only when a file is added to the catalog on purpose.
 CONTENTS = {
-    "data.formats": ["csv", "json_lines", "parquet", "tsv"],
-    "metrics": ["accuracy", "f1", "matthews_correlation", "precision", "recall"],
-    "objectives": ["cross_entropy"],
+    "data.formats": ["conll", "conllu", "csv", "json_lines", "parquet", "squad", "tsv"],
+    "metrics": [
+        "accuracy",
+        "answer_f1",
+        "exact_match",
+        "f1",
+        "matthews_correlation",
+        "mean_average_precision",
+        "mean_squared_error",
+        "pearson",
+        "precision",
+        "recall",
+        "spearman",
+        "subset_accuracy",
+    ],
+    "objectives": ["answer_span", "binary_cross_entropy", "cross_entropy", "mean_squared_error"],
     "strategies": ["full"],
-    "tasks": ["text_classification"],
+    "tasks": [
+        "multi_label_classification",
+        "question_answering",
+        "text_classification",
+        "text_regression",
+        "token_classification",
+        "word_tagging",
+    ],
 }
 
 
