@@ -87,7 +87,7 @@ def test_every_catalog_of_the_recipe_holds_configurations() -> None:
 def test_unknown_names_and_kinds() -> None:
     with pytest.raises(
         ConfigurationError,
-        match=r"no metric is called 'acuracy'. Did you mean 'accuracy'\? Known: accuracy, f1",
+        match=r"no metric is called 'acuracy'. Did you mean 'accuracy'\? Known: accuracy, answer_f1",
     ):
         Catalog("metrics").get("acuracy")
     with pytest.raises(ConfigurationError, match=r"no strategy is called 'nothing'. Known: full"):
