@@ -119,6 +119,11 @@ def _facts(training: TrainingRun, learnt: Learnt, held_out: list[str]) -> Artefa
         labels=list(learnt.labels),
         rule=learnt.rule,
         roles=[role.name for role in present(task.roles, prepared.dataset.splits["train"])],
+        reading={
+            "columns": prepared.dataset.columns,
+            "label_separator": training.recipe.data.label_separator,
+            "label_columns": training.recipe.data.label_columns,
+        },
         max_length_tokens=prepared.encoder.max_length_tokens,
         graftlm_version=version("graftlm"),
         base={

@@ -49,9 +49,9 @@ def open_rows(
     if not named:
         name, reason = infer_task(tables, first.data)
         settings = replace(settings, values={**settings.values, "task": {**section, "name": name}})
-        if reason:
-            sentence = f"The task is {name}, because {reason} (task.name=... chooses another)."
-            tables = replace(tables, decisions=[*tables.decisions, sentence])
+        because = f", because {reason}" if reason else ""
+        sentence = f"The task is {name}{because} (task.name=... chooses another)."
+        tables = replace(tables, decisions=[*tables.decisions, sentence])
     recipe = load_outline(start=settings) if outline else load_recipe(start=settings)
     return recipe, tables
 

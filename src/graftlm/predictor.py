@@ -175,11 +175,13 @@ class Predictor:
 def _parts(row: Any, names: list[str], position: int) -> Mapping[str, Any]:
     if len(names) == 1 and not isinstance(row, Mapping):
         return {names[0]: row}
-    if not isinstance(row, Mapping) or not set(names) <= set(cast("Mapping[str, Any]", row)):
+    given = cast("Mapping[str, Any]", row) if isinstance(row, Mapping) else {}
+    if not set(names) <= set(given):
+        found = f"one with {', '.join(map(str, given)) or 'nothing'}" if given else type(row).__name__
         raise DataError(
-            f"a dict with {', '.join(names)} is wanted, got {clip(row)}", where=f"row {position} (0-based)"
+            f"a dict with {', '.join(names)} is wanted, got {found}", where=f"row {position} (0-based)"
         )
-    return cast("Mapping[str, Any]", row)
+    return given
 
 
 def _called(names: list[str], name: str) -> str:

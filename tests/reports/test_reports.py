@@ -173,7 +173,7 @@ def test_headline_says_interval_baseline_and_selection() -> None:
     assert sentence.startswith(
         "accuracy 0.750 [0.500, 1.000] on 4 rows of validation, 95% interval; always a gives 0.750"
     )
-    assert "selected: these rows also chose the checkpoint" in sentence
+    assert "selected: these rows also chose the weights or a threshold" in sentence
     assert "selected" not in headline_sentence({**evaluation([[1, 0], [0, 1]]), "selected": False})
 
 

@@ -51,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Run:
 
 def test_unseen_rows_are_all_rows_in_order() -> None:
     rows = [{"text": row["text"]} for row in classified_rows(30)]
-    split = read_unseen([*rows, rows[0]], TEXT, DataOptions(), Silent())
+    split = read_unseen([*rows, rows[0]], TEXT, DataOptions(), {}, Silent())
     assert split.columns["text"] == [row["text"] for row in [*rows, rows[0]]]
     assert split.row_ids[0] == "list of dicts, row 1"
 
@@ -59,11 +59,11 @@ def test_unseen_rows_are_all_rows_in_order() -> None:
 def test_unseen_rows_without_text_are_refused_or_left_out_aloud() -> None:
     rows = [{"text": "a"}, {"text": "\u3000"}, {"text": "b"}]
     with pytest.raises(DataError, match="1 row with an empty text") as caught:
-        read_unseen(rows, TEXT, DataOptions(), Silent())
+        read_unseen(rows, TEXT, DataOptions(), {}, Silent())
     assert "list of dicts, row 2" in str(caught.value)
     assert "data.drop_empty_text=true" in str(caught.value)
     listener = Listener()
-    split = read_unseen(rows, TEXT, DataOptions(drop_empty_text=True), listener)
+    split = read_unseen(rows, TEXT, DataOptions(drop_empty_text=True), {}, listener)
     assert split.row_ids == ["list of dicts, row 1", "list of dicts, row 3"]
     assert listener.warnings == ["1 row with an empty text left out"]
 

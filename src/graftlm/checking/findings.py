@@ -100,8 +100,7 @@ def _small_splits(dataset: Dataset) -> list[Finding]:
         Finding(
             "note",
             "small_split",
-            f"the {name} split has {len(split)} rows: a single row moves its accuracy by "
-            f"{100 / len(split):.1f} points",
+            f"the {name} split has {len(split)} rows: a single row is {100 / len(split):.1f} % of its score",
             len(split),
         )
         for name, split in dataset.splits.items()

@@ -7,6 +7,7 @@ import json
 from rich.table import Table
 from rich.text import Text
 
+from graftlm.reports.figures import SELECTED, figure
 from graftlm.reports.terminal import Terminal
 from graftlm.run import Run
 from graftlm.scoring.scores import Scores
@@ -32,7 +33,7 @@ def print_result(run: Run, as_json: bool, quiet: bool) -> None:
     else:
         evaluation = run.evaluation(split)
         baseline = Scores.load(evaluation["baseline"]["scores"])
-        caption = "selected: these rows also chose the checkpoint" if evaluation["selected"] else None
+        caption = SELECTED if evaluation["selected"] else None
         console.print(score_table(Scores.load(evaluation["scores"]), split, baseline, caption))
         console.print(f"baseline: {evaluation['baseline']['name']}")
     proof = record["proof"]
@@ -74,8 +75,8 @@ def score_table(
         if name in _LIKE_ACCURACY and "accuracy" in scores.values:
             continue
         score = scores.values[name]
-        cells = [name, f"{score.value:.3f}", f"{score.low:.3f} – {score.high:.3f}"]
+        cells = [name, figure(score.value, name), f"{figure(score.low, name)} – {figure(score.high, name)}"]
         if baseline is not None:
-            cells.append(f"{baseline.values[name].value:.3f}")
+            cells.append(figure(baseline.values[name].value, name))
         table.add_row(*cells, style="bold" if name == scores.primary else None)
     return table

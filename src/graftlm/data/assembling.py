@@ -59,7 +59,8 @@ def assemble(tables: Tables, roles: Sequence[Role], options: DataOptions, seed: 
     if options.drop_empty_text:
         splits, groups = _without_empty_texts(splits, groups, roles, decisions)
     splits, groups = _with_located_answers(splits, groups, roles, decisions)
-    return Dataset(_carve_missing(splits, groups, roles, options, seed, decisions), tables.origin, decisions)
+    splits = _carve_missing(splits, groups, roles, options, seed, decisions)
+    return Dataset(splits, tables.origin, decisions, assignment.columns)
 
 
 def with_joined_labels(tables: Tables, roles: Sequence[Role], options: DataOptions) -> Tables:
@@ -286,19 +287,18 @@ def _carve_missing(
     texts = [train.columns[role.name] for role in roles if role.kind in INPUT_KINDS]
     labels = strata(train, roles)
     # A group may be the number 1 in one row and the word '1' in another: equal names are one group.
-    named = None if groups is None else [str(group) for group in groups]
-    shared = next((role.name for role in roles if role.shared), None)
-    if named is None and shared is not None:
-        named = [str(value) for value in train.columns[shared]]
-    units = bind_rows(text_keys(texts, seed), named)
+    kept = {} if groups is None else {f"groups of {clip(options.group_column)}": list(map(str, groups))}
+    kept |= {
+        f"rows of one {role.name}": list(map(str, train.columns[role.name])) for role in roles if role.shared
+    }
+    units = bind_rows(text_keys(texts, seed), *kept.values())
     taken: dict[str, list[int]] = {}
     for one in missing:
         rows, stay = carve(units, labels, one.share)
         _refuse_empty_carve(one, rows, units, train)
         taken[one.split], units = rows, stay
         before = len(rows) + len(units.all_rows())
-        kept = clip(options.group_column) if groups is not None else f"one {shared}"
-        bound = f", groups of {kept} kept together" if named is not None else ""
+        bound = f", {' and '.join(kept)} kept together" if kept else ""
         decisions.append(
             f"{one.split.capitalize()}: {counted(len(rows), 'row')} of {before:,} set aside "
             f"({one.option}={one.share:g}, seed {seed}, by label{bound}){one.why}."

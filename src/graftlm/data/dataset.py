@@ -55,11 +55,13 @@ class Dataset:
         splits: name -> rows; ``train`` is always there when training.
         origin: where the rows came from, for the run record and the model card.
         decisions: sentences saying what was inferred or carved, and why.
+        columns: role -> the column that fills it.
     """
 
     splits: dict[str, Split]
     origin: str
     decisions: list[str] = field(default_factory=list[str])
+    columns: dict[str, str] = field(default_factory=dict[str, str])
 
     def fingerprints(self) -> dict[str, str]:
         """Return split name -> fingerprint."""

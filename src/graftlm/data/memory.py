@@ -174,8 +174,8 @@ def _plain_values(table: Table) -> Table:
 
 def _plain(value: object) -> object:
     kind = type(value)
-    if kind.__module__ == "numpy" and hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
-        value = cast("Any", value).item()
+    if kind.__module__ == "numpy" and hasattr(value, "tolist"):
+        value = cast("Any", value).tolist()  # a scalar becomes a number, an array (of a parquet file) a list
     if type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value)):
         return None
     # np.str_ is gone by now; any other subclass of str is text all the same.

@@ -32,18 +32,18 @@ class Units:
         return sorted(row for unit in self.firsts for row in self.members(unit))
 
 
-def bind_rows(text_keys: Sequence[bytes], groups: Sequence[Hashable] | None) -> Units:
+def bind_rows(text_keys: Sequence[bytes], *groups: Sequence[Hashable]) -> Units:
     """Bind rows with the same text, and rows of the same group, directly or through others.
 
     Args:
         text_keys: a hash of seed and text per row (`normalising.text_keys`).
-        groups: a value per row that must not be split, or None.
+        groups: each a value per row; rows of equal value must not be split.
     """
     first_row: dict[bytes, int] = {}
     parents = [first_row.setdefault(key, row) for row, key in enumerate(text_keys)]
-    if groups is not None:
+    for values in groups:
         first_of_group: dict[Hashable, int] = {}
-        for row, group in enumerate(groups):
+        for row, group in enumerate(values):
             _union(parents, row, first_of_group.setdefault(group, row))
     firsts: list[int] = []
     rows: dict[int, list[int]] = {}

@@ -38,4 +38,5 @@ def assemble_rows(tables: Tables, roles: Sequence[Role], options: DataOptions, s
     reserved = {column for column in (options.group_column,) if column is not None}
     said += table.said
     assignment = assign_roles(table, roles, options.columns, reserved)
+    said.append(f"Columns of {table.source}: {'; '.join(assignment.reasons)}.")
     return split_of_table(name, table, roles, assignment, options, said)

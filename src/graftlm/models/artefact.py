@@ -30,6 +30,7 @@ class ArtefactFacts:
         labels: label names in the order of the logits.
         rule: numbers such as thresholds that turn logits into decisions.
         roles: the columns the model was trained on.
+        reading: how the training rows were read, as entries of the ``data`` section: new rows are read likewise.
         max_length_tokens: texts are cut here, special tokens included.
         graftlm_version: that wrote it.
         base: name, revision and fingerprint of the base model.
@@ -48,6 +49,7 @@ class ArtefactFacts:
     data: dict[str, str]
     roles: list[str]
     rule: dict[str, Any] = field(default_factory=dict[str, Any])
+    reading: dict[str, Any] = field(default_factory=dict[str, Any])
     metrics: dict[str, Any] = field(default_factory=dict[str, Any])
     format_version: int = FORMAT_VERSION
 

@@ -112,6 +112,7 @@ def load_tokenizer(files: BaseFiles, words: bool = False) -> PreTrainedTokenizer
     tokenizer.backend_tokenizer.no_padding()
     # The side decides which token stands where: encoders read the first position (only XLNet reads the last), and
     # without position ids of their own, padding on the left would make a prediction depend on its neighbours.
+    tokenizer.truncation_side = "right"  # windows of long texts are counted from the beginning
     tokenizer.padding_side = "left" if config.model_type == "xlnet" else "right"
     segments = bool(getattr(config, "type_vocab_size", 0)) or config.model_type == "xlnet"
     tokenizer.model_input_names = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]

@@ -8,25 +8,32 @@ from typing import Any
 from graftlm.rundir import RunDirectory
 from graftlm.scoring.scores import Score, Scores
 
+SELECTED = "selected: these rows also chose the weights or a threshold"
+
 
 def read_evaluation(run: RunDirectory, split: str) -> dict[str, Any]:
     """Return the stored evaluation of a split."""
     return json.loads(run.evaluation(split).read_text(encoding="utf-8"))
 
 
-def interval(score: Score) -> str:
+def figure(value: float, name: str) -> str:
+    """Return a value of a metric: shares and correlations to three places, errors in their own unit to three digits."""
+    return f"{value:.3g}" if name.endswith("_error") else f"{value:.3f}"
+
+
+def interval(score: Score, name: str = "") -> str:
     """Return ``0.912 [0.887, 0.934]``."""
-    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
+    return f"{figure(score.value, name)} [{figure(score.low, name)}, {figure(score.high, name)}]"
 
 
 def headline_sentence(evaluation: dict[str, Any]) -> str:
     """Return the one sentence a reader should take away from an evaluation."""
     scores, baseline = Scores.load(evaluation["scores"]), Scores.load(evaluation["baseline"]["scores"])
-    selected = " (selected: these rows also chose the checkpoint, so expect less on new rows)"
+    selected = f" ({SELECTED}, so expect less on new rows)"
     return (
-        f"{scores.primary} {interval(scores.headline)} on {scores.rows} rows of {evaluation['split']}, "
+        f"{scores.primary} {interval(scores.headline, scores.primary)} on {scores.rows} rows of {evaluation['split']}, "
         f"{scores.confidence:.0%} interval; {evaluation['baseline']['name']} gives "
-        f"{baseline.headline.value:.3f}" + (selected if evaluation["selected"] else "")
+        f"{figure(baseline.headline.value, scores.primary)}" + (selected if evaluation["selected"] else "")
     )
 
 
@@ -35,7 +42,7 @@ def metric_table(evaluation: dict[str, Any]) -> str:
     scores, baseline = Scores.load(evaluation["scores"]), Scores.load(evaluation["baseline"]["scores"])
     lines = [f"| metric | value [{scores.confidence:.0%} interval] | baseline |", "|---|---|---|"]
     lines += [
-        f"| {name} | {interval(score)} | {baseline.values[name].value:.3f} |"
+        f"| {name} | {interval(score, name)} | {figure(baseline.values[name].value, name)} |"
         for name, score in scores.values.items()
         if "[" not in name
     ]

@@ -98,7 +98,12 @@ def _snippet(facts: ArtefactFacts, task: Task, learnt: Learnt) -> str:
 
 def _lengths(facts: ArtefactFacts, task: Task, truncated: dict[str, int]) -> str:
     if task.answer_kind in ("spans", "tags", "answers"):
-        return f"- texts beyond {facts.max_length_tokens} tokens are read in overlapping windows"
+        windows = f"- texts beyond {facts.max_length_tokens} tokens are read in overlapping windows"
+        return (
+            windows
+            if task.answer_kind == "answers"
+            else f"{windows} by GraftLM; the lines above read the first one"
+        )
     cut = sum(truncated.values())
     return f"- it reads at most {facts.max_length_tokens} tokens at once ({cut} of this run's texts were cut)"
 

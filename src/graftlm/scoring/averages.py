@@ -45,12 +45,14 @@ def averages(
 ) -> dict[str, NDArray[np.float64]]:
     """Return macro, micro, weighted and per-label values of numerator / denominator.
 
-    - ``<name>_macro``: mean over the labels that occur in references or predictions
+    - ``<name>_macro``: mean over the labels that occur in references or predictions; a label of train that occurs in
+      neither says nothing here, so it counts neither for nor against
     - ``<name>_micro``: sum of numerators / sum of denominators
     - ``<name>_weighted``: mean weighted by the number of references
     - ``<name>[label]``: the ratio of one label; NaN where the label does not occur
 
-    Source: the definitions of scikit-learn's ``precision_recall_fscore_support`` with ``labels=None``.
+    Source: the definitions of scikit-learn's ``precision_recall_fscore_support`` with ``labels=None``, for one label a
+    row. For sets of labels scikit-learn averages over all columns and counts an absent label as 0; that differs.
 
     Args:
         name: precision, recall or f1.

@@ -40,6 +40,8 @@ def _best_threshold(truth: NDArray[np.bool_], probability: NDArray[np.float64]) 
     # A threshold can only fall between different probabilities.
     below = np.append(ranked[1:], 0.0)
     possible = ranked > below
+    if not possible.any():  # all probabilities are 0: nothing tells the rows apart
+        return 0.5
     middle = (ranked + below) / 2
     best = f1[possible].max()
     candidates = middle[possible & (f1 >= best - 1e-12)]

@@ -75,7 +75,7 @@ class TextRegression(Config):
         contents = {
             name: describe_content(values)
             for name, values in table.columns.items()
-            if name.strip().lower() in (*NUMBER.hints, *LABEL.hints)
+            if name.strip().lower() in (NUMBER.name, *NUMBER.hints, *LABEL.hints)
         }
         if any(
             content.label_like for name, content in contents.items() if name.strip().lower() in LABEL.hints

@@ -52,7 +52,7 @@ def evaluate(
     progress = progress or Silent()
     predictor = Predictor.open(path, device)
     known = predictor.trained_roles
-    split = read_unseen(data, known, options, progress)
+    split = read_unseen(data, known, options, predictor.facts.reading, progress)
     for role in known:
         _refuse_unknown_labels(split, role, predictor.facts.labels)
     trained = _count_trained(path, split, known, progress)

@@ -23,7 +23,7 @@ def predict_file(
     """Yield one record per row of a data file: row id, label, score, scores."""
     progress = progress or Silent()
     progress.stage("reading the data")
-    split = read_unseen(None, predictor.roles, options, progress)
+    split = read_unseen(None, predictor.roles, options, predictor.facts.reading, progress)
     progress.stage("predicting")
     for start in range(0, len(split), _CHUNK):
         yield from _records(predictor, split.take(range(start, min(start + _CHUNK, len(split)))), batch_size)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from graftlm.checking.text_checks import check_texts
 from graftlm.data.dataset import Dataset, Split
@@ -10,6 +11,7 @@ from graftlm.data.loading import read_tables
 from graftlm.data.options import DataOptions
 from graftlm.data.places import counted
 from graftlm.data.roles import INPUT_KINDS, Role, present
+from graftlm.data.table import Tables
 from graftlm.data.whole import assemble_rows
 from graftlm.data.words import as_text
 from graftlm.errors import DataError
@@ -19,6 +21,8 @@ from graftlm.progress import Progress
 READING_KEYS = (
     "data.columns",
     "data.group_column",
+    "data.label_separator",
+    "data.label_columns",
     "data.drop_empty_text",
     "data.drop_misfit_spans",
     "data.format",
@@ -29,16 +33,21 @@ READING_KEYS = (
 COMPUTING_KEYS = ("training.device", "evaluation.batch_size")
 
 
-def read_unseen(data: object, roles: Sequence[Role], options: DataOptions, progress: Progress) -> Split:
+def read_unseen(
+    data: object, roles: Sequence[Role], options: DataOptions, reading: Mapping[str, Any], progress: Progress
+) -> Split:
     """Return the rows of ``data`` (None reads ``options.path``), in order.
 
-    Rows with an empty text are refused, or left out aloud where ``options.drop_empty_text`` says so.
+    What ``options`` leave open is read as the training rows were (``reading``): by the same columns, where they are
+    there. Rows with an empty text are refused, or left out aloud where ``options.drop_empty_text`` says so.
 
     Raises:
         DataError: the source is malformed, or holds texts that no model can read.
     """
     said: list[str] = []
-    split = assemble_rows(read_tables(data, options), roles, options, said)
+    tables = read_tables(data, options)
+    options = _as_in_training(tables, roles, options, reading)
+    split = assemble_rows(tables, roles, options, said)
     for sentence in said:
         progress.say(sentence)
     names = [role.name for role in present(roles, split) if role.kind in INPUT_KINDS]
@@ -57,3 +66,26 @@ def read_unseen(data: object, roles: Sequence[Role], options: DataOptions, progr
     if findings:
         raise DataError("these rows cannot be used:" + "".join(f"\n  - {item}" for item in findings))
     return split
+
+
+def _as_in_training(
+    tables: Tables, roles: Sequence[Role], options: DataOptions, reading: Mapping[str, Any]
+) -> DataOptions:
+    """Return the options with what the user left open as it was in training; a name alone may mislead."""
+    there = {name for table in tables.splits.values() for name in table.columns}
+    labelled = any(role.kind == "label_set" for role in roles)
+    changes: dict[str, Any] = {}
+    for key, fits in (
+        ("label_separator", labelled),
+        ("label_columns", labelled and set(reading.get("label_columns", [])) <= there),
+    ):
+        if fits and key in reading and key not in options.model_fields_set:
+            changes[key] = reading[key]
+    columns: dict[str, str] = reading.get("columns", {})
+    names = {role.name for role in roles}
+    changes["columns"] = {
+        role: column
+        for role, column in columns.items()
+        if role in names and column in there and column not in options.columns.values()
+    } | options.columns
+    return options.model_copy(update=changes)
