@@ -66,3 +66,62 @@ def test_a_pair_model_at_every_door(pairs: Path, graft, monkeypatch: pytest.Monk
         "text_pair",
         "label",
     ]
+
+
+def test_new_rows_are_read_by_the_columns_of_training(place: Path, tiny_bert: Path, graft) -> None:
+    """Names of columns would tell otherwise: the second text is called document, which is a usual name of the first."""
+    rows = [
+        {"claim": row["text"], "document": row["text"][::-1], "verdict": row["label"]}
+        for row in classified_rows(60)
+    ]
+    write_csv(place / "claims.csv", rows)
+    columns = [f"data.columns.{pair}" for pair in ("text=claim", "text_pair=document", "label=verdict")]
+    words = ("training.epochs=1", "training.device=cpu", "evaluation.resamples=100", f"base={tiny_bert}")
+    assert graft("finetune", "claims.csv", *columns, *words, "--run-dir", "run", "--quiet").code == 0
+    written = graft("predict", "run", "claims.csv", "--quiet").lines()
+    asked = graftlm.Run.open("run").predictor("cpu")(
+        [{"text": row["claim"], "text_pair": row["document"]} for row in rows]
+    )
+    for line, prediction in zip(written, asked, strict=True):
+        assert line["scores"] == pytest.approx(prediction.scores, rel=1e-4)
+    # A choice of the user still wins.
+    turned = graft(
+        "predict",
+        "run",
+        "claims.csv",
+        "data.columns.text=document",
+        "data.columns.text_pair=claim",
+        "--quiet",
+    ).lines()
+    assert turned[0]["scores"] != written[0]["scores"]
+    scored = graft("evaluate", "run", "claims.csv", "--json", "--quiet").json()
+    assert scored["values"]["accuracy"]["value"] == pytest.approx(
+        sum(line["label"] == row["verdict"] for line, row in zip(written, rows, strict=True)) / len(rows)
+    )
+
+
+@pytest.mark.parametrize("style", ["separator", "columns"])
+def test_sets_of_labels_are_scored_as_they_were_trained(
+    style: str, place: Path, tiny_bert: Path, graft
+) -> None:
+    sets = {"anger": "bad|people", "joy": "people", "travel": "", "weather": "bad"}
+    rows = [{"text": row["text"], "labels": sets[row["label"]]} for row in classified_rows(60)]
+    if style == "columns":
+        rows = [
+            {
+                "text": row["text"],
+                "bad": str(int("bad" in row["labels"])),
+                "people": str(int("people" in row["labels"])),
+            }
+            for row in rows
+        ]
+    write_csv(place / "posts.csv", rows)
+    chosen = {"separator": "data.label_separator=|", "columns": "data.label_columns=[bad, people]"}[style]
+    words = ("training.epochs=1", "training.device=cpu", "evaluation.resamples=100", f"base={tiny_bert}")
+    named = ("task.name=multi_label_classification", chosen)
+    done = graft("finetune", "posts.csv", *named, *words, "--run-dir", "run", "--quiet")
+    assert (done.code, done.err) == (0, "")
+    for extra in ([], [chosen]):
+        scored = graft("evaluate", "run", "posts.csv", *extra, "--json", "--quiet")
+        assert scored.code == 0, scored.err
+        assert scored.json()["labels"] == ["bad", "people"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas
 import pytest
 
 from graftlm.data.assembling import assemble
@@ -136,3 +137,10 @@ def test_pairs_are_found_by_their_names():
     columns = train(rows, LABEL)
     assert columns == {"text": ["a b", "e"], "text_pair": ["c d", "f"], "label": ["x", "y"]}
     assert "text_pair" not in train(texts("a", "b", name="label"), LABEL)
+
+
+def test_arrays_of_a_data_frame_are_lists():
+    frame = pandas.DataFrame(
+        {"text": ["one", "two"], "labels": [np.array(["a", "b"]), np.array([], dtype=object)]}
+    )
+    assert train(frame, LABEL_SET)["labels"] == [("a", "b"), ()]

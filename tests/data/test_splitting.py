@@ -214,3 +214,9 @@ def test_a_group_in_two_given_splits_is_refused(seed: int) -> None:
     options = DataOptions(group_column="author", split_column="split")
     with pytest.raises(DataError, match="2 groups of 'author'"):
         assemble(read_tables(parts, options), roles, options, seed)
+
+
+def test_rows_are_bound_by_every_kind_of_group():
+    keys = [bytes([row]) * 16 for row in range(6)]
+    units = bind_rows(keys, ["a", "a", "b", "b", "c", "d"], [1, 2, 2, 3, 4, 4])
+    assert sorted(sorted(units.members(first)) for first in units.firsts) == [[0, 1, 2, 3], [4, 5]]

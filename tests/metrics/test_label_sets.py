@@ -88,3 +88,7 @@ def test_rare_labels_share_a_threshold_and_nothing_known_means_one_half():
     assert first == pytest.approx(0.5, abs=0.02)
     assert second == third
     assert (best_thresholds(np.zeros((5, 2), dtype=bool), np.full((5, 2), 0.4)) == 0.5).all()
+
+
+def test_saturated_probabilities_get_a_threshold_all_the_same():
+    assert (best_thresholds(np.ones((20, 2), dtype=bool), np.zeros((20, 2))) == 0.5).all()
