@@ -19,7 +19,7 @@ def test_clean_data_have_notes_only(check):
     found = check(train=CLEAN, test=[("another", "a"), ("one more", "b")])
     assert set(found) == {"label_counts", "small_split"}
     assert found["label_counts"][0].message == "train: 2 labels: 'a' 20, 'b' 20"
-    assert "50.0 points" in found["small_split"][0].message
+    assert "50.0 %" in found["small_split"][0].message
     require_clean([finding for group in found.values() for finding in group])
 
 

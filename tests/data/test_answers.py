@@ -200,9 +200,9 @@ def test_one_context_stays_in_one_split_and_titles_can_group():
         for number, row in enumerate(rows_of(100))
     ]
     options = DataOptions()
-    for chosen, unit in (
-        (options, "context"),
-        (options.model_copy(update={"group_column": "title"}), "title"),
+    for chosen, unit, said in (
+        (options, "context", "rows of one context kept together"),
+        (options.model_copy(update={"group_column": "title"}), "title", "groups of 'title' and rows of one context"),
     ):
         dataset = assemble(read_tables(rows, chosen), ROLES, chosen, 3)
         assert set(dataset.splits) == {"train", "validation", "test"}
@@ -211,8 +211,7 @@ def test_one_context_stays_in_one_split_and_titles_can_group():
             for row in split.row_ids:
                 value = rows[int(row.rsplit(" ", 1)[1]) - 1][unit]
                 assert where.setdefault(value, name) == name
-        assert any(f"groups of {'one context' if unit == 'context' else repr('title')}" in each
-                   for each in dataset.decisions)  # fmt: skip
+        assert any(said in each for each in dataset.decisions)
 
 
 def test_questions_and_contexts_are_told_by_their_names_only():
