@@ -202,7 +202,11 @@ def test_one_context_stays_in_one_split_and_titles_can_group():
     options = DataOptions()
     for chosen, unit, said in (
         (options, "context", "rows of one context kept together"),
-        (options.model_copy(update={"group_column": "title"}), "title", "groups of 'title' and rows of one context"),
+        (
+            options.model_copy(update={"group_column": "title"}),
+            "title",
+            "groups of 'title' and rows of one context",
+        ),
     ):
         dataset = assemble(read_tables(rows, chosen), ROLES, chosen, 3)
         assert set(dataset.splits) == {"train", "validation", "test"}
