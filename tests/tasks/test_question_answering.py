@@ -325,3 +325,11 @@ def test_the_snippet_of_the_card_answers_alike_without_graftlm(run, tmp_path: Pa
         [sys.executable, "-c", alone], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stdout.rstrip("\n") == (predictions[0].answer or "no answer")
+
+
+def test_a_mark_without_a_token_at_the_end_of_the_context_hides_no_answer(tokenizer):
+    context, answer = "he went to the cafe\u0301", "cafe\u0301"
+    start = context.index(answer)
+    features = TextEncoder(tokenizer, 100).windows(["where ?"], [context], 10)
+    ((first, last),) = token_positions([((answer, start),)], features)
+    assert features.spans[0][first, 0] == start and features.spans[0][last, 1] >= start + 4

@@ -64,9 +64,13 @@ def token_positions(answers: Sequence[Sequence[Answer]], features: Features) -> 
         text, start = placed
         begin = start + len(text) - len(text.lstrip())
         end = start + len(text.rstrip())
+        # A tokenizer that drops accents has no token for them: the last letter is what the window must hold.
+        letters_end = end
+        while letters_end > begin + 1 and unicodedata.category(text[letters_end - start - 1]).startswith("M"):
+            letters_end -= 1
         tokens = np.flatnonzero(spans[:, 0] >= 0)
         begins, ends = spans[tokens, 0], spans[tokens, 1]
-        if len(tokens) and begins[0] <= begin and end <= ends[-1]:
+        if len(tokens) and begins[0] <= begin and letters_end <= ends[-1]:
             first = int(np.searchsorted(ends, begin, side="right"))
             last = int(np.searchsorted(begins, end, side="left")) - 1
             if first <= last:
