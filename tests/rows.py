@@ -6,6 +6,9 @@ import csv
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from graftlm.data.dataset import Split
 
 LABELS = ("anger", "joy", "travel", "weather")
 _FILLER = "the a this my is was of to and or with for on at by about very too also always".split()  # noqa: SIM905
@@ -40,3 +43,8 @@ def write_csv(path: Path, rows: Sequence[dict[str, str]]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+def first_baseline(task: Any, train: Split, split: Split, learnt: Any) -> Any:
+    """The predictions of the baseline that a task is to beat."""
+    return next(iter(task.baselines(train, split, learnt).values()))

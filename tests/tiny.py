@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
@@ -30,6 +30,7 @@ WORDS = tuple(
 """About 230 everyday words; with single characters as pieces every ASCII text has a segmentation."""
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "gpt2")
+WRITING_FAMILIES = ("bart", "t5", "gpt2", "llama")
 
 
 def tiny_tokenizer(
@@ -51,6 +52,18 @@ def tiny_tokenizer(
     )
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    if family == "t5":
+        end = special["eos_token"]
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"$A {end}", special_tokens=[(end, vocabulary.index(end))]
+        )
+    if family == "llama":
+        begin = special["bos_token"]
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{begin} $A", special_tokens=[(begin, vocabulary.index(begin))]
+        )
+    if family in ("t5", "bart", "llama", "gpt2"):
+        backend.decoder = decoders.WordPiece(cleanup=False)
     if "cls_token" in special:
         begin, end = special["cls_token"], special["sep_token"]
         backend.post_processor = processors.TemplateProcessing(
@@ -121,6 +134,50 @@ def tiny_config(
             # GPT-2 stores no pad token; the tests of padding depend on that.
             pad_token_id=None,
         )
+    if family == "bart":
+        return transformers.BartConfig(
+            vocab_size=vocabulary,
+            d_model=hidden,
+            encoder_layers=layers,
+            decoder_layers=layers,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=2 * hidden,
+            decoder_ffn_dim=2 * hidden,
+            max_position_embeddings=64,
+            dropout=dropout,
+            attention_dropout=dropout,
+            pad_token_id=1,
+            bos_token_id=0,
+            eos_token_id=2,
+            decoder_start_token_id=2,
+            forced_eos_token_id=2,
+        )
+    if family == "t5":
+        return transformers.T5Config(
+            vocab_size=vocabulary,
+            d_model=hidden,
+            d_kv=hidden // 2,
+            d_ff=2 * hidden,
+            num_layers=layers,
+            num_heads=2,
+            dropout_rate=dropout,
+            pad_token_id=0,
+            eos_token_id=1,
+            decoder_start_token_id=0,
+        )
+    if family == "llama":
+        return transformers.LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=hidden,
+            intermediate_size=2 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=2,
+            max_position_embeddings=64,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=None,
+        )
     if family == "distilbert":
         return transformers.DistilBertConfig(
             vocab_size=vocabulary,
@@ -157,7 +214,11 @@ def _special(family: str) -> dict[str, str]:
     """Return role -> token in the order of their ids."""
     if family == "gpt2":
         return {"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
-    if family == "roberta":
+    if family == "t5":
+        return {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    if family == "llama":
+        return {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    if family in ("roberta", "bart"):
         return {
             "cls_token": "<s>",
             "pad_token": "<pad>",

@@ -14,6 +14,7 @@ import torch
 from graftlm.data.features import Outputs
 from graftlm.data.roles import present
 from graftlm.models.artefact import ArtefactFacts, save_artefact
+from graftlm.models.base_model import architecture_of
 from graftlm.proof import compare, predict_afresh
 from graftlm.reports.model_card import write_model_card
 from graftlm.reports.run_report import write_report
@@ -125,6 +126,7 @@ def _facts(training: TrainingRun, learnt: Learnt, held_out: list[str]) -> Artefa
             "label_columns": training.recipe.data.label_columns,
         },
         max_length_tokens=prepared.encoder.max_length_tokens,
+        architecture=architecture_of(training.model, task.architectures),
         graftlm_version=version("graftlm"),
         base={
             "name": prepared.base.name,
@@ -150,8 +152,10 @@ def _write_evaluation(
     }
     predictions = task.decode(outputs, split, prepared.features[name], learnt)
     scores = task.score(predictions, split, learnt, **options)
-    simplest = task.baseline(prepared.dataset.splits["train"], split, learnt)
-    baseline = task.score(simplest, split, learnt, **options)
+    baselines = [
+        {"name": name, "scores": task.score(simplest, split, learnt, **options).dump()}
+        for name, simplest in task.baselines(prepared.dataset.splits["train"], split, learnt).items()
+    ]
     write_json(
         run.evaluation(name),
         {
@@ -159,7 +163,8 @@ def _write_evaluation(
             "selected": selected,
             "truncated_rows": len(prepared.truncated[name]),
             "scores": scores.dump(),
-            "baseline": {"name": task.baseline_name, "scores": baseline.dump()},
+            "baseline": baselines[0],
+            "other_baselines": baselines[1:],
         },
     )
     lines = [

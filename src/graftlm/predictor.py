@@ -15,10 +15,12 @@ from transformers import PreTrainedModel
 
 from graftlm.data.dataset import Split
 from graftlm.data.features import Features, Outputs
+from graftlm.data.messages import Conversation, conversation
 from graftlm.data.roles import INPUT_KINDS, Role
 from graftlm.errors import ConfigurationError, DataError, ModelError, clip
 from graftlm.models.artefact import ArtefactFacts, read_facts
 from graftlm.models.base_model import length_limit, load_model, load_tokenizer
+from graftlm.models.decoding import make_encoder, set_decoding
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import locate
 from graftlm.recipe import PLUG_IN_SECTIONS
@@ -70,8 +72,9 @@ class Predictor:
         facts = read_facts(folder)
         task = task_of(facts, folder)
         files = locate(str(folder))
-        tokenizer = load_tokenizer(files)
-        loaded = load_model(files, task.architecture, {}, seed=0)
+        decoding = task.decoding
+        tokenizer = load_tokenizer(files, positions=decoding is None)
+        loaded = load_model(files, task.architectures, {}, seed=0)
         if loaded.new_parameters:
             raise ModelError(
                 f"the saved model lacks the weights {loaded.new_parameters[:5]}", where=str(folder)
@@ -84,18 +87,22 @@ class Predictor:
                 where=str(folder),
                 fix="restore the folder as it was written",
             )
-        names = [config.id2label[index] for index in range(config.num_labels)]
-        if facts.labels and names != facts.labels:
+        names = [config.id2label[index] for index in range(config.num_labels)] if facts.labels else []
+        if names != facts.labels:
             raise ModelError(
                 f"config.json and graftlm.json name different labels: {clip(names)} and {clip(facts.labels)}",
                 where=str(folder),
                 fix="restore the folder as it was written",
             )
+        chat = any(role.kind == "messages" for role in task.roles)
+        encoder = make_encoder(tokenizer, files, config, facts.max_length_tokens, decoding, chat)
+        if decoding is not None:
+            set_decoding(loaded.model, tokenizer, files, decoding)
         chosen = choose_device(device)
         place(loaded.model, chosen)
         return cls(
             loaded.model.eval(),
-            TextEncoder(tokenizer, facts.max_length_tokens),
+            encoder,
             task,
             facts,
             chosen,
@@ -121,20 +128,20 @@ class Predictor:
         """Return one prediction per row, in order; its class is that of the task.
 
         Args:
-            rows: texts, or lists of words for a task on words; or dicts from role to value where a row has several
-                parts, such as ``{"text": "...", "text_pair": "..."}``.
+            rows: texts, or lists of words for a task on words, or lists of messages for a dialogue; or dicts from role
+                to value where a row has several parts, such as ``{"text": "...", "text_pair": "..."}``.
             batch_size: examples per forward pass.
         """
         if isinstance(rows, str):
             raise DataError("a list of texts is wanted, got one text", fix="write predictor([text])")
         names = [role.name for role in self.roles]
-        words = [role.name for role in self.roles if role.kind == "words"]
+        kinds = {role.name: role.kind for role in self.roles}
         columns: dict[str, list[object]] = {name: [] for name in names}
         for position, row in enumerate(rows):
             parts = _parts(row, names, position)
             for name in names:
                 where = f"{_called(names, name)} {position} (0-based)"
-                columns[name].append(_checked(parts[name], name in words, where))
+                columns[name].append(_checked(parts[name], kinds[name], where))
         split = Split("prediction", columns, [f"text {row}" for row in range(len(rows))])
         return self.predict(split, batch_size)
 
@@ -159,8 +166,9 @@ class Predictor:
         on_batch: Callable[[int], None] = lambda examples: None,
     ) -> Outputs:
         """Return what the model says about each example of ``features``, in order."""
+        known = features.writing.targets if features.writing is not None else ()
         side = self.encoder.tokenizer.padding_side
-        examples = Examples(features.inputs, None, self.encoder.padding, side)
+        examples = Examples.of(features, known or None, self.encoder.padding, side)
         outputs = predict_outputs(self.model, examples, batch_size, self.device, self.autocast, on_batch)
         broken = [example for example, output in enumerate(outputs) if not np.isfinite(output).all()]
         if broken:
@@ -188,14 +196,27 @@ def _called(names: list[str], name: str) -> str:
     return "text" if len(names) == 1 else name
 
 
-def _checked(value: Any, words: bool, where: str) -> str | tuple[str, ...]:
-    if not words or not isinstance(value, list | tuple):
+def _checked(value: Any, kind: str, where: str) -> object:
+    if kind == "messages":
+        return _checked_messages(value, where)
+    if kind != "words" or not isinstance(value, list | tuple):
         return _checked_text(value, where)
     given = cast("Sequence[Any]", value)
     if not all(isinstance(word, str) and word for word in given):
         raise DataError("a list of words is wanted, none of them empty", where=where)
     _checked_text(" ".join(given), where)
     return tuple(given)
+
+
+def _checked_messages(value: Any, where: str) -> Conversation:
+    messages = conversation(value)
+    if isinstance(messages, str):
+        raise DataError(
+            f"no conversation: {messages}", where=where, fix='write [{"role": "user", "content": "..."}, ...]'
+        )
+    for message in messages:
+        _checked_text(message.content, where)
+    return messages
 
 
 def _checked_text(text: Any, where: str) -> str:

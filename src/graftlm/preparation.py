@@ -21,8 +21,10 @@ from graftlm.data.features import Features
 from graftlm.data.places import counted
 from graftlm.data.roles import INPUT_KINDS, WORDS, present
 from graftlm.data.words import as_text, words_of
+from graftlm.data.writing import Decoding
 from graftlm.errors import ConfigurationError
 from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, padding_note
+from graftlm.models.decoding import make_encoder, set_decoding
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import BaseFiles, locate
 from graftlm.objectives._objective import Loss
@@ -90,7 +92,9 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
     learnt = task.learn(dataset.splits["train"])
     progress.stage("tokenising")
     base = locate(recipe.base)
-    tokenizer = load_tokenizer(base, words=any(role.kind == "words" for role in task.roles))
+    decoding: Decoding | None = task.decoding
+    kinds = {role.kind for role in task.roles}
+    tokenizer = load_tokenizer(base, words="words" in kinds, positions=decoding is None)
     if note := padding_note(tokenizer):
         progress.say(note)
     config = load_config(base)
@@ -100,13 +104,14 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
             f"{task.max_length_tokens} tokens exceed the limit of {base.name}, which is {limit}",
             where="task.max_length_tokens",
         )
-    encoder = TextEncoder(tokenizer, task.max_length_tokens or min(limit, task.default_length_tokens))
+    length = task.max_length_tokens or min(limit, task.default_length_tokens)
+    encoder = make_encoder(tokenizer, base, config, length, decoding, chat="messages" in kinds)
     features: dict[str, Features] = {}
     examples: dict[str, Examples] = {}
     for name, split in dataset.splits.items():
         features[name] = task.encode(split, encoder)
         targets = task.targets(split, features[name], learnt)
-        examples[name] = Examples(features[name].inputs, targets, encoder.padding, tokenizer.padding_side)
+        examples[name] = Examples.of(features[name], targets, encoder.padding, tokenizer.padding_side)
         _say_what_became_of_texts(task, split, encoder, features[name], progress)
     truncated = {name: each.truncated_rows for name, each in features.items()}
     return Prepared(dataset, findings, learnt, base, config, encoder, features, examples, truncated)
@@ -119,6 +124,11 @@ def _say_what_became_of_texts(
         progress.warn(
             f"{len(truncated)} of {len(split)} texts of {split.name} do not fit into "
             f"{encoder.max_length_tokens} tokens and were cut, first {split.row_ids[truncated[0]]}"
+        )
+    if features.writing is not None and (cut := features.writing.cut_rows):
+        progress.warn(
+            f"the target of {len(cut)} of {counted(len(split), 'row')} of {split.name} is longer than "
+            f"task.max_target_tokens and was cut, first {split.row_ids[cut[0]]}"
         )
     if len(features) > len(split):
         several = sum(windows > 1 for windows in Counter(features.rows).values())
@@ -161,8 +171,12 @@ def build_model(recipe: Recipe, prepared: Prepared, progress: Progress) -> PreTr
     options = task.model_options(prepared.learnt)
     if rate is not None:
         options |= dropout_options(prepared.config.to_dict(), rate)
-    padding = prepared.encoder.padding["input_ids"]
-    loaded = load_model(prepared.base, task.architecture, options, recipe.seed, padding)
+    # A layer of embeddings learns nothing about the token that the configuration calls padding; where a text ends
+    # with the token that also pads, the model would not learn to end.
+    padding = prepared.encoder.padding["input_ids"] if task.decoding is None else None
+    loaded = load_model(prepared.base, task.architectures, options, recipe.seed, padding)
+    if task.decoding is not None:
+        set_decoding(loaded.model, prepared.encoder.tokenizer, prepared.base, task.decoding)
     progress.say(f"new, drawn from the seed: {', '.join(loaded.new_parameters) or 'nothing'}")
     other = [
         name

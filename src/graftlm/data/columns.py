@@ -19,6 +19,8 @@ _EXPECTED = {
     "words": "lists of words, or texts",
     "tags": "lists with a tag for each word",
     "entities": "lists with a tag for each word, or lists of character spans",
+    "target": "texts to be written",
+    "messages": "lists of messages with role and content",
 }
 
 
@@ -120,8 +122,8 @@ def _by_content(table: Table, role: Role, free: Sequence[str]) -> tuple[str, str
 
 
 def _refuse_several_texts(table: Table, roles: Sequence[Role]) -> None:
-    """Which of two texts is the question and which the context is not told by what they hold."""
-    texts = [role.name for role in roles if role.kind == "text" and not role.optional]
+    """Which of two texts is the question and which the context, or the target, is not told by what they hold."""
+    texts = [role.name for role in roles if role.kind in ("text", "target") and not role.optional]
     if len(texts) > 1:
         raise DataError(
             f"no column is called {' or '.join(texts)}; columns: {_listed(table.columns)}",

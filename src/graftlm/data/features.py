@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from graftlm.data.messages import Conversation
+from graftlm.data.writing import Writing
+
 Outputs = Sequence[NDArray[np.float32]]
-"""What the model says about each example: [outputs], or [tokens, outputs] where every token has its own."""
+"""What the model says about each example: [outputs], or [tokens, outputs] where every token has its own; what it writes
+about it where it writes, see `graftlm.data.writing.WRITTEN_COLUMNS`."""
 Targets = NDArray[np.int64] | NDArray[np.float32] | Sequence[NDArray[np.int64]]
 """What the outputs are compared with: one array over all examples, or one per example where lengths differ.
 Entries of `IGNORED` are no target at all."""
@@ -29,6 +33,7 @@ class Features:
             [tokens, 2], counted in the text of its row; -1 for tokens of something else.
         words: for each example, which word of its row each token answers for, -1 for none [tokens]; empty where tokens
             answer for nothing. Over all examples of a row each word has at most one token.
+        writing: what is written from them; None where the model writes nothing.
     """
 
     inputs: dict[str, list[list[int]]]
@@ -36,6 +41,7 @@ class Features:
     truncated_rows: list[int] = field(default_factory=list[int])
     spans: Sequence[NDArray[np.int32]] = ()
     words: Sequence[NDArray[np.int64]] = ()
+    writing: Writing | None = None
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
@@ -59,4 +65,28 @@ class Encoder(Protocol):
 
     def words(self, rows: Sequence[Sequence[str]]) -> Features:
         """Tokenise many lists of words, each word on its own, in overlapping windows where a row exceeds the limit."""
+        ...
+
+    def sequences(
+        self,
+        sources: Sequence[str],
+        targets: Sequence[str] | None,
+        prefix: str,
+        separator: str,
+        max_target_tokens: int,
+    ) -> Features:
+        """Tokenise texts from which others are written, and those where they are known; fill ``Features.writing``."""
+        ...
+
+    def conversations(
+        self,
+        conversations: Sequence[Conversation],
+        places: Sequence[str],
+        roles: Collection[str],
+        max_reply_tokens: int,
+    ) -> Features:
+        """Tokenise conversations of which the messages of ``roles`` are learnt; fill ``Features.writing``.
+
+        ``places`` tell where each comes from, for errors.
+        """
         ...

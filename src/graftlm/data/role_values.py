@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from graftlm.data import tagged_words
 from graftlm.data.answers import answers
 from graftlm.data.label_sets import label_sets
+from graftlm.data.messages import conversations
 from graftlm.data.numbers import numbers
 from graftlm.data.options import DataOptions
 from graftlm.data.places import counted, first_places
@@ -28,7 +29,7 @@ def role_values(
 
     Text must be a string and is not touched. A label is a string, or an integer or truth value that is turned
     into its name (``3`` -> ``"3"``, True -> ``"True"``); a column mixes none of these. For the other kinds see
-    `label_sets`, `numbers`, `answers` and `tagged_words`.
+    `label_sets`, `numbers`, `answers`, `tagged_words` and `messages`. A target is a text that is not empty.
 
     Args:
         table: the rows.
@@ -45,6 +46,10 @@ def role_values(
     match role.kind:
         case "text":
             return _texts(table, column, role, values)
+        case "target":
+            return _targets(table, column, role, values)
+        case "messages":
+            return conversations(table, column)
         case "label":
             return _labels(table, column, role, values)
         case "label_set":
@@ -70,6 +75,19 @@ def _texts(table: Table, column: str, role: Role, values: list[object]) -> list[
         where=table.source,
         fix=f"convert or remove these rows, or name another column: data.columns.{role.name}=...",
     )
+
+
+def _targets(table: Table, column: str, role: Role, values: list[object]) -> list[object]:
+    texts = _texts(table, column, role, values)
+    blank = _blank(texts)
+    if blank:
+        raise DataError(
+            f"the {role.name} column {clip(column)} is empty in {counted(len(blank), 'row')}; first: "
+            f"{_first(table, blank)}",
+            where=table.source,
+            fix="give every row the text that should be written, or remove these rows",
+        )
+    return texts
 
 
 def _labels(table: Table, column: str, role: Role, values: list[object]) -> list[object]:

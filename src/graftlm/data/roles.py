@@ -18,14 +18,17 @@ class Role:
         kind: ``text`` must hold strings, ``label`` the name of one class, ``label_set`` the names of any number of
             classes, ``number`` finite numbers, ``answers`` spans of a context (see `graftlm.data.answers`); ``words`` a
             text or a list of words, ``tags`` a name for each word, ``entities`` the same with prefixes such as B- and
-            I-, or character spans.
+            I-, or character spans; ``target`` a text that the model should write; ``messages`` a conversation (see
+            `graftlm.data.messages`).
         hints: column names, in lower case, that tell the role; the name of the role itself goes before them.
         optional: whether rows may do without; such a column is found by its name only, never by its content.
         shared: whether many rows have the same value, which must not stand in two splits.
     """
 
     name: str
-    kind: Literal["text", "label", "label_set", "number", "answers", "words", "tags", "entities"]
+    kind: Literal[
+        "text", "label", "label_set", "number", "answers", "words", "tags", "entities", "target", "messages"
+    ]
     hints: tuple[str, ...] = ()
     optional: bool = False
     shared: bool = False
@@ -54,9 +57,17 @@ ANSWERS = Role("answers", "answers", ("answers", "answer"))
 WORDS = Role("tokens", "words", ("words", *TEXT.hints))
 ENTITIES = Role("tags", "entities", ("ner_tags", "ner", "entities", "spans", "labels", "label"))
 TAGS = Role("tags", "tags", ("pos_tags", "upos", "pos", "labels", "label"))
+SOURCE = Role("source", "text", (
+    "prompt", "instruction", "input", "input_text", "src", "document", "article", "dialogue", "text", "body",
+))  # fmt: skip
+TARGET = Role("target", "target", (
+    "completion", "response", "output", "target_text", "tgt", "translation", "summary", "highlights", "abstract",
+    "headline", "title",
+))  # fmt: skip
+MESSAGES = Role("messages", "messages", ("conversations", "conversation", "dialog", "turns"))
 
 
-INPUT_KINDS = ("text", "words")
+INPUT_KINDS = ("text", "words", "messages")
 """Kinds of roles that a model reads; the others say what it should answer."""
 
 

@@ -79,7 +79,7 @@ def word_offsets(value: object) -> Offsets:
 
 
 def as_text(value: object) -> str:
-    """Return a row as one text: words of a list are joined by single spaces."""
-    return (
-        " ".join(map(str, cast("Sequence[object]", value))) if isinstance(value, list | tuple) else str(value)
-    )
+    """Return a row as one text: words of a list, or messages and their speakers, are joined by single spaces."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(as_text, cast("Sequence[object]", value)))
+    return str(value)

@@ -15,8 +15,9 @@ from graftlm.scoring.generated_texts import GeneratedTexts
 class Distinct:
     """Different n-grams / all n-grams of all outputs together, for single words and pairs, 0 to 1; 0 without any.
 
-    It falls with the number of rows, so only outputs to the same rows can be compared. A resample holds some rows twice
-    and others not at all, so it has less variety than the sample: the interval lies below the value.
+    It falls with the number of rows, so only outputs to the same rows can be compared. For the same reason a resample,
+    which holds some rows twice and others not at all, has less variety than the sample: resamples are moved so that
+    their mean is the value itself, and the interval tells how much it varies.
     Source: Li et al., A Diversity-Promoting Objective Function for Neural Conversation Models, 2016; here without
     punctuation and in lower case.
     """
@@ -28,7 +29,10 @@ class Distinct:
     def values(self, sample: GeneratedTexts, labels: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """Return ``distinct_1`` and ``distinct_2``, each [...]."""
         weights = sample.counts.weights
-        return {
-            name: ratio(ngrams.different(weights), weights @ ngrams.totals)
-            for name, ngrams in (("distinct_1", sample.unigrams), ("distinct_2", sample.bigrams))
-        }
+        once = np.ones(weights.shape[-1])
+        values: dict[str, NDArray[np.float64]] = {}
+        for name, ngrams in (("distinct_1", sample.unigrams), ("distinct_2", sample.bigrams)):
+            found = ratio(ngrams.different(weights), weights @ ngrams.totals)
+            own = ratio(ngrams.different(once), once @ ngrams.totals)
+            values[name] = found + (own - found.mean()) if found.ndim else found
+        return values

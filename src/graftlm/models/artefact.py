@@ -36,6 +36,8 @@ class ArtefactFacts:
         base: name, revision and fingerprint of the base model.
         data: split name -> fingerprint.
         metrics: split name -> scores with intervals.
+        architecture: the auto class of transformers that loads it; empty in folders of version 0.1.0, whose tasks had
+            one each.
         format_version: of this file.
     """
 
@@ -51,6 +53,7 @@ class ArtefactFacts:
     rule: dict[str, Any] = field(default_factory=dict[str, Any])
     reading: dict[str, Any] = field(default_factory=dict[str, Any])
     metrics: dict[str, Any] = field(default_factory=dict[str, Any])
+    architecture: str = ""
     format_version: int = FORMAT_VERSION
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,13 @@ import transformers
 from safetensors import safe_open
 from tokenizers import pre_tokenizers
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
 from graftlm.errors import ModelError, clip, nearest
@@ -68,7 +74,7 @@ def load_config(files: BaseFiles) -> PreTrainedConfig:
     return build_config(verify_folder(files.folder))
 
 
-def load_tokenizer(files: BaseFiles, words: bool = False) -> PreTrainedTokenizerBase:
+def load_tokenizer(files: BaseFiles, words: bool = False, positions: bool = True) -> PreTrainedTokenizerBase:
     """Return the fast tokenizer of a base model, with a pad token and without stored truncation or padding.
 
     The names of special tokens inside a text are text: only the tokenizer itself places special tokens.
@@ -78,6 +84,8 @@ def load_tokenizer(files: BaseFiles, words: bool = False) -> PreTrainedTokenizer
         files: of the base model.
         words: whether it will get words one by one. Byte-level tokenizers know a word by the space before it, which it
             then does not have: they are set to add it, and saved so.
+        positions: whether a task asks where in a text a token stands, which slow tokenizers do not know. Some
+            translation models have no other.
 
     Raises:
         ModelError: no usable fast tokenizer, no pad and no end token, or ids beyond the embedding.
@@ -101,15 +109,16 @@ def load_tokenizer(files: BaseFiles, words: bool = False) -> PreTrainedTokenizer
             where=where,
             fix="the folder needs tokenizer.json (save the tokenizer with save_pretrained)",
         ) from error
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+    if positions and not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ModelError(
             f"{type(tokenizer).__name__} is a slow tokenizer: it gives no character positions",
             where=where,
             fix="convert it to tokenizer.json, or choose another base model",
         )
     # Some folders store padding to 128 tokens in tokenizer.json; lengths are our decision, per batch.
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
+    if isinstance(tokenizer, PreTrainedTokenizerFast):
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
     # The side decides which token stands where: encoders read the first position (only XLNet reads the last), and
     # without position ids of their own, padding on the left would make a prediction depend on its neighbours.
     tokenizer.truncation_side = "right"  # windows of long texts are counted from the beginning
@@ -117,7 +126,7 @@ def load_tokenizer(files: BaseFiles, words: bool = False) -> PreTrainedTokenizer
     segments = bool(getattr(config, "type_vocab_size", 0)) or config.model_type == "xlnet"
     tokenizer.model_input_names = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
     _check_vocabulary(tokenizer, config, where)
-    if words:
+    if words and isinstance(tokenizer, PreTrainedTokenizerFast):
         _add_space_before_words(tokenizer)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
@@ -159,13 +168,18 @@ def length_limit(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -
 
 
 def load_model(
-    files: BaseFiles, architecture: str, options: dict[str, Any], seed: int, pad_token_id: int | None = None
+    files: BaseFiles,
+    architectures: Sequence[str],
+    options: dict[str, Any],
+    seed: int,
+    pad_token_id: int | None = None,
 ) -> LoadedModel:
-    """Return the pretrained network with the head of ``architecture``, new parameters drawn from ``seed``.
+    """Return the pretrained network with a head of its task, new parameters drawn from ``seed``.
 
     Args:
         files: the base model, or a folder that GraftLM or transformers saved.
-        architecture: an auto class of transformers such as ``AutoModelForSequenceClassification``.
+        architectures: auto classes of transformers such as ``AutoModelForSequenceClassification``; the first that
+            the family has is taken.
         options: settings of the configuration: ``id2label``, ``label2id``, dropout and the like. With label
             names other than the folder's, a head found in the folder is not used: it means something else.
         seed: decides the new parameters; the generators of the caller are left as they were.
@@ -180,7 +194,7 @@ def load_model(
     config = _with_options(stored, options)
     if pad_token_id is not None:
         _pad_with(config, pad_token_id)
-    model_class = _model_class(architecture, config, files.folder)
+    model_class = _model_class(architectures, config, files.folder)
     check_size(verified, model_class, config)
     tensors = _read_tensors(verified.weights.paths)
     # A language-modelling head may share a layer with ours and is left to transformers. A classifying head, of our
@@ -235,28 +249,46 @@ def _pad_with(config: PreTrainedConfig, pad_token_id: int) -> None:
             part.pad_token_id = pad_token_id
 
 
-def _model_class(architecture: str, config: PreTrainedConfig, folder: Path) -> type[PreTrainedModel]:
+def _model_class(
+    architectures: Sequence[str], config: PreTrainedConfig, folder: Path
+) -> type[PreTrainedModel]:
     """Return the concrete class; the auto classes themselves insist on looking into a folder or the hub."""
     known = [name for name in dir(transformers) if name.startswith("AutoModel")]
-    if architecture not in known:
-        raise ModelError(f"transformers has no {clip(architecture)}.{nearest(architecture, known)}")
-    found = _mapped(architecture, config)
+    for name in architectures:
+        if name not in known:
+            raise ModelError(f"transformers has no {clip(name)}.{nearest(name, known)}")
+    found = next((each for name in architectures if (each := _mapped(name, config)) is not None), None)
     if found is None:
         others = [name for name in known if name.startswith("AutoModelFor") and _mapped(name, config)]
         saved = ", ".join(config.architectures or []) or "unnamed"
         raise ModelError(
-            f"a {config.model_type} model ({saved}) cannot be an {architecture}; it can be: "
+            f"a {config.model_type} model ({saved}) cannot be an {' or '.join(architectures)}; it can be: "
             f"{', '.join(others) or 'no model with a head'}",
             where=str(folder / "config.json"),
-            fix="choose another base model",
+            fix="choose another base model"
+            + (
+                ": one that writes, such as google-t5/t5-small, facebook/bart-base or openai-community/gpt2"
+                if "AutoModelForSeq2SeqLM" in architectures
+                else ""
+            ),
         )
     return found
+
+
+def architecture_of(model: PreTrainedModel, architectures: Sequence[str]) -> str:
+    """Return the auto class of transformers that loads this model, out of those that a task may have."""
+    return next(name for name in architectures if _mapped(name, model.config) is not None)
 
 
 def _mapped(architecture: str, config: PreTrainedConfig) -> type[PreTrainedModel] | None:
     # The mapping has no public name that can be derived from the auto class.
     mapping = vars(getattr(transformers, architecture)).get("_model_mapping") or {}
     if type(config) not in mapping:
+        return None
+    # The families of BERT have a causal head for models trained as decoders. An encoder with it would read what it is
+    # asked to write.
+    encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if architecture == "AutoModelForCausalLM" and encoder:
         return None
     found = mapping[type(config)]
     return found[0] if isinstance(found, tuple) else found

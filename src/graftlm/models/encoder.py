@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from graftlm.data.features import Features
+from graftlm.data.messages import Conversation
 from graftlm.errors import ConfigurationError
+from graftlm.models.chat import ChatEncoder
+from graftlm.models.sequences import (
+    SequenceLimits,
+    TokenReader,
+    decoder_sequences,
+    encoder_decoder_sequences,
+)
 
 # Windows of a long row share this part of their tokens: 1 / 4.
 _OVERLAP_SHARE = 4
@@ -33,12 +41,16 @@ class TextEncoder:
     silently get each other's. Hence the lock: one for all encoders, since it does not show which share a backend.
 
     Args:
-        tokenizer: a fast tokenizer.
+        tokenizer: a fast tokenizer; a slow one will do where texts are only written.
         max_length_tokens: special tokens included.
+        encoder_decoder: whether one part of the network reads and another writes.
+        end_tokens: ids that end what is written.
     """
 
     tokenizer: PreTrainedTokenizerBase
     max_length_tokens: int
+    encoder_decoder: bool = False
+    end_tokens: frozenset[int] = frozenset()
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Features:
@@ -182,6 +194,46 @@ class TextEncoder:
             for _, group in itertools.groupby(range(len(windows)), key=of_windows.__getitem__):
                 answering += _answering([windows[each] for each in group], overlap)
         return Features(inputs, row_of, words=answering)
+
+    def sequences(
+        self,
+        sources: Sequence[str],
+        targets: Sequence[str] | None,
+        prefix: str,
+        separator: str,
+        max_target_tokens: int,
+    ) -> Features:
+        """Return the features of texts from which others are written, see `graftlm.models.sequences`.
+
+        Args:
+            sources: what is read, of any length.
+            targets: what should be written; None where nobody knows.
+            prefix: put before each source.
+            separator: put between source and target where one network reads and writes.
+            max_target_tokens: longer targets are cut, and their rows counted.
+        """
+        limits = SequenceLimits(self.max_length_tokens, max_target_tokens)
+        prefixed = [prefix + source for source in sources]
+        with self._lock:
+            if self.encoder_decoder:
+                return encoder_decoder_sequences(self.tokenizer, prefixed, targets, limits, self._reader)
+            return decoder_sequences(self.tokenizer, prefixed, targets, separator, limits, self._reader)
+
+    def conversations(
+        self,
+        conversations: Sequence[Conversation],
+        places: Sequence[str],
+        roles: Collection[str],
+        max_reply_tokens: int,
+    ) -> Features:
+        """Return the features of conversations, see `graftlm.models.chat`."""
+        limits = SequenceLimits(self.max_length_tokens, max_reply_tokens)
+        with self._lock:
+            return ChatEncoder(self.tokenizer, self._reader, roles, limits).features(conversations, places)
+
+    @property
+    def _reader(self) -> TokenReader:
+        return TokenReader(self.tokenizer, self.end_tokens)
 
     def rows_naming_special_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the positions of texts in which the name of a special token stands, such as ``[SEP]``."""

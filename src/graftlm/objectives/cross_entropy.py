@@ -59,7 +59,7 @@ class CrossEntropy(Config):
     """
 
     name: ClassVar[str] = "cross_entropy"
-    kinds: ClassVar[tuple[str, ...]] = ("labels", "tags", "spans")
+    kinds: ClassVar[tuple[str, ...]] = ("labels", "tags", "spans", "texts", "replies")
 
     class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = "none"
     """none; balanced (items / (labels * items of the label)); or a mapping of label name to weight."""
@@ -69,6 +69,12 @@ class CrossEntropy(Config):
 
     def bind(self, targets: Targets, labels: Sequence[str]) -> WeightedCrossEntropy:
         """Compute the class weights from the training targets, one per row or one per token."""
+        if self.class_weights != "none" and not labels:
+            raise ConfigurationError(
+                "this task writes texts and has no labels that could be weighted",
+                where="objective.class_weights",
+                fix="leave it out",
+            )
         if self.class_weights == "none":
             return WeightedCrossEntropy(None, self.label_smoothing)
         if self.class_weights == "balanced":

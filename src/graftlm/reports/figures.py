@@ -17,8 +17,29 @@ def read_evaluation(run: RunDirectory, split: str) -> dict[str, Any]:
 
 
 def figure(value: float, name: str) -> str:
-    """Return a value of a metric: shares and correlations to three places, errors in their own unit to three digits."""
+    """Return a value of a metric: shares and correlations to three places, errors in their own unit to three digits.
+
+    BLEU, chrF and ROUGE are shown as their readers know them, from 0 to 100; they are stored from 0 to 1 like others.
+    """
+    if name in ("bleu", "chrf") or name.startswith("rouge"):
+        return f"{100 * value:.1f}"
+    if name == "perplexity":
+        return f"{value:.4g}"
     return f"{value:.3g}" if name.endswith("_error") else f"{value:.3f}"
+
+
+def other_baselines(evaluation: dict[str, Any]) -> list[str]:
+    """Return a sentence for each further baseline: what it is, and its primary value."""
+    sentences: list[str] = []
+    for each in evaluation.get("other_baselines", []):
+        scores = Scores.load(each["scores"])
+        sentences.append(f"{each['name']} gives {scores.primary} {value_of(scores, scores.primary)}")
+    return sentences
+
+
+def value_of(scores: Scores, name: str) -> str:
+    """Return a value of a baseline, or a dash: what has no probabilities has no perplexity."""
+    return figure(scores.values[name].value, name) if name in scores.values else "-"
 
 
 def interval(score: Score, name: str = "") -> str:
@@ -30,10 +51,15 @@ def headline_sentence(evaluation: dict[str, Any]) -> str:
     """Return the one sentence a reader should take away from an evaluation."""
     scores, baseline = Scores.load(evaluation["scores"]), Scores.load(evaluation["baseline"]["scores"])
     selected = f" ({SELECTED}, so expect less on new rows)"
+    # What has no probabilities is compared by another value.
+    shared = scores.primary if scores.primary in baseline.values else baseline.primary
+    beside = (
+        value_of(baseline, shared) if shared == scores.primary else f"{shared} {value_of(baseline, shared)}"
+    )
     return (
         f"{scores.primary} {interval(scores.headline, scores.primary)} on {scores.rows} rows of {evaluation['split']}, "
         f"{scores.confidence:.0%} interval; {evaluation['baseline']['name']} gives "
-        f"{figure(baseline.headline.value, scores.primary)}" + (selected if evaluation["selected"] else "")
+        f"{beside}" + (selected if evaluation["selected"] else "")
     )
 
 
@@ -42,11 +68,13 @@ def metric_table(evaluation: dict[str, Any]) -> str:
     scores, baseline = Scores.load(evaluation["scores"]), Scores.load(evaluation["baseline"]["scores"])
     lines = [f"| metric | value [{scores.confidence:.0%} interval] | baseline |", "|---|---|---|"]
     lines += [
-        f"| {name} | {interval(score, name)} | {figure(baseline.values[name].value, name)} |"
+        f"| {name} | {interval(score, name)} | {value_of(baseline, name)} |"
         for name, score in scores.values.items()
         if "[" not in name
     ]
-    return "\n".join(lines)
+    beside = [f"{sentence}." for sentence in other_baselines(evaluation)]
+    beside += [f"{name}: `{signature}`" for name, signature in scores.signatures.items()]
+    return "\n".join([*lines, *(f"\n{sentence}" for sentence in beside)])
 
 
 def label_table(evaluation: dict[str, Any]) -> str:

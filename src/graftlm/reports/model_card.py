@@ -30,8 +30,11 @@ with torch.inference_mode():
 # Heads that are called in another way; `Task.usage` says how.
 _CALLS = {
     "AutoModelForQuestionAnswering": """\
-question, context, limit = "your question", "your context", {limit}"""
+question, context, limit = "your question", "your context", {limit}""",
+    "AutoModelForSeq2SeqLM": 'source, limit = "your source", {limit}',
+    "AutoModelForCausalLM": 'source, limit = "your source", {limit}',
 }
+_CHAT = 'messages = [{"role": "user", "content": "your message"}]'
 
 
 def write_model_card(run: RunDirectory) -> None:
@@ -89,11 +92,14 @@ def _example(role: Role) -> str:
 
 def _snippet(facts: ArtefactFacts, task: Task, learnt: Learnt) -> str:
     inputs = [role for role in task.roles if role.kind in INPUT_KINDS and role.name in facts.roles]
-    call = _CALLS.get(task.architecture, _CALL).format(
-        texts=", ".join(_example(role) for role in inputs),
-        limit=facts.max_length_tokens,
-    )
-    return _USE.format(architecture=task.architecture, call=call, usage=task.usage(learnt))
+    architecture = facts.architecture or task.architectures[0]
+    if any(role.kind == "messages" for role in inputs):
+        call = _CHAT
+    else:
+        call = _CALLS.get(architecture, _CALL).format(
+            texts=", ".join(_example(role) for role in inputs), limit=facts.max_length_tokens
+        )
+    return _USE.format(architecture=architecture, call=call, usage=task.usage(learnt, architecture))
 
 
 def _lengths(facts: ArtefactFacts, task: Task, truncated: dict[str, int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -32,6 +32,7 @@ class Scores:
             have several labels.
         rows_in_training: rows whose text was in training, for which the score is optimistic; None where nobody
             looked (the held-out rows of a run) or could look (a model folder without its run).
+        signatures: name of a value -> how exactly its scorer measured, where it has settings of its own.
     """
 
     values: dict[str, Score]
@@ -44,6 +45,7 @@ class Scores:
     references: list[int]
     confusion: list[list[int]]
     rows_in_training: int | None = None
+    signatures: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def headline(self) -> Score:
@@ -53,7 +55,7 @@ class Scores:
     def dump(self) -> dict[str, Any]:
         """Return plain JSON values; `load` gives an equal object back. What nobody looked for is left out."""
         values = {**asdict(self), "labels": list(self.labels)}
-        return {key: value for key, value in values.items() if value is not None}
+        return {key: value for key, value in values.items() if value is not None and value != {}}
 
     @classmethod
     def load(cls, content: dict[str, Any]) -> Scores:

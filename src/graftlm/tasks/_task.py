@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -10,6 +10,7 @@ from graftlm.data.dataset import Split
 from graftlm.data.features import Encoder, Features, Outputs, Targets
 from graftlm.data.roles import Role
 from graftlm.data.table import Table
+from graftlm.data.writing import Decoding
 from graftlm.scoring.scores import Scores
 
 
@@ -33,22 +34,27 @@ class Task(Protocol):
     name: ClassVar[str]
     roles: ClassVar[tuple[Role, ...]]
     """The columns it reads."""
-    architecture: ClassVar[str]
-    """The transformers class that carries its head, so that the artefact loads without GraftLM."""
+    architectures: ClassVar[tuple[str, ...]]
+    """The transformers classes that carry its head, so that the artefact loads without GraftLM: the first of them that
+    the family of the base model has."""
     pipeline_tag: ClassVar[str]
     """What model hubs call the task."""
     objective: ClassVar[str]
     """The objective unless the recipe names another."""
     answer_kind: ClassVar[str]
     """What it answers with (``labels``, ``numbers`` ...); objectives and metrics say which kinds they are for."""
-    baseline_name: ClassVar[str]
-    """The simplest honest competitor, in words."""
     limits: ClassVar[tuple[str, ...]]
     """Sentences for the model card: what it cannot do."""
     quotes: ClassVar[tuple[str, ...]]
     """Keys of `record` that repeat texts of the user; they are left out of the files of a run."""
     default_length_tokens: ClassVar[int]
     """Where ``max_length_tokens`` is None: the tokens read at once, as far as the base model reads so many."""
+
+    @property
+    def decoding(self) -> Decoding | None:
+        """How it writes texts; None where it writes none."""
+        ...
+
     max_length_tokens: int | None
     primary_metric: str
 
@@ -101,18 +107,22 @@ class Task(Protocol):
         """Return what a reader takes from a prediction, without its scores; None where it is a number."""
         ...
 
-    def baseline(self, train: Split, split: Split, learnt: Learnt) -> Sequence[Any]:
-        """Return the predictions of the simplest honest competitor (for scores beside ours)."""
+    def baselines(self, train: Split, split: Split, learnt: Learnt) -> Mapping[str, Sequence[Any]]:
+        """Return the predictions of the simplest honest competitors, for scores beside ours: in words -> predictions.
+
+        The first is the one to beat.
+        """
         ...
 
     def describe(self, learnt: Learnt) -> str:
         """Return one sentence for the model card: what the model answers."""
         ...
 
-    def usage(self, learnt: Learnt) -> str:
+    def usage(self, learnt: Learnt, architecture: str) -> str:
         """Return the Python lines that turn what the model card gives them into an answer.
 
         These are ``logits`` of a batch of one; for a head that answers questions ``question``, ``context`` and
-        ``limit`` (tokens), with ``tokenizer`` and ``model``.
+        ``limit`` (tokens), with ``tokenizer`` and ``model``; for one that writes ``source`` or ``messages``. Which of
+        its ``architectures`` the model has is told.
         """
         ...

@@ -27,6 +27,8 @@ from graftlm.tasks._texts import encode_texts, sorted_names
 
 _UNTUNED = 0.5
 
+_BASELINE = "always the most frequent training label"
+
 
 @dataclass(frozen=True)
 class LabelSetPrediction:
@@ -50,7 +52,8 @@ class MultiLabelClassification(Config):
 
     name: ClassVar[str] = "multi_label_classification"
     roles: ClassVar[tuple[Role, ...]] = (TEXT, TEXT_PAIR, LABEL_SET)
-    architecture: ClassVar[str] = "AutoModelForSequenceClassification"
+    architectures: ClassVar[tuple[str, ...]] = ("AutoModelForSequenceClassification",)
+    decoding: ClassVar[None] = None
     pipeline_tag: ClassVar[str] = "text-classification"
     objective: ClassVar[str] = "binary_cross_entropy"
     answer_kind: ClassVar[str] = "label_sets"
@@ -58,7 +61,6 @@ class MultiLabelClassification(Config):
         "It knows no label but these, and decides about each on its own.",
         "Probabilities are those of the logistic function; they were not calibrated.",
     )
-    baseline_name: ClassVar[str] = "always the most frequent training label"
     quotes: ClassVar[tuple[str, ...]] = ()
     default_length_tokens: ClassVar[int] = 512
 
@@ -165,13 +167,13 @@ class MultiLabelClassification(Config):
         """Return the labels."""
         return frozenset(prediction.labels)
 
-    def baseline(self, train: Split, split: Split, learnt: Learnt) -> list[LabelSetPrediction]:
+    def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[LabelSetPrediction]]:
         """Always the most frequent training label, each label as probable as it is in train."""
         sets = _sets(train)
         counts = Counter(label for labels in sets for label in labels)
         most = max(learnt.labels, key=lambda label: counts[label])
         always = LabelSetPrediction((most,), {label: counts[label] / len(sets) for label in learnt.labels})
-        return [always] * len(split)
+        return {_BASELINE: [always] * len(split)}
 
     def describe(self, learnt: Learnt) -> str:
         """Return what the model answers."""
@@ -181,7 +183,7 @@ class MultiLabelClassification(Config):
         )
         return f"It gives each text those labels whose probability reaches their threshold: {thresholds}."
 
-    def usage(self, learnt: Learnt) -> str:
+    def usage(self, learnt: Learnt, architecture: str) -> str:
         """Return how to read the logits with plain transformers."""
         thresholds = ", ".join(f"{threshold:.6g}" for threshold in learnt.rule["thresholds"])
         return (

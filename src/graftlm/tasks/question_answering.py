@@ -51,6 +51,10 @@ _PRINT_OR_NONE = (
     'print("no answer" if no_answer - best[0] > {threshold!r} else context[best[1] : best[2]].strip())'
 )
 
+_BASELINE = (
+    "the sentence with most words of the question (no answer, where train holds questions without one)"
+)
+
 
 @dataclass(frozen=True)
 class AnswerCandidate:
@@ -101,7 +105,8 @@ class QuestionAnswering(Config):
 
     name: ClassVar[str] = "question_answering"
     roles: ClassVar[tuple[Role, ...]] = (QUESTION, CONTEXT, ANSWERS)
-    architecture: ClassVar[str] = "AutoModelForQuestionAnswering"
+    architectures: ClassVar[tuple[str, ...]] = ("AutoModelForQuestionAnswering",)
+    decoding: ClassVar[None] = None
     pipeline_tag: ClassVar[str] = "question-answering"
     objective: ClassVar[str] = "answer_span"
     answer_kind: ClassVar[str] = "answers"
@@ -109,9 +114,6 @@ class QuestionAnswering(Config):
         "It quotes the context and knows nothing else: what the context has wrong, it answers wrong.",
         "Without training questions that have no answer it always answers, also where the context does not.",
         "Scores are those of a softmax over likely passages; they were not calibrated.",
-    )
-    baseline_name: ClassVar[str] = (
-        "the sentence with most words of the question (no answer, where train holds questions without one)"
     )
     quotes: ClassVar[tuple[str, ...]] = ("answer",)
     default_length_tokens: ClassVar[int] = 384
@@ -238,12 +240,12 @@ class QuestionAnswering(Config):
         """Return from where to where the answer goes."""
         return prediction.start, prediction.end
 
-    def baseline(self, train: Split, split: Split, learnt: Learnt) -> list[AnswerPrediction]:
+    def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[AnswerPrediction]]:
         """No answer where train knows that, else the sentence of the context with most words of the question."""
         if _THRESHOLD in learnt.rule:
-            return [AnswerPrediction("", None, None, 1.0, 0.0, ())] * len(split)
+            return {_BASELINE: [AnswerPrediction("", None, None, 1.0, 0.0, ())] * len(split)}
         pairs = zip(_texts(split, "question"), _texts(split, "context"), strict=True)
-        return [self._most_similar_sentence(question, context) for question, context in pairs]
+        return {_BASELINE: [self._most_similar_sentence(question, context) for question, context in pairs]}
 
     def describe(self, learnt: Learnt) -> str:
         """Return what the model answers."""
@@ -254,7 +256,7 @@ class QuestionAnswering(Config):
             f"answer beats the best passage by more than {learnt.rule[_THRESHOLD]:.3f} (sums of logits)."
         )
 
-    def usage(self, learnt: Learnt) -> str:
+    def usage(self, learnt: Learnt, architecture: str) -> str:
         """Return how to read windows of ``context`` with plain transformers, at most ``limit`` tokens each."""
         code = _USAGE.format(stride=self.stride_tokens, longest=self.max_answer_tokens)
         if _THRESHOLD not in learnt.rule:

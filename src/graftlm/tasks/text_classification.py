@@ -22,6 +22,8 @@ from graftlm.scoring.scores import Scores
 from graftlm.tasks._task import Learnt
 from graftlm.tasks._texts import encode_texts, sorted_names
 
+_BASELINE = "always the most frequent training label"
+
 
 @dataclass(frozen=True)
 class LabelPrediction:
@@ -43,7 +45,8 @@ class TextClassification(Config):
 
     name: ClassVar[str] = "text_classification"
     roles: ClassVar[tuple[Role, ...]] = (TEXT, TEXT_PAIR, LABEL)
-    architecture: ClassVar[str] = "AutoModelForSequenceClassification"
+    architectures: ClassVar[tuple[str, ...]] = ("AutoModelForSequenceClassification",)
+    decoding: ClassVar[None] = None
     pipeline_tag: ClassVar[str] = "text-classification"
     objective: ClassVar[str] = "cross_entropy"
     answer_kind: ClassVar[str] = "labels"
@@ -51,7 +54,6 @@ class TextClassification(Config):
         "It always answers with one of its labels, also for texts that fit none of them.",
         "Probabilities are those of the softmax; they were not calibrated.",
     )
-    baseline_name: ClassVar[str] = "always the most frequent training label"
     quotes: ClassVar[tuple[str, ...]] = ()
     default_length_tokens: ClassVar[int] = 512
 
@@ -144,18 +146,18 @@ class TextClassification(Config):
         """Return the label."""
         return prediction.label
 
-    def baseline(self, train: Split, split: Split, learnt: Learnt) -> list[LabelPrediction]:
+    def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[LabelPrediction]]:
         """Always the most frequent training label."""
         counts = Counter(str(label) for label in train.columns["label"])
         most = max(learnt.labels, key=lambda label: counts[label])
         always = LabelPrediction(most, 1.0, {label: float(label == most) for label in learnt.labels})
-        return [always] * len(split)
+        return {_BASELINE: [always] * len(split)}
 
     def describe(self, learnt: Learnt) -> str:
         """Return what the model answers."""
         return f"It gives each text one of: {', '.join(f'`{label}`' for label in learnt.labels)}."
 
-    def usage(self, learnt: Learnt) -> str:
+    def usage(self, learnt: Learnt, architecture: str) -> str:
         """Return how to read the logits with plain transformers."""
         return (
             "probabilities = logits.softmax(-1)[0]\n"

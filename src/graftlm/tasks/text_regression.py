@@ -26,6 +26,8 @@ from graftlm.tasks._texts import encode_texts
 # Numbers with fractions, and more different ones than anybody would call classes.
 _MOST_CLASSES = 20
 
+_BASELINE = "always the mean of the training numbers"
+
 
 @dataclass(frozen=True)
 class NumberPrediction:
@@ -47,14 +49,14 @@ class TextRegression(Config):
 
     name: ClassVar[str] = "text_regression"
     roles: ClassVar[tuple[Role, ...]] = (TEXT, TEXT_PAIR, NUMBER)
-    architecture: ClassVar[str] = "AutoModelForSequenceClassification"
+    architectures: ClassVar[tuple[str, ...]] = ("AutoModelForSequenceClassification",)
+    decoding: ClassVar[None] = None
     pipeline_tag: ClassVar[str] = "text-classification"
     objective: ClassVar[str] = "mean_squared_error"
     answer_kind: ClassVar[str] = "numbers"
     limits: ClassVar[tuple[str, ...]] = (
         "It answers with a number for any text, also for one unlike those of its training.",
     )
-    baseline_name: ClassVar[str] = "always the mean of the training numbers"
     quotes: ClassVar[tuple[str, ...]] = ()
     default_length_tokens: ClassVar[int] = 512
 
@@ -142,9 +144,9 @@ class TextRegression(Config):
     def decision(self, prediction: NumberPrediction) -> None:
         """Nothing is decided: a number may differ by rounding."""
 
-    def baseline(self, train: Split, split: Split, learnt: Learnt) -> list[NumberPrediction]:
+    def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[NumberPrediction]]:
         """Always the mean of the training numbers."""
-        return [NumberPrediction(learnt.rule["mean"])] * len(split)
+        return {_BASELINE: [NumberPrediction(learnt.rule["mean"])] * len(split)}
 
     def describe(self, learnt: Learnt) -> str:
         """Return what the model answers."""
@@ -153,7 +155,7 @@ class TextRegression(Config):
             f"{learnt.rule['mean']:.4g}, standard deviation {learnt.rule['standard_deviation']:.4g})."
         )
 
-    def usage(self, learnt: Learnt) -> str:
+    def usage(self, learnt: Learnt, architecture: str) -> str:
         """Return how to read the output with plain transformers."""
         deviation, mean = learnt.rule["standard_deviation"], learnt.rule["mean"]
         return f"print(float(logits[0, 0]) * {deviation!r} + {mean!r})"

@@ -50,6 +50,8 @@ for step in steps:
     path = [int(step[path[0]]), *path]
 print([(words[token], names[tag]) for token, tag in zip(first, path)])"""
 
+_BASELINE = "each word's most frequent training tag"
+
 
 @dataclass(frozen=True)
 class Entity:
@@ -96,7 +98,8 @@ class TokenClassification(Config):
 
     name: ClassVar[str] = "token_classification"
     roles: ClassVar[tuple[Role, ...]] = (WORDS, ENTITIES)
-    architecture: ClassVar[str] = "AutoModelForTokenClassification"
+    architectures: ClassVar[tuple[str, ...]] = ("AutoModelForTokenClassification",)
+    decoding: ClassVar[None] = None
     pipeline_tag: ClassVar[str] = "token-classification"
     objective: ClassVar[str] = "cross_entropy"
     answer_kind: ClassVar[str] = "spans"
@@ -106,7 +109,6 @@ class TokenClassification(Config):
     )
     quotes: ClassVar[tuple[str, ...]] = ()
     default_length_tokens: ClassVar[int] = 512
-    baseline_name: ClassVar[str] = "each word's most frequent training tag"
 
     max_length_tokens: PositiveInt | None = None
     """Longer texts are read in overlapping windows of this length. None: the limit of the base model, at most 512."""
@@ -202,19 +204,21 @@ class TokenClassification(Config):
         """Return the tags."""
         return prediction.tags
 
-    def baseline(self, train: Split, split: Split, learnt: Learnt) -> list[EntitiesPrediction]:
+    def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[EntitiesPrediction]]:
         """Each word's most frequent tag in train; an ``I-`` that continues nothing begins an entity."""
-        return [
-            _prediction(repaired(tags), np.ones(len(tags)), word_offsets(value))
-            for tags, value in zip(frequent_tags(train, split), split.columns[WORDS.name], strict=True)
-        ]
+        return {
+            _BASELINE: [
+                _prediction(repaired(tags), np.ones(len(tags)), word_offsets(value))
+                for tags, value in zip(frequent_tags(train, split), split.columns[WORDS.name], strict=True)
+            ]
+        }
 
     def describe(self, learnt: Learnt) -> str:
         """Return what the model answers."""
         types = ", ".join(f"`{name}`" for name in entity_types(learnt.labels))
         return f"It finds in each text the entities of these types: {types}."
 
-    def usage(self, learnt: Learnt) -> str:
+    def usage(self, learnt: Learnt, architecture: str) -> str:
         """Return how to read the logits with plain transformers."""
         return _USAGE
 

@@ -33,6 +33,8 @@ from graftlm.tasks._tagging import (
 from graftlm.tasks._task import Learnt
 from graftlm.tasks._texts import sorted_names
 
+_BASELINE = "each word's most frequent training tag"
+
 
 @dataclass(frozen=True)
 class TagsPrediction:
@@ -62,7 +64,8 @@ class WordTagging(Config):
 
     name: ClassVar[str] = "word_tagging"
     roles: ClassVar[tuple[Role, ...]] = (WORDS, TAGS)
-    architecture: ClassVar[str] = "AutoModelForTokenClassification"
+    architectures: ClassVar[tuple[str, ...]] = ("AutoModelForTokenClassification",)
+    decoding: ClassVar[None] = None
     pipeline_tag: ClassVar[str] = "token-classification"
     objective: ClassVar[str] = "cross_entropy"
     answer_kind: ClassVar[str] = "tags"
@@ -72,7 +75,6 @@ class WordTagging(Config):
     )
     quotes: ClassVar[tuple[str, ...]] = ()
     default_length_tokens: ClassVar[int] = 512
-    baseline_name: ClassVar[str] = "each word's most frequent training tag"
 
     max_length_tokens: PositiveInt | None = None
     """Longer texts are read in overlapping windows of this length. None: the limit of the base model, at most 512."""
@@ -166,18 +168,20 @@ class WordTagging(Config):
         """Return the tags."""
         return prediction.tags
 
-    def baseline(self, train: Split, split: Split, learnt: Learnt) -> list[TagsPrediction]:
+    def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[TagsPrediction]]:
         """Each word's most frequent tag in train."""
-        return [
-            TagsPrediction(tuple(tags), (1.0,) * len(tags), tuple(word_offsets(value)))
-            for tags, value in zip(frequent_tags(train, split), split.columns[WORDS.name], strict=True)
-        ]
+        return {
+            _BASELINE: [
+                TagsPrediction(tuple(tags), (1.0,) * len(tags), tuple(word_offsets(value)))
+                for tags, value in zip(frequent_tags(train, split), split.columns[WORDS.name], strict=True)
+            ]
+        }
 
     def describe(self, learnt: Learnt) -> str:
         """Return what the model answers."""
         return f"It gives each word of a text one of: {', '.join(f'`{label}`' for label in learnt.labels)}."
 
-    def usage(self, learnt: Learnt) -> str:
+    def usage(self, learnt: Learnt, architecture: str) -> str:
         """Return how to read the logits with plain transformers."""
         return (
             "# The first token of each word speaks for it.\n"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graftlm.data.features import IGNORED, Targets
+from graftlm.data.features import IGNORED, Features, Targets
 from graftlm.training.randomness import generator
 
 # Length-grouped order sorts within stretches of this many batches: long enough to save most padding, short enough
@@ -26,11 +26,13 @@ class Batch:
         inputs: model argument name -> tensor [examples, tokens]; ``attention_mask`` marks real tokens.
         targets: [examples], [examples, outputs] or [examples, tokens]; None where there are none.
         rows: positions of the examples in their split.
+        written: whether the targets are a text that a decoder writes, see `Examples`.
     """
 
     inputs: dict[str, Tensor]
     targets: Tensor | None
     rows: NDArray[np.int64]
+    written: bool = False
 
     @property
     def size(self) -> str:
@@ -53,12 +55,26 @@ class Examples:
         targets: see `graftlm.data.features.Targets`; None for a split that is only predicted.
         padding: model argument name -> the value that fills the rest of a row.
         padding_side: ``right`` or ``left``, as the tokenizer wants it.
+        written: whether the targets are texts, to be written token by token.
+        prompts: where one network reads and writes, how many tokens of each example are read before it writes; None
+            where another part of the network reads them all.
     """
 
     inputs: Mapping[str, Sequence[Sequence[int]]]
     targets: Targets | None
     padding: Mapping[str, int]
     padding_side: str = "right"
+    written: bool = False
+    prompts: Sequence[int] | None = None
+
+    @classmethod
+    def of(
+        cls, features: Features, targets: Targets | None, padding: Mapping[str, int], padding_side: str
+    ) -> Examples:
+        """Return features with their targets. Where texts are written, the sides of batches are ours to choose."""
+        if features.writing is None:
+            return cls(features.inputs, targets, padding, padding_side)
+        return cls(features.inputs, targets, padding, written=True, prompts=features.writing.prompts)
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
@@ -77,7 +93,44 @@ class Examples:
         ones = [[1] * len(self.inputs["input_ids"][row]) for row in rows]
         inputs["attention_mask"] = self._padded(ones, 0).to(device)
         targets = None if self.targets is None else self.targets_of(rows).to(device)
-        return Batch(inputs, targets, rows)
+        return Batch(inputs, targets, rows, self.written)
+
+    def take(self, rows: NDArray[np.int64]) -> Examples:
+        """Return some of the examples of a model that writes."""
+        assert not isinstance(self.targets, np.ndarray)
+        return replace(
+            self,
+            inputs={name: [values[row] for row in rows] for name, values in self.inputs.items()},
+            targets=None if self.targets is None else [self.targets[row] for row in rows],
+            prompts=None if self.prompts is None else [self.prompts[row] for row in rows],
+        )
+
+    def prompts_of(self, rows: NDArray[np.int64]) -> Examples:
+        """Return what is read of some examples before anything is written, without targets.
+
+        Where one network reads and writes, prompts are padded on the left, so that they end together.
+        """
+        some = replace(self.take(rows), targets=None)
+        if some.prompts is None:
+            return some
+        inputs = {
+            name: [ids[:length] for ids, length in zip(values, some.prompts, strict=True)]
+            for name, values in some.inputs.items()
+        }
+        return replace(some, inputs=inputs, padding_side="left")
+
+    def continued(self, texts: Sequence[Sequence[int]]) -> Examples:
+        """Return the examples, prompts only, with these tokens as their targets."""
+        ids = [np.array(text, dtype=np.int64) for text in texts]
+        if self.prompts is None:
+            return replace(self, targets=ids)
+        inputs = [[*prompt, *text] for prompt, text in zip(self.inputs["input_ids"], texts, strict=True)]
+        # The output at a token is about the one after it.
+        targets = [
+            np.concatenate([np.full(length - 1, IGNORED), text, [IGNORED]]).astype(np.int64)
+            for length, text in zip(self.prompts, ids, strict=True)
+        ]
+        return replace(self, inputs={"input_ids": inputs}, targets=targets, padding_side="right")
 
     def targets_of(self, rows: NDArray[np.int64]) -> Tensor:
         """Return the targets of the given examples on the CPU; those of tokens are padded like the tokens."""

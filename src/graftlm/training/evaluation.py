@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
-from torch import nn
+from transformers import PreTrainedModel
 
 from graftlm.data.features import Outputs
-from graftlm.training.batching import Examples, prediction_batches
+from graftlm.training.batching import Batch, Examples, prediction_batches
 from graftlm.training.memory import SMALLER_BATCHES, memory_for
 from graftlm.training.outputs import forward
+from graftlm.training.writing import write
 
 
 def predict_outputs(
-    model: nn.Module,
+    model: PreTrainedModel,
     examples: Examples,
     batch_size: int,
     device: torch.device,
@@ -38,13 +39,24 @@ def predict_outputs(
     batches = list(prediction_batches(examples.lengths, batch_size))
     with torch.inference_mode():
         for rows in batches[rank_of[0] :: rank_of[1]]:
-            batch = examples.batch(rows, device)
-            with memory_for(f"prediction, batch of {batch.size}", SMALLER_BATCHES):
-                outputs = forward(model, batch.inputs, autocast).float().cpu().numpy()
-            if outputs.ndim == 3:
-                real = batch.inputs["attention_mask"].bool().cpu().numpy()
-                outputs = [each[mask] for each, mask in zip(outputs, real, strict=True)]
+            with memory_for(
+                f"prediction, {len(rows)} x {examples.lengths[rows].max()} tokens", SMALLER_BATCHES
+            ):
+                if examples.written:
+                    outputs = write(model, examples, rows, device, autocast)
+                else:
+                    outputs = _read(model, examples.batch(rows, device), autocast)
             own += zip(rows.tolist(), outputs, strict=True)
             on_batch(len(rows))
     parts = gather_object(own) if rank_of[1] > 1 else own
     return [outputs for _, outputs in sorted(parts, key=lambda part: part[0])]
+
+
+def _read(
+    model: PreTrainedModel, batch: Batch, autocast: torch.dtype | None
+) -> Sequence[NDArray[np.float32]]:
+    outputs = forward(model, batch, autocast).float().cpu().numpy()
+    if outputs.ndim < 3:
+        return list(outputs)
+    real = batch.inputs["attention_mask"].bool().cpu().numpy()
+    return [each[mask] for each, mask in zip(outputs, real, strict=True)]

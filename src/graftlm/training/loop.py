@@ -163,7 +163,7 @@ def _accumulate(
             contextlib.nullcontext() if last else accelerator.no_sync(model),
         ):
             with dropout_seed(device, plan.seed, number, index, rank):
-                outputs = forward(model, batch.inputs, plan.autocast)
+                outputs = forward(model, batch, plan.autocast)
             value = sum(
                 (
                     term.total * (term.coefficient / weights[term.name] if weights[term.name] else 0.0)

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 
+from graftlm.training.batching import Batch
 
-def forward(model: nn.Module, inputs: dict[str, Tensor], autocast: torch.dtype | None) -> Tensor:
+
+def forward(model: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Tensor:
     """Return the outputs [examples, outputs] or [examples, tokens, outputs] of a batch.
 
     A head for answers has two outputs a token: the scores of starting and of ending there. They compete over the
     tokens of an example, so where there is padding they are minus infinity: an objective needs no mask, and no example
     depends on its neighbours. (Heads of transformers let padding compete.)
 
+    A decoder of its own reads the targets of the batch, one place later.
+
     Args:
         model: of transformers, with a head.
-        inputs: model argument name -> tensor.
+        batch: of examples.
         autocast: dtype of the forward pass, or None for float32.
     """
+    inputs = batch.inputs
     with torch.autocast(inputs["input_ids"].device.type, dtype=autocast, enabled=autocast is not None):
-        result = model(**inputs)
+        result = model(**inputs, **_decoder_inputs(model, batch))
     if hasattr(result, "start_logits"):
         both = torch.stack([result.start_logits, result.end_logits], dim=-1)
         return both.masked_fill(inputs["attention_mask"].unsqueeze(-1) == 0, -torch.inf)
     return result.logits
+
+
+def _decoder_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    bare: Any = extract_model_from_parallel(model)
+    if batch.targets is None or not batch.written or not bare.config.is_encoder_decoder:
+        return {}
+    # Families differ in the token that begins. Some have no such method and shift the labels themselves.
+    prepare = getattr(bare, "prepare_decoder_input_ids_from_labels", None)
+    return (
+        {"labels": batch.targets} if prepare is None else {"decoder_input_ids": prepare(labels=batch.targets)}
+    )

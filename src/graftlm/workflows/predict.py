@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from graftlm.data.dataset import Split
+from graftlm.data.messages import Message
 from graftlm.data.options import DataOptions
 from graftlm.errors import DataError
 from graftlm.predictor import Predictor
@@ -49,10 +50,17 @@ def predict_lines(
     numbered = ((f"line {number}", _text(line, number)) for number, line in enumerate(lines, start=1))
     while chunk := list(islice(numbered, _CHUNK)):
         full = [(place, text) for place, text in chunk if text.strip()]
-        columns: dict[str, list[object]] = {predictor.roles[0].name: [text for _, text in full]}
+        (role,) = predictor.roles
+        said = [_turn(text) if role.kind == "messages" else text for _, text in full]
+        columns: dict[str, list[object]] = {role.name: said}
         answers = _records(predictor, Split("lines", columns, [place for place, _ in full]), batch_size)
         for place, text in chunk:
             yield next(answers) if text.strip() else {"row": place, "error": "the line is empty"}
+
+
+def _turn(text: str) -> object:
+    """A line on its own begins a conversation."""
+    return (Message("user", text.strip()),)
 
 
 def _text(line: bytes, number: int) -> str:

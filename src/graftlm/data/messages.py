@@ -1,0 +1,91 @@
+"""Conversations: who says what, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from graftlm.data.places import counted, first_places
+from graftlm.data.table import Table
+from graftlm.errors import DataError, clip
+
+
+class Message(NamedTuple):
+    """One turn.
+
+    Args:
+        role: who speaks, such as ``user``, ``assistant`` or ``system``.
+        content: what is said, white space at both ends left out.
+    """
+
+    role: str
+    content: str
+
+
+Conversation = tuple[Message, ...]
+
+# What other tools call the speakers.
+_ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "chatgpt": "assistant",
+}
+_FORMS = (
+    'write a list of {"role": "user", "content": "..."} with the roles user, assistant and, first, system '
+    '({"from": ..., "value": ...} is read as well)'
+)
+
+
+def conversations(table: Table, column: str) -> list[object]:
+    """Return a `Conversation` for each row.
+
+    Raises:
+        DataError: a value is no list of messages, or a message lacks its role or content; with the first places.
+    """
+    found = [conversation(value) for value in table.columns[column]]
+    wrong = [row for row, value in enumerate(found) if isinstance(value, str)]
+    if wrong:
+        raise DataError(
+            f"the messages column {clip(column)} holds no conversation in {counted(len(wrong), 'row')} "
+            f"({found[wrong[0]]}); first: {first_places([table.place(row) for row in wrong[:5]], len(wrong))}",
+            where=table.source,
+            fix=_FORMS,
+        )
+    return list(found)
+
+
+def conversation(value: object) -> Conversation | str:
+    """Return the messages of a value, or what is wrong with it."""
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):  # in a DataFrame
+        value = cast("Any", value).tolist()
+    if not isinstance(value, list | tuple):
+        return f"it is {'missing' if value is None else type(value).__name__}"
+    turns = cast("Sequence[object]", value)
+    messages = [_message(turn) for turn in turns]
+    if wrong := next((message for message in messages if isinstance(message, str)), None):
+        return wrong
+    if not messages:
+        return "it is empty"
+    return tuple(message for message in messages if isinstance(message, Message))
+
+
+def _message(turn: object) -> Message | str:
+    if isinstance(turn, Message):
+        return turn
+    if not isinstance(turn, Mapping):
+        return f"a message is {type(turn).__name__}"
+    fields = cast("Mapping[str, object]", turn)
+    role, content = fields.get("role", fields.get("from")), fields.get("content", fields.get("value"))
+    if not isinstance(role, str) or not role.strip():
+        return "a message has no role"
+    if not isinstance(content, str) or not content.strip():
+        return "a message has no content"
+    name = role.strip().lower()
+    return Message(_ROLES.get(name, name), content.strip())
+
+
+def as_dicts(messages: Conversation) -> list[dict[str, str]]:
+    """Return the messages as chat templates read them."""
+    return [message._asdict() for message in messages]

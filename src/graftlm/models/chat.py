@@ -1,0 +1,166 @@
+"""Conversations as tokens: the chat template of the base model, the contents kept apart from its control tokens.
+
+A template is rendered with a mark in the place of each content. What stands between the marks is the template's own
+and may hold control tokens; a content is text, also where it reads like one. So nobody can end a turn, or begin that
+of another role, by writing its token.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jinja2 import TemplateError
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from graftlm.data.features import IGNORED, Features
+from graftlm.data.messages import Conversation, Message, as_dicts
+from graftlm.data.writing import Writing
+from graftlm.errors import DataError, ModelError, clip
+from graftlm.models.sequences import SequenceLimits, TokenReader, next_tokens
+
+SAFE_TEMPLATE = (
+    "{{ bos_token or '' }}{% for message in messages %}{{ message['role'] }}:\n{{ message['content'] }}"
+    "{{ eos_token }}\n{% endfor %}{% if add_generation_prompt %}assistant:\n{% endif %}"
+)
+"""For base models without a chat template: the role, a line break, what is said, the end token."""
+
+# Private-use characters: no text of a template holds them.
+_OPEN, _CLOSE = "\ue000", "\ue001"
+_MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """A conversation as tokens: which are learnt, and how many come before what is written last."""
+
+    ids: list[int]
+    learnt: list[bool]
+    prompt: int
+
+
+@dataclass(frozen=True)
+class ChatEncoder:
+    """Conversations -> tokens, for one tokenizer and one set of roles that are learnt.
+
+    Args:
+        tokenizer: with a chat template.
+        reader: of the replies.
+        roles: whose messages are learnt.
+        limits: tokens of a conversation and of its last reply.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    reader: TokenReader
+    roles: Collection[str]
+    limits: SequenceLimits
+
+    def features(self, conversations: Sequence[Conversation], places: Sequence[str]) -> Features:
+        """Return one example per conversation; of one that is too long the oldest turns are left out.
+
+        Raises:
+            DataError: the template refuses a conversation, with its place.
+        """
+        ids, targets, prompts = list[list[int]](), list[NDArray[np.int64]](), list[int]()
+        truncated, cut = list[int](), list[int]()
+        for row, (conversation, place) in enumerate(zip(conversations, places, strict=True)):
+            found, whole = self._fitted(conversation, place)
+            if not whole:
+                truncated.append(row)
+            most = found.prompt + self.limits.written
+            if len(found.ids) > most:
+                cut.append(row)
+            ids.append(found.ids[:most])
+            targets.append(next_tokens(found.ids[:most], found.learnt[:most]))
+            prompts.append(found.prompt)
+        # Without a single reply there is nothing to learn or to compare with: conversations to be continued.
+        known = targets if any((each != IGNORED).any() for each in targets) else []
+        writing = Writing(known, prompts, self.reader, cut)
+        return Features({"input_ids": ids}, range(len(ids)), truncated, writing=writing)
+
+    def _fitted(self, conversation: Conversation, place: str) -> tuple[_Tokens, bool]:
+        """Return the tokens, and whether the whole conversation is in them."""
+        kept = conversation
+        while (found := self._tokens(kept, place)).prompt > self.limits.prompt:
+            kept = _without_oldest(kept) or _shortened(kept, self.limits.prompt / found.prompt)
+            if not kept:
+                raise DataError(
+                    f"the chat template alone takes more than the {self.limits.prompt} tokens left to a prompt",
+                    where=place,
+                    fix="allow more: task.max_length_tokens",
+                )
+        return found, kept == conversation
+
+    def _tokens(self, conversation: Conversation, place: str) -> _Tokens:
+        """Return the tokens; the prompt is what precedes the last message where that is a reply, else all of it."""
+        replied = conversation[-1].role in self.roles
+        pieces = self._template_pieces(conversation, place, continued=not replied)
+        contents: list[list[int]] = self.tokenizer(
+            [message.content for message in conversation],
+            add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False,
+        )["input_ids"]  # fmt: skip
+        ids, learnt, prompt = list(pieces[0]), [False] * len(pieces[0]), 0
+        for message, content, after in zip(conversation, contents, pieces[1:], strict=True):
+            prompt = len(ids)
+            reply = message.role in self.roles
+            ids += content
+            if reply and self.reader.end_tokens.isdisjoint(after):
+                after = [self.reader.end, *after]
+            ids += after
+            learnt += [reply] * len(content)
+            last = next((at for at, token in enumerate(after) if token in self.reader.end_tokens), -1)
+            learnt += [reply and at <= last for at in range(len(after))]
+        return _Tokens(ids, learnt, prompt if replied else len(ids))
+
+    def _template_pieces(self, conversation: Conversation, place: str, continued: bool) -> list[list[int]]:
+        """Return the tokens of the template before, between and behind the contents."""
+        marked = [
+            Message(message.role, f"{_OPEN}{number}{_CLOSE}") for number, message in enumerate(conversation)
+        ]
+        try:
+            rendered: Any = self.tokenizer.apply_chat_template(
+                as_dicts(tuple(marked)), tokenize=False, add_generation_prompt=continued
+            )
+        except TemplateError as error:
+            raise DataError(
+                f"the chat template of the base model refuses this conversation: {clip(str(error), 200)}",
+                where=place,
+                fix="correct the roles or their order, or choose another base model",
+            ) from None
+        pieces = _MARK.split(rendered)
+        if [int(number) for number in pieces[1::2]] != list(range(len(conversation))):
+            raise ModelError(
+                "the chat template of the base model leaves a message out, or repeats or moves one",
+                where=place,
+                fix="correct the conversation, or choose another base model",
+            )
+        return [
+            self.tokenizer(piece, add_special_tokens=False, split_special_tokens=False, verbose=False)[
+                "input_ids"
+            ]
+            for piece in pieces[0::2]
+        ]
+
+
+def _without_oldest(conversation: Conversation) -> Conversation:
+    """Return the conversation from the second turn of its first speaker on, system messages apart; () if none is."""
+    start = next((at for at, message in enumerate(conversation) if message.role != "system"), 0)
+    first = conversation[start].role
+    again = next((at for at in range(start + 1, len(conversation)) if conversation[at].role == first), None)
+    if again is None:
+        return ()
+    return (*conversation[:start], *conversation[again:])
+
+
+def _shortened(conversation: Conversation, share: float) -> Conversation:
+    """Return the conversation with the end of its longest message left out; () where there is nothing to leave."""
+    longest = max(range(len(conversation)), key=lambda at: len(conversation[at].content))
+    role, content = conversation[longest]
+    shorter = content[: int(len(content) * share * 0.95)].strip()
+    if not shorter:
+        return ()
+    return (*conversation[:longest], Message(role, shorter), *conversation[longest + 1 :])

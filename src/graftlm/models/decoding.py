@@ -1,0 +1,118 @@
+"""How a loaded model writes: the settings of the task, and the token ids that its family needs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from graftlm.data.writing import Decoding
+from graftlm.errors import ConfigurationError, ModelError, clip, nearest
+from graftlm.models.chat import SAFE_TEMPLATE
+from graftlm.models.encoder import TextEncoder
+from graftlm.models.locating import BaseFiles
+from graftlm.models.safety import verify_folder
+
+# What a family needs in order to begin and to end, kept from the base model. How it searched is the task's decision.
+# ``forced_eos_token_id`` is not kept: a text cut at its limit would look like one that ended.
+_KEPT = (
+    "bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id", "bad_words_ids", "suppress_tokens",
+)  # fmt: skip
+
+
+def end_tokens(
+    files: BaseFiles, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
+) -> frozenset[int]:
+    """Return every id that ends a text, as tokenizer, configuration and generation settings of the base model say."""
+    stored = _stored(files)
+    claims = (tokenizer.eos_token_id, getattr(config, "eos_token_id", None), stored.get("eos_token_id"))
+    found: set[int] = set()
+    for claim in claims:
+        found |= {one for one in (claim if isinstance(claim, list) else [claim]) if isinstance(one, int)}
+    return frozenset(found)
+
+
+def make_encoder(
+    tokenizer: PreTrainedTokenizerBase,
+    files: BaseFiles,
+    config: PreTrainedConfig,
+    max_length_tokens: int,
+    decoding: Decoding | None,
+    chat: bool,
+) -> TextEncoder:
+    """Return the tokenizer at a length limit, ready for a model that reads only (``decoding`` None) or one that writes.
+
+    Of one that writes, the tokenizer gets its languages, a chat template where ``chat`` needs one and it has none,
+    and the side that batches are padded on.
+
+    Raises:
+        ConfigurationError: the tokenizer knows no such language.
+    """
+    if decoding is None:
+        return TextEncoder(tokenizer, max_length_tokens)
+    for key, code in (
+        ("source_language", decoding.source_language),
+        ("target_language", decoding.target_language),
+    ):
+        attribute = {"source_language": "src_lang", "target_language": "tgt_lang"}[key]
+        if code is not None:
+            _check_language(tokenizer, key, code)
+            if hasattr(tokenizer, attribute):
+                setattr(tokenizer, attribute, code)
+    if chat and not tokenizer.chat_template:
+        tokenizer.chat_template = SAFE_TEMPLATE
+    if not config.is_encoder_decoder:
+        tokenizer.padding_side = "left"  # who continues a batch of prompts must have them end together
+    ends = end_tokens(files, config, tokenizer)
+    return TextEncoder(tokenizer, max_length_tokens, bool(config.is_encoder_decoder), ends)
+
+
+def set_decoding(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, files: BaseFiles, decoding: Decoding
+) -> None:
+    """Give the model its generation settings; they are saved with it."""
+    config: Any = model.config
+    stored = _stored(files)
+    kept = {key: value for key in _KEPT if (value := stored.get(key, getattr(config, key, None))) is not None}
+    if decoding.target_language is not None:
+        kept["forced_bos_token_id"] = _language_token(tokenizer, decoding.target_language)
+    ends = end_tokens(files, config, tokenizer)
+    kept["eos_token_id"] = sorted(ends) if len(ends) > 1 else next(iter(ends), None)
+    beams = decoding.num_beams
+    model.generation_config = GenerationConfig(
+        **kept,
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=False,
+        max_new_tokens=decoding.max_new_tokens,
+        num_beams=beams,
+        **({"length_penalty": decoding.length_penalty, "early_stopping": True} if beams > 1 else {}),
+        no_repeat_ngram_size=decoding.no_repeat_ngram_size,
+        repetition_penalty=decoding.repetition_penalty,
+    )
+
+
+def _stored(files: BaseFiles) -> dict[str, Any]:
+    path = verify_folder(files.folder).folder / "generation_config.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _check_language(tokenizer: PreTrainedTokenizerBase, key: str, code: str) -> None:
+    known = tokenizer.get_vocab()
+    if code in known or f"__{code}__" in known:
+        return
+    languages = [token for token in tokenizer.all_special_tokens if "_" in token]
+    raise ConfigurationError(
+        f"the tokenizer of this base model has no token for the language {clip(code)}.{nearest(code, languages)}",
+        where=f"task.{key}",
+        fix="name a language by its token (NLLB: eng_Latn, mBART: en_XX, M2M100: en); a model of two languages "
+        "needs none, one that is told by words needs task.prefix",
+    )
+
+
+def _language_token(tokenizer: PreTrainedTokenizerBase, code: str) -> int:
+    token = code if code in tokenizer.get_vocab() else f"__{code}__"
+    found = tokenizer.convert_tokens_to_ids(token)
+    if not isinstance(found, int):
+        raise ModelError(f"the language {clip(code)} has no token", where="task.target_language")
+    return found

@@ -1,0 +1,176 @@
+"""Tokens of texts that are written: from a source, or as replies of a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from graftlm.data.features import IGNORED, Features
+from graftlm.data.writing import Writing
+from graftlm.errors import ConfigurationError, ModelError
+
+# Texts tokenised per call: bounds the memory of the intermediate encodings.
+_CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class TokenReader:
+    """Token ids -> text, with the tokenizer that made them.
+
+    Args:
+        tokenizer: of the model.
+        end_tokens: ids that end a text.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    end_tokens: frozenset[int]
+
+    @property
+    def end(self) -> int:
+        """The id that is put behind a text.
+
+        Raises:
+            ModelError: the tokenizer has none.
+        """
+        end = self.tokenizer.eos_token_id
+        if not isinstance(end, int):
+            raise ModelError(
+                "the tokenizer has no end token, so that the model could not learn when to stop writing",
+                where=self.tokenizer.name_or_path,
+                fix="choose another base model",
+            )
+        return end
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Return the text, special tokens and white space at both ends left out."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+
+    def ended(self, tokens: Sequence[int]) -> bool:
+        """Return whether an end token stands among them."""
+        return not self.end_tokens.isdisjoint(tokens)
+
+
+@dataclass(frozen=True)
+class SequenceLimits:
+    """Tokens of what is read and of what is written.
+
+    Args:
+        most: an encoder reads so many; one network that reads and writes holds so many of both.
+        written: of these the text that is written may use so many, its end token included.
+    """
+
+    most: int
+    written: int
+
+    @property
+    def prompt(self) -> int:
+        """Tokens left to the prompt where one network reads and writes.
+
+        Raises:
+            ConfigurationError: too few.
+        """
+        room = self.most - self.written
+        if room < 8:
+            raise ConfigurationError(
+                f"{self.written} tokens to be written leave {max(room, 0)} of {self.most} to what is read before them",
+                where="task.max_target_tokens",
+                fix="allow fewer, or more to task.max_length_tokens",
+            )
+        return room
+
+
+def encoder_decoder_sequences(
+    tokenizer: PreTrainedTokenizerBase,
+    sources: Sequence[str],
+    targets: Sequence[str] | None,
+    limits: SequenceLimits,
+    reader: TokenReader,
+) -> Features:
+    """Return the tokens of the sources as an encoder reads them, and those of the targets as a decoder writes them."""
+    inputs, truncated = _all_ids(tokenizer, sources), list[int]()
+    for row, ids in enumerate(inputs):
+        if len(ids) > limits.most:
+            truncated.append(row)
+            # The tokenizer cuts once more by itself, because it knows which special tokens must stay.
+            inputs[row] = tokenizer(sources[row], truncation=True, max_length=limits.most)["input_ids"]
+    wanted, cut = list[NDArray[np.int64]](), list[int]()
+    for row, ids in enumerate(_all_ids(tokenizer, targets or (), target=True)):
+        whole = ids if reader.ended(ids) else [*ids, reader.end]
+        if len(whole) > limits.written:
+            cut.append(row)
+        wanted.append(np.array(whole[: limits.written], dtype=np.int64))
+    return Features(
+        {"input_ids": inputs}, range(len(sources)), truncated, writing=Writing(wanted, None, reader, cut)
+    )
+
+
+def decoder_sequences(
+    tokenizer: PreTrainedTokenizerBase,
+    sources: Sequence[str],
+    targets: Sequence[str] | None,
+    separator: str,
+    limits: SequenceLimits,
+    reader: TokenReader,
+) -> Features:
+    """Return source, separator and target one after the other; only the tokens of the target are learnt.
+
+    Each is tokenised on its own, so that a prompt has the same tokens with and without what follows it.
+    """
+    (middle,) = _all_ids(tokenizer, [separator], special=False)
+    room = limits.prompt - len(middle)
+    prompts, truncated = list[list[int]](), list[int]()
+    for row, ids in enumerate(_all_ids(tokenizer, sources)):
+        begun = _without_end(tokenizer, ids)
+        if len(begun) > room:
+            truncated.append(row)
+        prompts.append([*begun[:room], *middle])
+    lengths = [len(prompt) for prompt in prompts]
+    if targets is None:
+        writing = Writing([], lengths, reader)
+        return Features({"input_ids": prompts}, range(len(prompts)), truncated, writing=writing)
+    whole = [[*ids, reader.end] for ids in _all_ids(tokenizer, targets, special=False)]
+    inputs = [[*prompt, *ids[: limits.written]] for prompt, ids in zip(prompts, whole, strict=True)]
+    wanted = [
+        next_tokens(ids, [position >= length for position in range(len(ids))])
+        for ids, length in zip(inputs, lengths, strict=True)
+    ]
+    cut = [row for row, ids in enumerate(whole) if len(ids) > limits.written]
+    writing = Writing(wanted, lengths, reader, cut)
+    return Features({"input_ids": inputs}, range(len(inputs)), truncated, writing=writing)
+
+
+def next_tokens(ids: Sequence[int], learnt: Sequence[bool]) -> NDArray[np.int64]:
+    """Return for each token the one after it where that is to be learnt, else `IGNORED` [tokens]."""
+    targets = np.full(len(ids), IGNORED, dtype=np.int64)
+    after = np.array(learnt[1:], dtype=bool)
+    targets[:-1][after] = np.array(ids[1:], dtype=np.int64)[after]
+    return targets
+
+
+def _all_ids(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], special: bool = True, target: bool = False
+) -> list[list[int]]:
+    found = list[list[int]]()
+    for start in range(0, len(texts), _CHUNK):
+        some = list(texts[start : start + _CHUNK])
+        # What is longer than the model reads is cut by the caller, not run: nothing to warn about.
+        found += tokenizer(
+            text=None if target else some,
+            text_target=some if target else None,
+            add_special_tokens=special,
+            return_attention_mask=False,
+            verbose=False,
+        )["input_ids"]
+    return found
+
+
+def _without_end(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
+    """What a tokenizer puts behind a text would end the writing before it began."""
+    special = set(tokenizer.all_special_ids)
+    while len(ids) > 1 and ids[-1] in special:
+        ids = ids[:-1]
+    return ids

@@ -1,0 +1,212 @@
+"""The next reply of a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, cast
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+
+from graftlm.config import Config
+from graftlm.data.dataset import Split
+from graftlm.data.features import Encoder, Features, Outputs, Targets
+from graftlm.data.messages import Conversation, Message
+from graftlm.data.roles import MESSAGES, Role
+from graftlm.data.table import Table
+from graftlm.data.writing import Decoding
+from graftlm.errors import DataError
+from graftlm.scoring.generated_texts import Scoring, scoring_of
+from graftlm.scoring.metric import check_primary
+from graftlm.scoring.scores import Scores
+from graftlm.tasks._task import Learnt
+from graftlm.tasks._written import TextPrediction, most_frequent, quoted, read_texts, record, score_texts
+
+_ECHO = "the last message before the reply"
+_ALWAYS = "always the most frequent training reply"
+_USAGE = """\
+batch = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+with torch.inference_mode():
+    written = model.generate(**batch)
+print(tokenizer.decode(written[0, batch["input_ids"].shape[1] :], skip_special_tokens=True))"""
+
+
+class Dialogue(Config):
+    """A conversation -> the reply that comes next, by a decoder (GPT-2, Llama, Qwen ...).
+
+    Conversations become tokens by the chat template of the base model, or a plain one where it has none. Only messages
+    of ``loss_roles``, the token that ends each among them, are learnt: all of them in training and for perplexity. The
+    reply that is written, and compared with its reference, is the last one of each conversation.
+    """
+
+    name: ClassVar[str] = "dialogue"
+    roles: ClassVar[tuple[Role, ...]] = (MESSAGES,)
+    architectures: ClassVar[tuple[str, ...]] = ("AutoModelForCausalLM",)
+    pipeline_tag: ClassVar[str] = "text-generation"
+    objective: ClassVar[str] = "cross_entropy"
+    answer_kind: ClassVar[str] = "replies"
+    limits: ClassVar[tuple[str, ...]] = (
+        "It may say what is untrue, or what its training data would say and you would not.",
+        "Perplexity is per token of this tokenizer: it cannot be compared with that of a model with another one.",
+        "A good reply in other words than the reference scores low in BLEU, chrF and ROUGE.",
+    )
+    quotes: ClassVar[tuple[str, ...]] = ("text",)
+    default_length_tokens: ClassVar[int] = 1024
+
+    max_length_tokens: PositiveInt | None = None
+    """Tokens of a conversation, the last reply included; of longer ones the oldest turns are left out, and counted
+    aloud. None: the limit of the base model, at most 1,024."""
+
+    max_target_tokens: PositiveInt = 128
+    """Tokens of the last reply, in training and when writing; longer ones are cut, and counted aloud."""
+
+    loss_roles: list[str] = Field(["assistant"], min_length=1)
+    """Whose messages are learnt."""
+
+    num_beams: PositiveInt = 1
+    """Hypotheses kept while writing; more make replies safer and duller."""
+
+    no_repeat_ngram_size: Annotated[int, Field(ge=0)] = 0
+    """Runs of so many tokens are written once at most. 0: no such rule."""
+
+    repetition_penalty: PositiveFloat = 1.0
+    """What the scores of tokens already there are divided by; 1 for none."""
+
+    scoring: Scoring | None = None
+    """How scores compare texts: english (Porter stems in ROUGE), words (of any script), or characters (scripts without
+    spaces). None: by the letters of the training replies."""
+
+    primary_metric: str = "perplexity"
+    """The metric that chooses the best checkpoint and makes the headline."""
+
+    @field_validator("primary_metric")
+    @classmethod
+    def _known_metric(cls, value: str) -> str:
+        return check_primary(value, cls.answer_kind)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How it writes."""
+        return Decoding(
+            self.max_target_tokens,
+            self.num_beams,
+            no_repeat_ngram_size=self.no_repeat_ngram_size,
+            repetition_penalty=self.repetition_penalty,
+        )
+
+    @classmethod
+    def recognises(cls, table: Table) -> str | None:
+        """Return why, where a column of lists is called as conversations are."""
+        for name, values in table.columns.items():
+            called = name.strip().lower() in (MESSAGES.name, *MESSAGES.hints)
+            if called and values and all(isinstance(value, list | tuple) for value in values[:100]):
+                return f"it has the column {name!r} of messages"
+        return None
+
+    def learn(self, train: Split) -> Learnt:
+        """Return how replies are compared.
+
+        Raises:
+            DataError: a conversation of train holds no message that could be learnt.
+        """
+        self._refuse_silent(train)
+        replies = (each.content for talk in _talks(train) for each in talk if each.role in self.loss_roles)
+        return Learnt((), {"scoring": self.scoring or scoring_of(replies)})
+
+    def model_options(self, learnt: Learnt) -> dict[str, Any]:
+        """The model keeps its head."""
+        return {}
+
+    def encode(self, split: Split, encoder: Encoder) -> Features:
+        """Tokenise conversations."""
+        return encoder.conversations(_talks(split), split.row_ids, self.loss_roles, self.max_target_tokens)
+
+    def targets(self, split: Split, features: Features, learnt: Learnt) -> Targets:
+        """Return for each token the one that follows, where it belongs to a message that is learnt [tokens].
+
+        Raises:
+            DataError: a conversation does not end with such a message.
+        """
+        self._refuse_unanswered(split)
+        assert features.writing is not None
+        return features.writing.targets
+
+    def tune(self, outputs: Outputs, split: Split, features: Features, learnt: Learnt) -> Learnt:
+        """Nothing is tuned."""
+        return learnt
+
+    def decode(
+        self, outputs: Outputs, split: Split, features: Features, learnt: Learnt
+    ) -> list[TextPrediction]:
+        """Return the reply to each conversation."""
+        return read_texts(outputs, features)
+
+    def score(
+        self, predictions: Sequence[TextPrediction], split: Split, learnt: Learnt, **options: Any
+    ) -> Scores:
+        """Compare each reply with the last message of its row; perplexity is over all messages that are learnt.
+
+        Raises:
+            DataError: a conversation does not end with a reply.
+        """
+        self._refuse_unanswered(split)
+        references = [talk[-1].content for talk in _talks(split)]
+        scoring = cast("Scoring", learnt.rule["scoring"])
+        return score_texts(predictions, references, scoring, self.answer_kind, self.primary_metric, **options)
+
+    def references(self, split: Split) -> list[dict[str, int]]:
+        """Return how many messages each row has, and how many characters the last of them."""
+        return [{"messages": len(talk), "characters": len(talk[-1].content)} for talk in _talks(split)]
+
+    def record(self, prediction: TextPrediction) -> dict[str, Any]:
+        """Return a prediction as plain values for JSON Lines."""
+        return record(prediction)
+
+    def phrase(self, prediction: TextPrediction) -> str:
+        """Return the reply."""
+        return (prediction.text or "(nothing)") + (" ..." if prediction.cut else "")
+
+    def decision(self, prediction: TextPrediction) -> str:
+        """Return the reply."""
+        return prediction.text
+
+    def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[TextPrediction]]:
+        """The last message before the reply, and the most frequent training reply."""
+        echoes = [talk[-2].content if len(talk) > 1 else "" for talk in _talks(split)]
+        usual = most_frequent(talk[-1].content for talk in _talks(train))
+        return {_ECHO: list(map(quoted, echoes)), _ALWAYS: [quoted(usual)] * len(split)}
+
+    def describe(self, learnt: Learnt) -> str:
+        """Return what the model answers."""
+        return f"It writes the next reply of a conversation, at most {self.max_target_tokens} tokens."
+
+    def usage(self, learnt: Learnt, architecture: str) -> str:
+        """Return how to reply with plain transformers."""
+        return _USAGE
+
+    def _refuse_silent(self, split: Split) -> None:
+        spoken = {message.role for talk in _talks(split) for message in talk}
+        unknown = [role for role in self.loss_roles if role not in spoken]
+        if unknown:
+            raise DataError(
+                f"nobody speaks as {' or '.join(unknown)} in {split.name}; the roles are {', '.join(sorted(spoken))}",
+                where="task.loss_roles",
+                fix="name the roles whose messages should be learnt",
+            )
+
+    def _refuse_unanswered(self, split: Split) -> None:
+        open_rows = [row for row, talk in enumerate(_talks(split)) if talk[-1].role not in self.loss_roles]
+        if open_rows:
+            raise DataError(
+                f"{split.name}: {len(open_rows)} of {len(split)} conversations do not end with a message of "
+                f"{' or '.join(self.loss_roles)}, so that there is no last reply to learn and to compare with",
+                where=split.row_ids[open_rows[0]],
+                fix="end each conversation with a reply, or name other roles: task.loss_roles",
+            )
+
+
+def _talks(split: Split) -> list[Conversation]:
+    # Rows that went through JSON, to the process that proves a run, come back as lists.
+    return [
+        tuple(Message(*each) for each in talk)
+        for talk in cast("list[Conversation]", split.columns["messages"])
+    ]

@@ -1,0 +1,75 @@
+"""What a model writes about examples, and how probable it finds that and their targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from graftlm.data.features import IGNORED
+from graftlm.training.batching import Examples
+from graftlm.training.outputs import forward
+
+
+def write(
+    model: PreTrainedModel,
+    examples: Examples,
+    rows: NDArray[np.int64],
+    device: torch.device,
+    autocast: torch.dtype | None,
+) -> list[NDArray[np.float32]]:
+    """Return the outputs of the given examples, see `graftlm.data.writing.WRITTEN_COLUMNS`.
+
+    Texts are written by the model's own generation settings. Probabilities are those of the bare model, without what
+    the settings forbid or penalise.
+    """
+    prompts = examples.prompts_of(rows)
+    batch = prompts.batch(np.arange(len(rows)), device)
+    with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+        generated: Any = model.generate(**batch.inputs)  # pyright: ignore[reportCallIssue]
+    # The decoder of a pair starts with a token of its own, one network repeats the prompt.
+    start = 1 if examples.prompts is None else batch.inputs["input_ids"].shape[1]
+    texts = [_until_end(ids, model) for ids in generated[:, start:].tolist()]
+    own = _log_probabilities(model, prompts.continued(texts), device, autocast)
+    columns = [_columns(text, found, 0.0) for text, found in zip(texts, own, strict=True)]
+    if examples.targets is None:
+        return columns
+    wanted = [examples.targets[row] for row in rows]
+    given = _log_probabilities(model, examples.take(rows), device, autocast)
+    return [
+        np.concatenate([each, _columns(target[target != IGNORED].tolist(), found, 1.0)])
+        for each, target, found in zip(columns, wanted, given, strict=True)
+    ]
+
+
+def _columns(tokens: Sequence[int], found: NDArray[np.float32], given: float) -> NDArray[np.float32]:
+    # An id below 2^24 is exact in float32; no vocabulary is larger.
+    return np.column_stack([np.array(tokens, np.float32), found, np.full(len(found), given, np.float32)])
+
+
+def _until_end(ids: list[int], model: PreTrainedModel) -> list[int]:
+    """Return what was written up to and with the end token: what follows fills the batch up."""
+    settings: Any = model.generation_config
+    ends = settings.eos_token_id
+    known = set(ends if isinstance(ends, list) else [ends])
+    last = next((at for at, token in enumerate(ids) if token in known), len(ids) - 1)
+    return ids[: last + 1]
+
+
+def _log_probabilities(
+    model: PreTrainedModel, examples: Examples, device: torch.device, autocast: torch.dtype | None
+) -> list[NDArray[np.float32]]:
+    """Return the natural log-probability of every target of every example, in order."""
+    batch = examples.batch(np.arange(len(examples)), device)
+    assert batch.targets is not None
+    logits = forward(model, batch, autocast).float()
+    found: list[NDArray[np.float32]] = []
+    for scores, targets in zip(logits, batch.targets, strict=True):  # one at a time: vocabularies are large
+        there = targets != IGNORED
+        chosen = scores[there].log_softmax(-1).gather(1, targets[there, None])
+        found.append(chosen.squeeze(1).cpu().numpy())
+    return found
