@@ -91,12 +91,31 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
     task: Any = recipe.task
     learnt = task.learn(dataset.splits["train"])
     progress.stage("tokenising")
-    base = locate(recipe.base)
+    base, config, encoder = open_encoder(recipe)
+    if note := padding_note(encoder.tokenizer):
+        progress.say(note)
+    features: dict[str, Features] = {}
+    examples: dict[str, Examples] = {}
+    for name, split in dataset.splits.items():
+        features[name] = task.encode(split, encoder)
+        targets = task.targets(split, features[name], learnt)
+        examples[name] = Examples.of(features[name], targets, encoder.padding, encoder.tokenizer.padding_side)
+        _say_what_became_of_texts(task, split, encoder, features[name], progress)
+    truncated = {name: each.truncated_rows for name, each in features.items()}
+    return Prepared(dataset, findings, learnt, base, config, encoder, features, examples, truncated)
+
+
+def open_encoder(recipe: Recipe) -> tuple[BaseFiles, PreTrainedConfig, TextEncoder]:
+    """Return the files of the base model, its configuration, and its tokenizer as the task needs it.
+
+    Raises:
+        ConfigurationError: the task asks for more tokens than the model reads.
+    """
+    task: Any = recipe.task
     decoding: Decoding | None = task.decoding
     kinds = {role.kind for role in task.roles}
+    base = locate(recipe.base)
     tokenizer = load_tokenizer(base, words="words" in kinds, positions=decoding is None)
-    if note := padding_note(tokenizer):
-        progress.say(note)
     config = load_config(base)
     limit = length_limit(tokenizer, config)
     if task.max_length_tokens is not None and task.max_length_tokens > limit:
@@ -105,16 +124,7 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
             where="task.max_length_tokens",
         )
     length = task.max_length_tokens or min(limit, task.default_length_tokens)
-    encoder = make_encoder(tokenizer, base, config, length, decoding, chat="messages" in kinds)
-    features: dict[str, Features] = {}
-    examples: dict[str, Examples] = {}
-    for name, split in dataset.splits.items():
-        features[name] = task.encode(split, encoder)
-        targets = task.targets(split, features[name], learnt)
-        examples[name] = Examples.of(features[name], targets, encoder.padding, tokenizer.padding_side)
-        _say_what_became_of_texts(task, split, encoder, features[name], progress)
-    truncated = {name: each.truncated_rows for name, each in features.items()}
-    return Prepared(dataset, findings, learnt, base, config, encoder, features, examples, truncated)
+    return base, config, make_encoder(tokenizer, base, config, length, decoding, chat="messages" in kinds)
 
 
 def _say_what_became_of_texts(

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from graftlm.errors import DataError
 
+if TYPE_CHECKING:
+    from graftlm.data.dataset import Split
+    from graftlm.recipe import Recipe
+    from graftlm.reports.terminal import Terminal
+
+_SHOWN_ROWS = 3
+
 
 def check(
-    source: str, *overrides: str, json_output: Annotated[bool, Parameter(name="--json", negative="")] = False
+    source: str,
+    *overrides: str,
+    json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    show_loss: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Examine labelled data without training: exit code 5 when there are errors or warnings.
 
@@ -24,6 +34,8 @@ def check(
         Recipe keys, for instance data.columns.text=review.
     json_output
         Print the findings as one JSON object on standard output.
+    show_loss
+        Show of the first training rows which tokens are learnt and which are only read, for tasks that write texts.
     """
     from graftlm.cli.words import recipe_or_data
     from graftlm.opening import open_rows
@@ -31,7 +43,8 @@ def check(
     from graftlm.workflows.check import check as examine
 
     try:
-        result = examine(*open_rows(*recipe_or_data(source, overrides), outline=True))
+        recipe, tables = open_rows(*recipe_or_data(source, overrides), outline=not show_loss)
+        result = examine(recipe, tables)
     except DataError as error:
         if json_output:
             unreadable = {
@@ -72,4 +85,30 @@ def check(
     console.print(
         ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items())
     )
+    if show_loss:
+        _show_loss(console, recipe, result.dataset.splits["train"])
     return 0 if result.clean else 5
+
+
+def _show_loss(console: Terminal, recipe: Recipe, train: Split) -> None:
+    """Print the first rows: bold green is learnt, the rest is only read."""
+    from rich.text import Text
+
+    from graftlm.workflows.show_loss import show_loss
+
+    some = train.take(range(min(_SHOWN_ROWS, len(train))))
+    console.print(
+        "\nLearnt tokens are bold and green, and stand in [[ ]] where there is no colour; the rest is read."
+    )
+    for place, pieces in zip(some.row_ids, show_loss(recipe, some), strict=True):
+        learnt = sum(piece.tokens for piece in pieces if piece.learnt)
+        console.print(
+            f"\n{place}: {learnt} of {sum(piece.tokens for piece in pieces)} tokens are learnt", style="dim"
+        )
+        line = Text()
+        for piece in pieces:
+            if piece.learnt:
+                line.append(piece.text if console.color_system else f"[[{piece.text}]]", style="bold green")
+            else:
+                line.append(piece.text)
+        console.print(line)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from graftlm.errors import MissingResource, RunError
+from graftlm.errors import ConfigurationError, MissingResource, RunError
 
 if TYPE_CHECKING:
     from graftlm.predictor import Predictor
@@ -23,8 +23,9 @@ def predict(
     *overrides: str,
     output: Path | None = None,
     quiet: Annotated[bool, Parameter(negative="")] = False,
+    chat: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """Predict the label of texts: one JSON object a line, in the order of the texts.
+    """Predict rows: one JSON object a line, in the order of the rows.
 
     Parameters
     ----------
@@ -39,6 +40,8 @@ def predict(
         The file to write; by default standard output. It appears whole or not at all, and never replaces another.
     quiet
         No progress.
+    chat
+        Talk with a model of dialogue: what was said before is part of each turn.
     """
     from graftlm.cli.words import split_words
     from graftlm.predictor import Predictor
@@ -56,6 +59,8 @@ def predict(
     else:
         options = load_part("graft predict", (*READING_KEYS, *COMPUTING_KEYS), overrides, source)
     predictor = Predictor.open(run, options.training.device)
+    if chat:
+        return _chat(predictor, source)
     if source in (None, "-"):
         if source is None and sys.stdin.isatty():
             return _interactive(predictor)
@@ -86,6 +91,41 @@ def _write(records: Iterable[dict[str, Any]], output: Path | None) -> None:
         raise MissingResource(f"cannot write the predictions: {error.strerror}", where=str(output)) from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _chat(predictor: Predictor, source: str | None) -> int:
+    """Take turns with the user until an empty line or the end of the input."""
+    from rich.text import Text
+
+    from graftlm.reports.terminal import Terminal
+
+    if [role.kind for role in predictor.roles] != ["messages"] or source not in (None, "-"):
+        raise ConfigurationError(
+            "only a model of dialogue can talk, and only with somebody who types"
+            if source in (None, "-")
+            else "a conversation is typed, not read from a file",
+            where="--chat",
+            fix="leave --chat out",
+        )
+    console = Terminal()
+    typed = sys.stdin.isatty()
+    if typed:
+        console.print("Write a message and press Enter; an empty line ends.", style="dim")
+    messages: list[dict[str, str]] = []
+    while True:
+        try:
+            said = input("you> " if typed else "")
+        except EOFError:
+            return 0
+        if not said.strip():
+            return 0
+        messages.append({"role": "user", "content": said})
+        (prediction,) = predictor([messages])
+        console.print(Text(predictor.task.phrase(prediction)))
+        if prediction.text:
+            messages.append({"role": "assistant", "content": prediction.text})
+        else:  # an empty turn is no turn: the next message follows the one before
+            messages.pop()
 
 
 def _interactive(predictor: Predictor) -> int:

@@ -23,6 +23,8 @@ class Message(NamedTuple):
 
 
 Conversation = tuple[Message, ...]
+REPLY_ROLE = "assistant"
+"""Whose turn it is when a model writes: what chat templates begin, whatever else is learnt."""
 
 # What other tools call the speakers.
 _ROLES = {

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from graftlm.data.features import IGNORED, Features
-from graftlm.data.messages import Conversation, Message, as_dicts
+from graftlm.data.messages import REPLY_ROLE, Conversation, Message, as_dicts
 from graftlm.data.writing import Writing
 from graftlm.errors import DataError, ModelError, clip
 from graftlm.models.sequences import SequenceLimits, TokenReader, next_tokens
@@ -97,7 +97,7 @@ class ChatEncoder:
 
     def _tokens(self, conversation: Conversation, place: str) -> _Tokens:
         """Return the tokens; the prompt is what precedes the last message where that is a reply, else all of it."""
-        replied = conversation[-1].role in self.roles
+        replied = conversation[-1].role == REPLY_ROLE
         pieces = self._template_pieces(conversation, place, continued=not replied)
         contents: list[list[int]] = self.tokenizer(
             [message.content for message in conversation],

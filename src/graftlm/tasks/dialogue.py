@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from graftlm.config import Config
 from graftlm.data.dataset import Split
 from graftlm.data.features import Encoder, Features, Outputs, Targets
-from graftlm.data.messages import Conversation, Message
+from graftlm.data.messages import REPLY_ROLE, Conversation, Message
 from graftlm.data.roles import MESSAGES, Role
 from graftlm.data.table import Table
 from graftlm.data.writing import Decoding
@@ -60,7 +60,7 @@ class Dialogue(Config):
     """Tokens of the last reply, in training and when writing; longer ones are cut, and counted aloud."""
 
     loss_roles: list[str] = Field(["assistant"], min_length=1)
-    """Whose messages are learnt."""
+    """Whose messages are learnt; the assistant's, which the model writes, are always among them."""
 
     num_beams: PositiveInt = 1
     """Hypotheses kept while writing; more make replies safer and duller."""
@@ -82,6 +82,15 @@ class Dialogue(Config):
     @classmethod
     def _known_metric(cls, value: str) -> str:
         return check_primary(value, cls.answer_kind)
+
+    @field_validator("loss_roles")
+    @classmethod
+    def _replies_are_learnt(cls, value: list[str]) -> list[str]:
+        if REPLY_ROLE not in value:
+            raise ValueError(
+                f"must hold {REPLY_ROLE}, whose turns the model writes; call another speaker so in the data, or add it"
+            )
+        return value
 
     @property
     def decoding(self) -> Decoding:
@@ -194,13 +203,13 @@ class Dialogue(Config):
             )
 
     def _refuse_unanswered(self, split: Split) -> None:
-        open_rows = [row for row, talk in enumerate(_talks(split)) if talk[-1].role not in self.loss_roles]
+        open_rows = [row for row, talk in enumerate(_talks(split)) if talk[-1].role != REPLY_ROLE]
         if open_rows:
             raise DataError(
                 f"{split.name}: {len(open_rows)} of {len(split)} conversations do not end with a message of "
-                f"{' or '.join(self.loss_roles)}, so that there is no last reply to learn and to compare with",
+                f"the {REPLY_ROLE}, so that there is no last reply to learn and to compare with",
                 where=split.row_ids[open_rows[0]],
-                fix="end each conversation with a reply, or name other roles: task.loss_roles",
+                fix=f"end each conversation with a reply of the {REPLY_ROLE}",
             )
 
 
