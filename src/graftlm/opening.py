@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from graftlm.data.column_content import describe_content
 from graftlm.data.loading import read_tables
 from graftlm.data.options import DataOptions
-from graftlm.data.table import Tables
-from graftlm.errors import ConfigurationError
+from graftlm.data.roles import LABEL
+from graftlm.data.table import Table, Tables
+from graftlm.errors import ConfigurationError, clip
 from graftlm.recipe import (
     DEFAULT_MEMBERS,
     PLUG_IN_SECTIONS,
@@ -81,4 +83,27 @@ def infer_task(tables: Tables, options: DataOptions) -> tuple[str, str]:
             where="task.name",
             fix=f"choose one: task.name={next(iter(found))}",
         )
+    if not found:
+        _ask_about_two_texts(table, options)
     return next(iter(found.items())) if found else (DEFAULT_MEMBERS["task"], "")
+
+
+def _ask_about_two_texts(table: Table, options: DataOptions) -> None:
+    """Two columns of texts and nothing that could be a label: one may be written from the other. Nobody guesses which.
+
+    Raises:
+        ConfigurationError: it is so.
+    """
+    contents = {name: describe_content(values) for name, values in table.columns.items()}
+    texts = [name for name, content in contents.items() if content.text_like]
+    named = {name.strip().lower() for name in table.columns} & {LABEL.name, *LABEL.hints}
+    answers = any(content.label_like or content.numbers_with_fraction for content in contents.values())
+    if len(texts) != 2 or len(contents) != 2 or named or answers or options.columns:
+        return
+    one, other = texts
+    raise ConfigurationError(
+        f"{table.source} holds the texts {clip(one)} and {clip(other)}, and nothing that could be a label",
+        where="task.name",
+        fix=f"to write {clip(other)} from {clip(one)}: task.name=text_generation data.columns.source={one} "
+        f"data.columns.target={other}; for another task name it, and its columns",
+    )

@@ -23,7 +23,14 @@ from graftlm.data.roles import INPUT_KINDS, WORDS, present
 from graftlm.data.words import as_text, words_of
 from graftlm.data.writing import Decoding
 from graftlm.errors import ConfigurationError
-from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, padding_note
+from graftlm.models.base_model import (
+    length_limit,
+    load_config,
+    load_model,
+    load_tokenizer,
+    model_class_of,
+    padding_note,
+)
 from graftlm.models.decoding import make_encoder, set_decoding
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import BaseFiles, locate
@@ -115,8 +122,9 @@ def open_encoder(recipe: Recipe) -> tuple[BaseFiles, PreTrainedConfig, TextEncod
     decoding: Decoding | None = task.decoding
     kinds = {role.kind for role in task.roles}
     base = locate(recipe.base)
-    tokenizer = load_tokenizer(base, words="words" in kinds, positions=decoding is None)
     config = load_config(base)
+    model_class_of(task.architectures, config, base.folder)  # before anything else that this model cannot do
+    tokenizer = load_tokenizer(base, words="words" in kinds, positions=decoding is None)
     limit = length_limit(tokenizer, config)
     if task.max_length_tokens is not None and task.max_length_tokens > limit:
         raise ConfigurationError(

@@ -298,10 +298,11 @@ def _carve_missing(
         _refuse_empty_carve(one, rows, units, train)
         taken[one.split], units = rows, stay
         before = len(rows) + len(units.all_rows())
+        by = ", by label" if len(set(labels)) > 1 else ""
         bound = f", {' and '.join(kept)} kept together" if kept else ""
         decisions.append(
             f"{one.split.capitalize()}: {counted(len(rows), 'row')} of {before:,} set aside "
-            f"({one.option}={one.share:g}, seed {seed}, by label{bound}){one.why}."
+            f"({one.option}={one.share:g}, seed {seed}{by}{bound}){one.why}."
         )
     remaining = units.all_rows()
     carved = {name: train.take(rows, name) for name, rows in taken.items()}

@@ -194,7 +194,7 @@ def load_model(
     config = _with_options(stored, options)
     if pad_token_id is not None:
         _pad_with(config, pad_token_id)
-    model_class = _model_class(architectures, config, files.folder)
+    model_class = model_class_of(architectures, config, files.folder)
     check_size(verified, model_class, config)
     tensors = _read_tensors(verified.weights.paths)
     # A language-modelling head may share a layer with ours and is left to transformers. A classifying head, of our
@@ -249,10 +249,14 @@ def _pad_with(config: PreTrainedConfig, pad_token_id: int) -> None:
             part.pad_token_id = pad_token_id
 
 
-def _model_class(
+def model_class_of(
     architectures: Sequence[str], config: PreTrainedConfig, folder: Path
 ) -> type[PreTrainedModel]:
-    """Return the concrete class; the auto classes themselves insist on looking into a folder or the hub."""
+    """Return the concrete class; the auto classes themselves insist on looking into a folder or the hub.
+
+    Raises:
+        ModelError: the family has none of these heads.
+    """
     known = [name for name in dir(transformers) if name.startswith("AutoModel")]
     for name in architectures:
         if name not in known:
