@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.hub_server import TOKEN, Hub, serving
 from tests.tiny import tiny_base
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -59,3 +60,28 @@ def seed() -> int:
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random BERT with its tokenizer; read only."""
     return tiny_base(tmp_path_factory.mktemp("base") / "tiny-bert")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A small hub on loopback, for this process and its children; we are logged in. Needs the mark `sockets`."""
+    from huggingface_hub import constants
+
+    home = tmp_path / "hub_home"
+    with serving() as hub:
+        for name, value in {
+            "HF_ENDPOINT": hub.address,
+            "HF_HOME": str(home),
+            "HF_TOKEN": TOKEN,
+            "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        # What was read from the environment when the library was imported.
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        yield hub

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graftlm.errors import GraftError
     from graftlm.predictor import Predictor
-    from graftlm.python_api import check, evaluate, finetune
+    from graftlm.python_api import check, evaluate, finetune, push
     from graftlm.recipe import Recipe, load_recipe
     from graftlm.run import Run
 
@@ -28,9 +28,10 @@ _HOMES = {
     "evaluate": "graftlm.python_api",
     "finetune": "graftlm.python_api",
     "load_recipe": "graftlm.recipe",
+    "push": "graftlm.python_api",
 }
 
-__all__ = ["GraftError", "Predictor", "Recipe", "Run", "check", "evaluate", "finetune", "load_recipe"]
+__all__ = ["GraftError", "Predictor", "Recipe", "Run", "check", "evaluate", "finetune", "load_recipe", "push"]
 
 
 def __getattr__(name: str) -> Any:

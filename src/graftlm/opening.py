@@ -21,6 +21,7 @@ from graftlm.recipe import (
     load_recipe,
     written_settings,
 )
+from graftlm.settings import Settings
 
 
 def open_rows(
@@ -54,8 +55,28 @@ def open_rows(
         because = f", because {reason}" if reason else ""
         sentence = f"The task is {name}{because} (task.name=... chooses another)."
         tables = replace(tables, decisions=[*tables.decisions, sentence])
+    settings, tables = with_known_metric(settings, tables)
     recipe = load_outline(start=settings) if outline else load_recipe(start=settings)
     return recipe, tables
+
+
+def with_known_metric(settings: Settings, tables: Tables) -> tuple[Settings, Tables]:
+    """Return settings with the primary metric that the source is told by, and tables that say so.
+
+    Nothing changes where the source says nothing, or the user chose a metric or another task.
+    """
+    section, meaning = settings.values.get("task"), tables.meaning
+    if meaning is None or not isinstance(section, dict) or section.get("name") != meaning.task:
+        return settings, tables
+    if "primary_metric" in section:
+        return settings, tables
+    task = {**section, "primary_metric": meaning.primary_metric}
+    sentence = (
+        f"The primary metric is {meaning.primary_metric}, as for {meaning.name} "
+        "(task.primary_metric=... chooses another)."
+    )
+    settings = replace(settings, values={**settings.values, "task": task})
+    return settings, replace(tables, decisions=[*tables.decisions, sentence])
 
 
 def infer_task(tables: Tables, options: DataOptions) -> tuple[str, str]:
@@ -66,6 +87,8 @@ def infer_task(tables: Tables, options: DataOptions) -> tuple[str, str]:
     Raises:
         ConfigurationError: several tasks fit.
     """
+    if tables.meaning is not None:
+        return tables.meaning.task, f"that is the task of {tables.meaning.name}"
     table = tables.splits.get("train") or next(iter(tables.splits.values()))
     catalog = PLUG_IN_SECTIONS["task"]
     found: dict[str, str] = {}

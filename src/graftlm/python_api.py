@@ -10,6 +10,7 @@ from typing import Any
 from graftlm.data.loading import read_tables
 from graftlm.data.table import Tables
 from graftlm.errors import ConfigurationError
+from graftlm.models.publishing import Published
 from graftlm.opening import open_rows
 from graftlm.progress import Silent
 from graftlm.recipe import Recipe, load_part
@@ -21,6 +22,7 @@ from graftlm.workflows.check import check as check_rows
 from graftlm.workflows.evaluate import evaluate as evaluate_rows
 from graftlm.workflows.finetune import finetune as train
 from graftlm.workflows.finetune import resume as continue_run
+from graftlm.workflows.push import push as upload
 from graftlm.workflows.unseen_rows import READING_KEYS
 
 
@@ -90,6 +92,30 @@ def evaluate(
 def check(data: Any, **options: Any) -> CheckResult:
     """Examine rows without training; ``result.findings`` lists what should be known about them."""
     return check_rows(*_recipe_and_rows(None, data, options))
+
+
+def push(
+    run: Run | str | Path,
+    name: str,
+    *,
+    public: bool = False,
+    revision: str | None = None,
+    quiet: bool = False,
+) -> Published:
+    """Upload the model of a finished run to the Hugging Face hub, its card included, in one commit.
+
+    Interrupted, nothing is visible; pushed again, only what is missing is sent.
+
+    Args:
+        run: a finished run or its directory.
+        name: the repository, ``org/name``; made if there is none.
+        public: whether everybody may have the model. One that is there and public is refused without it.
+        revision: the branch, made if there is none; None is ``main``.
+        quiet: show nothing.
+    """
+    with contextlib.ExitStack() as stack:
+        progress = None if quiet or not _watched() else stack.enter_context(Display())
+        return upload(run.path if isinstance(run, Run) else Path(run), name, public, revision, progress)
 
 
 def _recipe_and_rows(

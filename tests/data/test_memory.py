@@ -177,15 +177,15 @@ def test_hub_goes_through_datasets_with_the_revision(prepare, monkeypatch: pytes
 
     def load(name: str, configuration: object, revision: object) -> object:
         asked.append((name, configuration, revision))
-        if name == "org/gone":
+        if name == "hf://datasets/org/gone":
             raise datasets.exceptions.DatasetNotFoundError("no such data set")
-        if name == "org/down":
+        if name == "hf://datasets/org/down":
             raise ConnectionError("no route")
         return datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)})
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     dataset = prepare("hub:org/name@abc")
-    assert asked == [("org/name", None, "abc")]
+    assert asked == [("hf://datasets/org/name", None, "abc")]
     assert dataset.origin == "hub:org/name@abc, 40 rows"
     assert dataset.splits["train"].row_ids[0].startswith("hub:org/name@abc (train), row ")
     assert any("names no revision" in decision for decision in prepare("hub:org/name").decisions)
@@ -194,28 +194,6 @@ def test_hub_goes_through_datasets_with_the_revision(prepare, monkeypatch: pytes
     with pytest.raises(GraftError, match="ConnectionError: no route") as down:
         prepare("hub:org/down")
     assert (gone.value.exit_code, down.value.exit_code) == (2, 3)
-
-
-def test_hub_configurations_are_named_or_listed(prepare, monkeypatch: pytest.MonkeyPatch):
-    """The library, not its hub: a data set of two configurations in a folder is described as one on the hub is."""
-    folder = Path("org/name")
-    for configuration in ("en", "de-at"):
-        (folder / configuration).mkdir(parents=True)
-        pd.DataFrame(ROWS).to_parquet(folder / configuration / "train.parquet")
-    (folder / "README.md").write_text(
-        "---\nconfigs:\n"
-        + "".join(f"- {{config_name: {name}, data_files: '{name}/*.parquet'}}\n" for name in ("en", "de-at"))
-        + "---\n"
-    )
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", Path("cache").absolute())
-    assert prepare("hub:org/name:de-at").origin == "hub:org/name:de-at, 40 rows"
-    with pytest.raises(GraftError, match="hub:org/name: this data set has several configurations") as caught:
-        prepare("hub:org/name")
-    assert caught.value.fix == "name one of en, de-at, for instance hub:org/name:en"
-    assert caught.value.exit_code == 2
-    with pytest.raises(GraftError, match=r"has no configuration 'de-a'. Did you mean 'de-at'\?") as caught:
-        prepare("hub:org/name:de-a@main")
-    assert caught.value.fix.endswith("for instance hub:org/name:en@main")
 
 
 @pytest.mark.parametrize(

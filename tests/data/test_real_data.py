@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graftlm.checking.findings import check_dataset
+from graftlm.checking.findings import check_dataset, require_clean
 from graftlm.data.assembling import assemble
 from graftlm.data.loading import read_file, read_tables
 from graftlm.data.options import DataOptions
@@ -17,6 +17,7 @@ from graftlm.errors import DataError
 from graftlm.models.base_model import load_tokenizer
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import locate
+from graftlm.opening import open_rows
 from graftlm.tasks._task import Learnt
 from graftlm.tasks.question_answering import QuestionAnswering
 
@@ -136,3 +137,44 @@ def test_subjqa(answers_of):
     assert len(split) == 261
     lacking = sum(not answers for answers in split.columns["answers"])
     assert lacking and f"Train: {lacking} of 261 questions have no answer in the context." in decisions
+
+
+@pytest.mark.parametrize(
+    ("address", "rows", "metric"),
+    [
+        ("glue:cola={}/glue_cola", (8_551, 1_043), "matthews_correlation"),
+        ("glue:sst2={}/glue_sst2", (67_349, 872), "accuracy"),
+        ("glue:mrpc={}/glue_mrpc", (4_076, 1_725), "accuracy"),
+        ("glue:rte={}/glue_rte", (2_490, 277), "accuracy"),
+        ("glue:stsb={}/glue_stsb", (5_749, 1_500), "pearson"),
+    ],
+)
+def test_benchmarks_by_name(address, rows, metric):
+    recipe, tables = open_rows(None, [("data.path", address.format(DATA))], outline=True)
+    assert recipe.task.primary_metric == metric
+    dataset = assemble(tables, recipe.task.roles, recipe.data, recipe.seed)
+    sizes = {name: len(split) for name, split in dataset.splits.items()}
+    assert (sizes["train"] + sizes["validation"], sizes["test"]) == rows
+    assert not any("the official one" in sentence for sentence in dataset.decisions)
+    require_clean(check_dataset(dataset, recipe.task.roles))
+    if "cola" in address:
+        labels = Counter(dataset.splits["test"].columns["label"])
+        assert labels == {"acceptable": 365 + 354, "unacceptable": 162 + 162}
+    if "mrpc" in address:
+        assert Counter(dataset.splits["test"].columns["label"])["equivalent"] == 1_147
+    if "stsb" in address:
+        assert np.mean(dataset.splits["test"].columns["number"]).round(3) == 2.364
+
+
+def test_squad_by_name(tmp_path):
+    """Files of the same format stand in for those of SQuAD, which are too large to lie here."""
+    (tmp_path / "train-v1.1.json.gz").symlink_to(DATA / "squadshifts" / "new_wiki_v1.0.json.gz")
+    (tmp_path / "dev-v1.1.json").symlink_to(DATA / "xquad" / "xquad.en.json")
+    recipe, tables = open_rows(None, [("data.path", f"squad:v1={tmp_path}")], outline=True)
+    assert (recipe.task.name, recipe.task.primary_metric) == ("question_answering", "f1")
+    dataset = assemble(tables, recipe.task.roles, recipe.data, recipe.seed)
+    sizes = {name: len(split) for name, split in dataset.splits.items()}
+    assert (sizes["train"] + sizes["validation"], sizes["test"]) == (7_938, 1_190)
+    contexts = [set(dataset.splits[name].columns["context"]) for name in ("train", "validation")]
+    assert not contexts[0] & contexts[1]
+    assert any("Test has 1,190 rows, the official one 10,570" in each for each in dataset.decisions)

@@ -107,6 +107,7 @@ def _files(folder: Path, seed: int) -> None:
         _write(folder / f"{part}.csv", ("text", "label"), [*some])
         _write(folder / "splits" / f"{part}.csv", ("text", "label"), [*some])
     _write_questions(folder)
+    _write_rte(folder / "glue_data" / "RTE", seed)
     pairs = [(one, other, str(first == second)) for (one, first), (other, second) in itertools.pairwise(rows)]
     _write(folder / "pairs.csv", ("premise", "hypothesis", "label"), [*pairs])
     topics = [
@@ -124,6 +125,16 @@ def _files(folder: Path, seed: int) -> None:
     _write(
         folder / "messy.csv", ("text", "label"), [*rows, (rows[0][0], "neutral"), rows[1], ("", "positive")]
     )
+
+
+def _write_rte(folder: Path, seed: int) -> None:
+    """Write a few rows as GLUE packs them."""
+    folder.mkdir(parents=True)
+    labels = {"positive": "entailment", "negative": "not_entailment"}
+    rows = [f"{i}\t{text}\tthey liked it\t{labels[label]}" for i, (text, label) in enumerate(_opinions(seed))]
+    for name, some in (("train", rows[:45]), ("dev", rows[45:])):
+        lines = ["index\tsentence1\tsentence2\tlabel", *some]
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
 
 
 def _write_questions(folder: Path) -> None:

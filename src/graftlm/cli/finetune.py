@@ -27,7 +27,7 @@ def finetune(
     Parameters
     ----------
     source
-        A data file or folder (.csv, .tsv, .jsonl, .parquet, hub:org/name), or a recipe (.yaml).
+        A data file or folder (.csv, .tsv, .jsonl, .parquet, hub:org/name, glue:rte), or a recipe (.yaml).
     overrides
         Recipe keys, for instance training.epochs=3 base=bundled:minilm-l6 (see `graft options`).
     run_dir

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graftlm.data.answers import locate_answers
 from graftlm.data.columns import Assignment, assign_roles
@@ -37,7 +37,7 @@ def assemble(tables: Tables, roles: Sequence[Role], options: DataOptions, seed: 
     tables = with_joined_labels(tables, roles, options)
     main = next(iter(tables.splits.values()))
     reserved = {name for name in (options.split_column, options.group_column) if name is not None}
-    assignment = assign_roles(main, roles, options.columns, reserved)
+    assignment = assign_roles(main, roles, options.columns, reserved, tables.known_columns)
     decisions = [
         *tables.decisions,
         *(sentence for table in tables.splits.values() for sentence in table.said),
@@ -78,7 +78,7 @@ def with_joined_labels(tables: Tables, roles: Sequence[Role], options: DataOptio
         name: joined_label_columns(table, options.label_columns, role.name)
         for name, table in tables.splits.items()
     }
-    return Tables(splits, tables.origin, tables.decisions)
+    return replace(tables, splits=splits)
 
 
 def split_of_table(

@@ -1,9 +1,10 @@
-"""Which column plays which role: chosen by the user, else told by its name, else by what it holds."""
+"""Which column plays which role: chosen by the user, else known, else told by its name, else by what it holds."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from graftlm.data.column_content import ColumnContent, describe_content
 from graftlm.data.roles import INPUT_KINDS, Role
@@ -33,7 +34,11 @@ class Assignment:
 
 
 def assign_roles(
-    table: Table, roles: Sequence[Role], chosen: Mapping[str, str], reserved: Collection[str]
+    table: Table,
+    roles: Sequence[Role],
+    chosen: Mapping[str, str],
+    reserved: Collection[str],
+    known: Mapping[str, str] = MappingProxyType({}),
 ) -> Assignment:
     """Find the column of every role.
 
@@ -42,6 +47,7 @@ def assign_roles(
         roles: what the task needs.
         chosen: role -> column, given by the user (``data.columns``).
         reserved: columns with another purpose (groups, splits), never inferred.
+        known: role -> column, as the source says itself (`Tables.known_columns`).
 
     Raises:
         ConfigurationError: ``chosen`` names an unknown role or column, or one column for two roles.
@@ -49,6 +55,15 @@ def assign_roles(
     """
     columns: dict[str, str] = _checked_choice(table, roles, chosen)
     reasons = {name: f"{name}: column {clip(column)} (chosen)" for name, column in columns.items()}
+    for role in roles:
+        column = known.get(role.name)
+        if (
+            role.name not in columns
+            and column in table.columns
+            and column not in {*reserved, *columns.values()}
+        ):
+            columns[role.name] = column
+            reasons[role.name] = f"{role.name}: column {clip(column)} (official)"
     for role in roles:
         if role.name not in columns:
             free = [name for name in table.columns if name not in reserved and name not in columns.values()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 from graftlm.data.memory import split_tables
@@ -13,6 +15,21 @@ from graftlm.errors import DataError, MissingResource, clip, nearest
 PREFIX = "hub:"
 _SHOWN = 20
 _ADDRESS = re.compile(rf"{PREFIX}(?P<name>[^:@/][^:@]*)(:(?P<configuration>[^:@]+))?(@(?P<revision>.+))?")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A data set of the hub on this machine.
+
+    Args:
+        splits: the hub's name of each split -> its rows, a ``datasets.Dataset``.
+        origin: address and commit, for the run record.
+        decisions: what is to be said about the revision.
+    """
+
+    splits: Mapping[str, Any]
+    origin: str
+    decisions: list[str]
 
 
 def read_hub(address: str) -> Tables:
@@ -29,12 +46,31 @@ def read_hub(address: str) -> Tables:
             where=address,
             fix="write hub:org/name, hub:org/name@revision or hub:org/name:configuration@revision",
         )
-    name, configuration, revision = parts["name"], parts["configuration"], parts["revision"]
+    fetched = fetch(address, parts["name"], parts["configuration"], parts["revision"])
+    splits, decisions = split_tables(cast("dict[object, object]", dict(fetched.splits)), address)
+    rows = sum(len(table) for table in splits.values())
+    return Tables(splits, f"{fetched.origin}, {counted(rows, 'row')}", [*decisions, *fetched.decisions])
+
+
+def fetch(address: str, name: str, configuration: str | None, revision: str | None) -> Fetched:
+    """Download a data set, or take what was downloaded before; a local folder of that name does not count.
+
+    Args:
+        address: as the user wrote it, for messages.
+        name: ``org/name``.
+        configuration: one of its configurations; None where it has one only.
+        revision: a branch, a tag or a commit; None is the newest.
+
+    Raises:
+        DataError: there is no such data set or revision, or one of several configurations must be named.
+        MissingResource: the hub cannot be reached.
+    """
     # datasets takes over a second to load and only hub data needs it.
     import datasets
 
+    commit = _commit(name, revision)
     try:
-        found: Any = datasets.load_dataset(name, configuration, revision=revision)
+        found: Any = datasets.load_dataset(_remote(name), configuration, revision=commit or revision)
     except (FileNotFoundError, ValueError) as problem:
         if not isinstance(problem, FileNotFoundError):
             _require_configuration(address, name, configuration, revision)
@@ -48,11 +84,27 @@ def read_hub(address: str) -> Tables:
             where=address,
             fix="check the network and the access rights, or give a local file",
         ) from None
-    splits, decisions = split_tables(cast("dict[object, object]", dict(found)), address)
-    rows = sum(len(table) for table in splits.values())
-    if not revision:
-        decisions.append(f"{address} names no revision: the newest was read; write @revision to fix it.")
-    return Tables(splits, f"{address}, {counted(rows, 'row')}", decisions)
+    newest = "the newest" if commit is None else f"the newest, commit {commit},"
+    decisions = (
+        [] if revision else [f"{address} names no revision: {newest} was read; write @revision to fix it."]
+    )
+    known = f", commit {commit}" if commit not in (None, revision) else ""
+    return Fetched(found, f"{address}{known}", decisions)
+
+
+def _remote(name: str) -> str:
+    # Without the scheme a local folder of that name would be read in place of the data set.
+    return f"hf://datasets/{name}"
+
+
+def _commit(name: str, revision: str | None) -> str | None:
+    """Return the commit that a revision means now; None where the hub does not say, which the download will explain."""
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().dataset_info(name, revision=revision).sha
+    except Exception:  # of whichever transport the client uses
+        return None
 
 
 def _require_configuration(address: str, name: str, configuration: str | None, revision: str | None) -> None:
@@ -60,7 +112,7 @@ def _require_configuration(address: str, name: str, configuration: str | None, r
     import datasets
 
     try:
-        known = datasets.get_dataset_config_names(name, revision=revision)
+        known = datasets.get_dataset_config_names(_remote(name), revision=revision)
     except Exception:  # then the error that brought us here says more
         return
     if configuration in known or (configuration is None and len(known) < 2):

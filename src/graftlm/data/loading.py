@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from graftlm.catalog import Catalog
+from graftlm.data.benchmark_reading import is_benchmark, read_benchmark
 from graftlm.data.formats._format import Format
 from graftlm.data.hub import PREFIX, read_hub
 from graftlm.data.memory import tables_in_memory
@@ -82,9 +84,15 @@ def _known_suffixes() -> list[str]:
 def _read_path(source: str | bytes, options: DataOptions) -> Tables:
     source = os.fsdecode(source)
     if not source:
-        raise DataError("no data is given", where="data.path", fix="name a file, a folder or hub:org/name")
+        raise DataError(
+            "no data is given",
+            where="data.path",
+            fix="name a file, a folder, hub:org/name or a benchmark such as glue:rte",
+        )
     if source.startswith(PREFIX):
         return read_hub(source)
+    if is_benchmark(source):
+        return read_benchmark(source, options, read_file)
     path = Path(source).expanduser()
     try:
         is_folder = path.is_dir()
@@ -149,7 +157,9 @@ def _with_split(tables: Tables, split: str, source: str, options: DataOptions) -
     # With a second file, a single file is no longer everything: it is the training data.
     splits = {"train" if name == "all" else name: table for name, table in tables.splits.items()}
     splits[split] = read_file(source, options)
-    return Tables(splits, f"{tables.origin}, {split} from {source}", decisions)
+    return replace(
+        tables, splits=splits, origin=f"{tables.origin}, {split} from {source}", decisions=decisions
+    )
 
 
 def _stem(name: str) -> str:

@@ -30,7 +30,7 @@ def tables_in_memory(data: object) -> Tables:
         DataError: the object is of no known kind, has no rows, or its rows or columns are malformed.
     """
     if not isinstance(data, Mapping):
-        table = _table(data, "")
+        table = table_of(data)
         return Tables({"all": table}, f"{table.source}, {counted(len(table), 'row')}")
     splits, decisions = split_tables(cast("Mapping[object, object]", data))
     sizes = ", ".join(f"{name} {len(table):,}" for name, table in splits.items())
@@ -57,7 +57,7 @@ def split_tables(data: Mapping[object, object], source: str = "") -> tuple[dict[
             )
         else:
             given[split] = name
-            splits[split] = _table(rows, str(name), source)
+            splits[split] = table_of(rows, str(name), source)
     if "train" not in splits:
         raise DataError(
             f"a dict must map split names to rows and hold train; its keys are {', '.join(map(clip, data))}; "
@@ -68,7 +68,17 @@ def split_tables(data: Mapping[object, object], source: str = "") -> tuple[dict[
     return splits, decisions
 
 
-def _table(data: object, split: str, source: str = "") -> Table:
+def table_of(data: object, split: str = "", source: str = "") -> Table:
+    """Turn a single object in memory into a table.
+
+    Args:
+        data: a DataFrame, a datasets.Dataset or a list of dicts.
+        split: what its split is called, for messages.
+        source: what it is called in messages; the kind of object by default.
+
+    Raises:
+        DataError: the object is of no known kind, has no rows, or its rows or columns are malformed.
+    """
     suffix = f" ({split})" if split else ""
     if _is_a(data, "pandas", "DataFrame"):
         return _table_of_frame(cast("Any", data), (source or "DataFrame") + suffix)

@@ -19,7 +19,8 @@ class DataOptions(Config):
     path: str = ""
     """A file (.csv, .tsv, .jsonl, .json, .parquet, .conll, .conllu, each also .gz where it is text), a folder holding
     train/validation/test files, or a data set of the hub, `hub:org/name@revision`, where it has several
-    configurations `hub:org/name:configuration@revision`. Empty for data given in memory."""
+    configurations `hub:org/name:configuration@revision`, or a benchmark such as `glue:rte@revision` or `squad:v1`,
+    `glue:rte=FOLDER` from the official files. Empty for data given in memory."""
 
     format: str | None = None
     """How the files are written, whatever their names end in, for instance conll. None: the suffix decides."""

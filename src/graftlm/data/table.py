@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -38,6 +38,23 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Meaning:
+    """What a source is known to mean, such as a benchmark; what the user says goes before it.
+
+    Args:
+        name: what the source is called, for instance ``glue:rte``.
+        task: the name of the task that it is for.
+        columns: role -> column.
+        primary_metric: the metric by which it is told first.
+    """
+
+    name: str
+    task: str
+    columns: Mapping[str, str]
+    primary_metric: str
+
+
+@dataclass(frozen=True)
 class Tables:
     """What was read for one run, before any role is given to a column.
 
@@ -45,8 +62,15 @@ class Tables:
         splits: ``{"all": table}`` for a single file or object, else train and what came with it.
         origin: where the rows came from, for the run record and the model card.
         decisions: sentences saying what was found, left aside or renamed, and why.
+        meaning: what the source is known to mean; None where columns and task are to be inferred.
     """
 
     splits: dict[str, Table]
     origin: str
     decisions: list[str] = field(default_factory=list[str])
+    meaning: Meaning | None = None
+
+    @property
+    def known_columns(self) -> Mapping[str, str]:
+        """Role -> column, as far as the source says so itself."""
+        return self.meaning.columns if self.meaning else {}

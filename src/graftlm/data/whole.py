@@ -37,6 +37,6 @@ def assemble_rows(tables: Tables, roles: Sequence[Role], options: DataOptions, s
     table = with_joined_labels(tables, roles, options).splits[name]
     reserved = {column for column in (options.group_column,) if column is not None}
     said += table.said
-    assignment = assign_roles(table, roles, options.columns, reserved)
+    assignment = assign_roles(table, roles, options.columns, reserved, tables.known_columns)
     said.append(f"Columns of {table.source}: {'; '.join(assignment.reasons)}.")
     return split_of_table(name, table, roles, assignment, options, said)

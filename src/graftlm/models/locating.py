@@ -26,6 +26,8 @@ FINGERPRINTED = re.compile(
     r"|vocab\.txt|merges\.txt|.*\.model|model.*\.safetensors(\.index\.json)?"
 )
 
+_BESIDE = ("generation_config.json", "chat_template.jinja", "graftlm.json", "recipe.yaml", "README.md")
+
 
 @dataclass(frozen=True)
 class BaseFiles:
@@ -106,6 +108,11 @@ def fingerprint(folder: Path) -> str:
         if FINGERPRINTED.fullmatch(path.name) and path.is_file()
     ]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def is_model_file(name: str) -> bool:
+    """Whether a name in a model folder is one that a saved model has; nothing in a sub-folder is."""
+    return FINGERPRINTED.fullmatch(name) is not None or name in _BESIDE
 
 
 def _bundled(base: str) -> BaseFiles:

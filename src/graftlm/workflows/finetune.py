@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from graftlm.conclusion import conclude, describe_machine
+from graftlm.data.benchmark_reading import is_benchmark
 from graftlm.data.training_texts import write_training_texts
 from graftlm.errors import ConfigurationError, GraftError, Interrupted, RunError
 from graftlm.progress import Progress, Silent
@@ -178,7 +179,10 @@ def _create(recipe: Recipe, exact: Path | None, accelerator: Accelerator) -> Run
 
 
 def _create_here(recipe: Recipe, exact: Path | None) -> RunDirectory:
-    name = Path(recipe.data.path.split("@")[0]).name.split(".")[0] or "data"
+    source = recipe.data.path.split("@")[0]
+    if is_benchmark(source):  # called by its name, not by the folder of its files
+        source = source.partition("=")[0]
+    name = Path(source).name.split(".")[0] or "data"
     run = create_run(Path("runs"), name, exact)
     run.update_record(
         state="created", started=time.strftime("%Y-%m-%dT%H:%M:%S%z"), started_in=str(Path.cwd())

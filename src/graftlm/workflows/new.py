@@ -23,7 +23,7 @@ def new_recipe(recipe: Recipe, tables: Tables | None = None) -> str:
         tables = with_joined_labels(tables, task.roles, recipe.data)
         reserved = {recipe.data.split_column, recipe.data.group_column} - {None}
         first = tables.splits.get("train") or next(iter(tables.splits.values()))
-        found = assign_roles(first, task.roles, {}, reserved)  # pyright: ignore[reportArgumentType]
+        found = assign_roles(first, task.roles, {}, reserved, tables.known_columns)  # pyright: ignore[reportArgumentType]
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"columns": found.columns})})
     return (
         "\n".join(
