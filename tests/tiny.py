@@ -34,7 +34,7 @@ WRITING_FAMILIES = ("bart", "t5", "gpt2", "llama")
 
 
 def tiny_tokenizer(
-    folder: Path, words: Sequence[str] = WORDS, family: str = "bert"
+    folder: Path, words: Sequence[str] = WORDS, family: str = "bert", positions: int = 64
 ) -> PreTrainedTokenizerFast:
     """Write a fast WordPiece tokenizer to ``folder`` and return it.
 
@@ -75,7 +75,7 @@ def tiny_tokenizer(
     if family in ("bert", "electra"):
         inputs.insert(1, "token_type_ids")
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, model_max_length=64, model_input_names=inputs, **special
+        tokenizer_object=backend, model_max_length=positions, model_input_names=inputs, **special
     )
     tokenizer.save_pretrained(folder)
     return tokenizer
@@ -89,6 +89,7 @@ def tiny_base(
     seed: int = 0,
     dropout: float = 0.1,
     words: Sequence[str] = WORDS,
+    positions: int = 64,
 ) -> Path:
     """Write a complete base model folder (config.json, model.safetensors of the body, tokenizer).
 
@@ -100,10 +101,11 @@ def tiny_base(
         seed: decides the weights; the generator of the caller is left as it was.
         dropout: every dropout probability of the family.
         words: vocabulary of the tokenizer.
+        positions: tokens that it reads at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = tiny_tokenizer(folder, words, family)
-    config = tiny_config(family, len(tokenizer), hidden, layers, dropout)
+    tokenizer = tiny_tokenizer(folder, words, family, positions)
+    config = tiny_config(family, len(tokenizer), hidden, layers, dropout, positions)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model: PreTrainedModel = transformers.AutoModel.from_config(config)
@@ -116,16 +118,16 @@ def tiny_base(
 
 
 def tiny_config(
-    family: str, vocabulary: int, hidden: int = 32, layers: int = 2, dropout: float = 0.1
+    family: str, vocabulary: int, hidden: int = 32, layers: int = 2, dropout: float = 0.1, positions: int = 64
 ) -> PreTrainedConfig:
-    """Return the configuration of a tiny model of the family; 64 tokens fit into every one of them."""
+    """Return the configuration of a tiny model of the family; ``positions`` tokens fit into it."""
     if family == "gpt2":
         return transformers.GPT2Config(
             vocab_size=vocabulary,
             n_embd=hidden,
             n_layer=layers,
             n_head=2,
-            n_positions=64,
+            n_positions=positions,
             resid_pdrop=dropout,
             embd_pdrop=dropout,
             attn_pdrop=dropout,
@@ -144,7 +146,7 @@ def tiny_config(
             decoder_attention_heads=2,
             encoder_ffn_dim=2 * hidden,
             decoder_ffn_dim=2 * hidden,
-            max_position_embeddings=64,
+            max_position_embeddings=positions,
             dropout=dropout,
             attention_dropout=dropout,
             pad_token_id=1,
@@ -173,7 +175,7 @@ def tiny_config(
             intermediate_size=2 * hidden,
             num_hidden_layers=layers,
             num_attention_heads=2,
-            max_position_embeddings=64,
+            max_position_embeddings=positions,
             bos_token_id=0,
             eos_token_id=1,
             pad_token_id=None,
@@ -185,7 +187,7 @@ def tiny_config(
             n_layers=layers,
             n_heads=2,
             hidden_dim=2 * hidden,
-            max_position_embeddings=64,
+            max_position_embeddings=positions,
             dropout=dropout,
             attention_dropout=dropout,
             seq_classif_dropout=dropout,
@@ -203,7 +205,7 @@ def tiny_config(
         num_attention_heads=2,
         intermediate_size=2 * hidden,
         # RoBERTa counts positions from pad_token_id + 1 = 2.
-        max_position_embeddings=66 if family == "roberta" else 64,
+        max_position_embeddings=positions + 2 if family == "roberta" else positions,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
         **extra,

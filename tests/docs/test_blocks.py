@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from tests.docs.pages import PAGES, READMES, ROOT, Block, blocks
+from tests.tiny import tiny_base
 
 _ENGLISH, _CHINESE = READMES
 # The Chinese README is not run a second time: its blocks are those of the English one, letter by letter.
@@ -107,6 +108,7 @@ def _files(folder: Path, seed: int) -> None:
         _write(folder / f"{part}.csv", ("text", "label"), [*some])
         _write(folder / "splits" / f"{part}.csv", ("text", "label"), [*some])
     _write_questions(folder)
+    _write_texts(folder)
     _write_rte(folder / "glue_data" / "RTE", seed)
     pairs = [(one, other, str(first == second)) for (one, first), (other, second) in itertools.pairwise(rows)]
     _write(folder / "pairs.csv", ("premise", "hypothesis", "label"), [*pairs])
@@ -135,6 +137,22 @@ def _write_rte(folder: Path, seed: int) -> None:
     for name, some in (("train", rows[:45]), ("dev", rows[45:])):
         lines = ["index\tsentence1\tsentence2\tlabel", *some]
         (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+
+
+def _write_texts(folder: Path) -> None:
+    """Write texts to be written from others, conversations, and two tiny models that write."""
+    tiny_base(folder / "my-writer", "t5", positions=256)
+    tiny_base(folder / "my-talker", "gpt2", positions=256)
+    rows = [(f"On day {number} a fox met a hen.", f"a hen met a fox on day {number}") for number in range(40)]
+    _write(folder / "translations.csv", ("source", "target"), [*rows])
+    _write(folder / "new_sources.csv", ("source",), [(source,) for source, _ in rows[:3]])
+    talks = [
+        [{"role": "user", "content": source}, {"role": "assistant", "content": target}]
+        for source, target in rows
+    ]
+    for name, some in (("talks", talks), ("new_talks", [talk[:1] for talk in talks[:3]])):
+        lines = [json.dumps({"messages": talk}) + "\n" for talk in some]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
 
 
 def _write_questions(folder: Path) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from graftlm.config import Config
 from graftlm.data.dataset import Split
 from graftlm.data.features import Encoder, Features, Outputs, Targets
-from graftlm.data.roles import SOURCE, TARGET, Role
+from graftlm.data.roles import LABEL, NUMBER, SOURCE, TARGET, Role
 from graftlm.data.table import Table
 from graftlm.data.writing import Decoding
 from graftlm.scoring.generated_texts import Scoring, scoring_of
@@ -127,8 +127,14 @@ class TextGeneration(Config):
             next((names[hint] for hint in (role.name, *role.hints) if hint in names), None)
             for role in cls.roles
         ]
-        # A title beside a text may be anything: only names that nobody gives to an input speak for themselves.
-        if None in found or str(found[1]).strip().lower() in ("headline", "title", "abstract", "output"):
+        # A title beside a text may be anything, and so may a summary beside a rating: only names that nobody gives to an
+        # input speak for themselves, and only where there is no label.
+        labelled = any(hint in names for role in (LABEL, NUMBER) for hint in (role.name, *role.hints))
+        if (
+            labelled
+            or None in found
+            or str(found[1]).strip().lower() in ("headline", "title", "abstract", "output")
+        ):
             return None
         return f"it has the columns {' and '.join(map(repr, found))}"
 
