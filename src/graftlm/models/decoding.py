@@ -47,7 +47,7 @@ def make_encoder(
     and the side that batches are padded on.
 
     Raises:
-        ConfigurationError: the tokenizer knows no such language.
+        ConfigurationError: the tokenizer knows no such language, or the model has no places for so many tokens.
     """
     if decoding is None:
         return TextEncoder(tokenizer, max_length_tokens)
@@ -65,6 +65,7 @@ def make_encoder(
     if not config.is_encoder_decoder:
         tokenizer.padding_side = "left"  # who continues a batch of prompts must have them end together
     ends = end_tokens(files, config, tokenizer)
+    _check_target_tokens(config, decoding.max_new_tokens)
     return TextEncoder(tokenizer, max_length_tokens, bool(config.is_encoder_decoder), ends)
 
 
@@ -76,7 +77,16 @@ def set_decoding(
     stored = _stored(files)
     kept = {key: value for key in _KEPT if (value := stored.get(key, getattr(config, key, None))) is not None}
     if decoding.target_language is not None:
-        kept["forced_bos_token_id"] = _language_token(tokenizer, decoding.target_language)
+        language = _language_token(tokenizer, decoding.target_language)
+        # The first mBART has the language behind a text, and begins to write from it; all others write it first.
+        behind = tokenizer(text_target="a")["input_ids"][-1] == language
+        kept["decoder_start_token_id" if behind else "forced_bos_token_id"] = language
+    if config.is_encoder_decoder and not kept.keys() & {"decoder_start_token_id", "bos_token_id"}:
+        raise ModelError(
+            "nothing says with which token this base model begins to write",
+            where=str(files.folder / "generation_config.json"),
+            fix="name it there: decoder_start_token_id",
+        )
     ends = end_tokens(files, config, tokenizer)
     kept["eos_token_id"] = sorted(ends) if len(ends) > 1 else next(iter(ends), None)
     beams = decoding.num_beams
@@ -95,6 +105,21 @@ def set_decoding(
 def _stored(files: BaseFiles) -> dict[str, Any]:
     path = verify_folder(files.folder).folder / "generation_config.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _check_target_tokens(config: PreTrainedConfig, most: int) -> None:
+    """Refuse texts longer than the table of positions of a decoder of its own; relative positions have no end."""
+    if not config.is_encoder_decoder:  # one network counts what it reads as well, see `SequenceLimits`
+        return
+    decoder: Any = getattr(config, "decoder", config)
+    names = ("max_decoder_position_embeddings", "max_position_embeddings")
+    places = next((found for name in names if isinstance(found := getattr(decoder, name, None), int)), most)
+    if most > places:
+        raise ConfigurationError(
+            f"{most} tokens exceed what the decoder of this base model can write, which is {places}",
+            where="task.max_target_tokens",
+            fix=f"allow at most {places}",
+        )
 
 
 def _check_language(tokenizer: PreTrainedTokenizerBase, key: str, code: str) -> None:
