@@ -9,7 +9,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 
 from graftlm.data.writing import Decoding
 from graftlm.errors import ConfigurationError, ModelError, clip, nearest
-from graftlm.models.chat import SAFE_TEMPLATE
+from graftlm.models.chat import SAFE_TEMPLATE, closing_token
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import BaseFiles
 from graftlm.models.safety import verify_folder
@@ -24,9 +24,13 @@ _KEPT = (
 def end_tokens(
     files: BaseFiles, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> frozenset[int]:
-    """Return every id that ends a text, as tokenizer, configuration and generation settings of the base model say."""
+    """Return every id that ends a text, as tokenizer, configuration and generation settings of the base model say.
+
+    A base model may have a chat template, and settings that do not know yet with which token it closes a turn.
+    """
     stored = _stored(files)
-    claims = (tokenizer.eos_token_id, getattr(config, "eos_token_id", None), stored.get("eos_token_id"))
+    claims = [tokenizer.eos_token_id, getattr(config, "eos_token_id", None), stored.get("eos_token_id")]
+    claims.append(closing_token(tokenizer))
     found: set[int] = set()
     for claim in claims:
         found |= {one for one in (claim if isinstance(claim, list) else [claim]) if isinstance(one, int)}
@@ -60,8 +64,10 @@ def make_encoder(
             _check_language(tokenizer, key, code)
             if hasattr(tokenizer, attribute):
                 setattr(tokenizer, attribute, code)
-    if chat and not tokenizer.chat_template:
-        tokenizer.chat_template = SAFE_TEMPLATE
+    if chat:
+        # Contents are kept apart by `ChatEncoder`; whoever renders the saved template reads its control tokens.
+        tokenizer.split_special_tokens = False
+        tokenizer.chat_template = tokenizer.chat_template or SAFE_TEMPLATE
     if not config.is_encoder_decoder:
         tokenizer.padding_side = "left"  # who continues a batch of prompts must have them end together
     ends = end_tokens(files, config, tokenizer)
