@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -34,6 +35,8 @@ _ROLES = {
     "model": "assistant",
     "chatgpt": "assistant",
 }
+# A template writes the role as it is: it must not hold control tokens.
+_ROLE = re.compile(r"[\w.-]+( [\w.-]+)*")
 _FORMS = (
     'write a list of {"role": "user", "content": "..."} with the roles user, assistant and, first, system '
     '({"from": ..., "value": ...} is read as well)'
@@ -85,6 +88,8 @@ def _message(turn: object) -> Message | str:
     if not isinstance(content, str) or not content.strip():
         return "a message has no content"
     name = role.strip().lower()
+    if not _ROLE.fullmatch(name):
+        return f"the role {clip(role)} is no name"
     return Message(_ROLES.get(name, name), content.strip())
 
 

@@ -72,7 +72,7 @@ class ChatEncoder:
             if not whole:
                 truncated.append(row)
             most = found.prompt + self.limits.written
-            if len(found.ids) > most:
+            if any(found.learnt[most:]):
                 cut.append(row)
             ids.append(found.ids[:most])
             targets.append(next_tokens(found.ids[:most], found.learnt[:most]))
@@ -86,7 +86,8 @@ class ChatEncoder:
         """Return the tokens, and whether the whole conversation is in them."""
         kept = conversation
         while (found := self._tokens(kept, place)).prompt > self.limits.prompt:
-            kept = _without_oldest(kept) or _shortened(kept, self.limits.prompt / found.prompt)
+            share = self.limits.prompt / found.prompt
+            kept = _without_oldest(kept) or _shortened(kept, share, replied=kept[-1].role == REPLY_ROLE)
             if not kept:
                 raise DataError(
                     f"the chat template alone takes more than the {self.limits.prompt} tokens left to a prompt",
@@ -103,14 +104,14 @@ class ChatEncoder:
             [message.content for message in conversation],
             add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False,
         )["input_ids"]  # fmt: skip
+        if replied and self.reader.end_tokens.isdisjoint(pieces[-1]):
+            # Whoever writes must learn to stop. Nothing is put between turns: there the template alone decides.
+            pieces[-1] = [self.reader.end, *pieces[-1]]
         ids, learnt, prompt = list(pieces[0]), [False] * len(pieces[0]), 0
         for message, content, after in zip(conversation, contents, pieces[1:], strict=True):
             prompt = len(ids)
             reply = message.role in self.roles
-            ids += content
-            if reply and self.reader.end_tokens.isdisjoint(after):
-                after = [self.reader.end, *after]
-            ids += after
+            ids += content + after
             learnt += [reply] * len(content)
             last = next((at for at, token in enumerate(after) if token in self.reader.end_tokens), -1)
             learnt += [reply and at <= last for at in range(len(after))]
@@ -118,13 +119,8 @@ class ChatEncoder:
 
     def _template_pieces(self, conversation: Conversation, place: str, continued: bool) -> list[list[int]]:
         """Return the tokens of the template before, between and behind the contents."""
-        marked = [
-            Message(message.role, f"{_OPEN}{number}{_CLOSE}") for number, message in enumerate(conversation)
-        ]
         try:
-            rendered: Any = self.tokenizer.apply_chat_template(
-                as_dicts(tuple(marked)), tokenize=False, add_generation_prompt=continued
-            )
+            rendered = _rendered(self.tokenizer, [message.role for message in conversation], continued)
         except TemplateError as error:
             raise DataError(
                 f"the chat template of the base model refuses this conversation: {clip(str(error), 200)}",
@@ -138,12 +134,33 @@ class ChatEncoder:
                 where=place,
                 fix="correct the conversation, or choose another base model",
             )
-        return [
-            self.tokenizer(piece, add_special_tokens=False, split_special_tokens=False, verbose=False)[
-                "input_ids"
-            ]
-            for piece in pieces[0::2]
-        ]
+        return [_template_ids(self.tokenizer, piece) for piece in pieces[0::2]]
+
+
+def closing_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the control token with which the chat template closes a reply; None where it closes none with one."""
+    if not tokenizer.chat_template:
+        return None
+    try:
+        rendered = _rendered(tokenizer, ["user", REPLY_ROLE], False)
+    except TemplateError:
+        return None
+    behind = _template_ids(tokenizer, _MARK.split(rendered)[-1])
+    known = tokenizer.added_tokens_decoder
+    return behind[0] if behind and behind[0] in known and known[behind[0]].special else None
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, roles: Sequence[str], continued: bool) -> str:
+    """Return what the template says of a conversation, marks in the place of its contents."""
+    marked = [Message(role, f"{_OPEN}{number}{_CLOSE}") for number, role in enumerate(roles)]
+    found: Any = tokenizer.apply_chat_template(
+        as_dicts(tuple(marked)), tokenize=False, add_generation_prompt=continued
+    )
+    return found
+
+
+def _template_ids(tokenizer: PreTrainedTokenizerBase, piece: str) -> list[int]:
+    return tokenizer(piece, add_special_tokens=False, split_special_tokens=False, verbose=False)["input_ids"]
 
 
 def _without_oldest(conversation: Conversation) -> Conversation:
@@ -156,9 +173,15 @@ def _without_oldest(conversation: Conversation) -> Conversation:
     return (*conversation[:start], *conversation[again:])
 
 
-def _shortened(conversation: Conversation, share: float) -> Conversation:
-    """Return the conversation with the end of its longest message left out; () where there is nothing to leave."""
-    longest = max(range(len(conversation)), key=lambda at: len(conversation[at].content))
+def _shortened(conversation: Conversation, share: float, replied: bool) -> Conversation:
+    """Return the conversation with the end of its longest message left out; () where there is nothing to leave.
+
+    The reply at its end is not part of what is too long.
+    """
+    before = range(len(conversation) - 1 if replied else len(conversation))
+    longest = max(before, key=lambda at: len(conversation[at].content), default=None)
+    if longest is None:
+        return ()
     role, content = conversation[longest]
     shorter = content[: int(len(content) * share * 0.95)].strip()
     if not shorter:

@@ -9,7 +9,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 
 from graftlm.data.writing import Decoding
 from graftlm.errors import ConfigurationError, ModelError, clip, nearest
-from graftlm.models.chat import SAFE_TEMPLATE
+from graftlm.models.chat import SAFE_TEMPLATE, closing_token
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import BaseFiles
 from graftlm.models.safety import verify_folder
@@ -24,9 +24,13 @@ _KEPT = (
 def end_tokens(
     files: BaseFiles, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> frozenset[int]:
-    """Return every id that ends a text, as tokenizer, configuration and generation settings of the base model say."""
+    """Return every id that ends a text, as tokenizer, configuration and generation settings of the base model say.
+
+    A base model may have a chat template, and settings that do not know yet with which token it closes a turn.
+    """
     stored = _stored(files)
-    claims = (tokenizer.eos_token_id, getattr(config, "eos_token_id", None), stored.get("eos_token_id"))
+    claims = [tokenizer.eos_token_id, getattr(config, "eos_token_id", None), stored.get("eos_token_id")]
+    claims.append(closing_token(tokenizer))
     found: set[int] = set()
     for claim in claims:
         found |= {one for one in (claim if isinstance(claim, list) else [claim]) if isinstance(one, int)}
@@ -47,7 +51,7 @@ def make_encoder(
     and the side that batches are padded on.
 
     Raises:
-        ConfigurationError: the tokenizer knows no such language.
+        ConfigurationError: the tokenizer knows no such language, or the model has no places for so many tokens.
     """
     if decoding is None:
         return TextEncoder(tokenizer, max_length_tokens)
@@ -60,11 +64,14 @@ def make_encoder(
             _check_language(tokenizer, key, code)
             if hasattr(tokenizer, attribute):
                 setattr(tokenizer, attribute, code)
-    if chat and not tokenizer.chat_template:
-        tokenizer.chat_template = SAFE_TEMPLATE
+    if chat:
+        # Contents are kept apart by `ChatEncoder`; whoever renders the saved template reads its control tokens.
+        tokenizer.split_special_tokens = False
+        tokenizer.chat_template = tokenizer.chat_template or SAFE_TEMPLATE
     if not config.is_encoder_decoder:
         tokenizer.padding_side = "left"  # who continues a batch of prompts must have them end together
     ends = end_tokens(files, config, tokenizer)
+    _check_target_tokens(config, decoding.max_new_tokens)
     return TextEncoder(tokenizer, max_length_tokens, bool(config.is_encoder_decoder), ends)
 
 
@@ -76,7 +83,16 @@ def set_decoding(
     stored = _stored(files)
     kept = {key: value for key in _KEPT if (value := stored.get(key, getattr(config, key, None))) is not None}
     if decoding.target_language is not None:
-        kept["forced_bos_token_id"] = _language_token(tokenizer, decoding.target_language)
+        language = _language_token(tokenizer, decoding.target_language)
+        # The first mBART has the language behind a text, and begins to write from it; all others write it first.
+        behind = tokenizer(text_target="a")["input_ids"][-1] == language
+        kept["decoder_start_token_id" if behind else "forced_bos_token_id"] = language
+    if config.is_encoder_decoder and not kept.keys() & {"decoder_start_token_id", "bos_token_id"}:
+        raise ModelError(
+            "nothing says with which token this base model begins to write",
+            where=str(files.folder / "generation_config.json"),
+            fix="name it there: decoder_start_token_id",
+        )
     ends = end_tokens(files, config, tokenizer)
     kept["eos_token_id"] = sorted(ends) if len(ends) > 1 else next(iter(ends), None)
     beams = decoding.num_beams
@@ -95,6 +111,21 @@ def set_decoding(
 def _stored(files: BaseFiles) -> dict[str, Any]:
     path = verify_folder(files.folder).folder / "generation_config.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _check_target_tokens(config: PreTrainedConfig, most: int) -> None:
+    """Refuse texts longer than the table of positions of a decoder of its own; relative positions have no end."""
+    if not config.is_encoder_decoder:  # one network counts what it reads as well, see `SequenceLimits`
+        return
+    decoder: Any = getattr(config, "decoder", config)
+    names = ("max_decoder_position_embeddings", "max_position_embeddings")
+    places = next((found for name in names if isinstance(found := getattr(decoder, name, None), int)), most)
+    if most > places:
+        raise ConfigurationError(
+            f"{most} tokens exceed what the decoder of this base model can write, which is {places}",
+            where="task.max_target_tokens",
+            fix=f"allow at most {places}",
+        )
 
 
 def _check_language(tokenizer: PreTrainedTokenizerBase, key: str, code: str) -> None:

@@ -53,6 +53,11 @@ class TokenReader:
         """Return whether an end token stands among them."""
         return not self.end_tokens.isdisjoint(tokens)
 
+    def closed(self, tokens: list[int]) -> list[int]:
+        """Return the tokens with one end token at their end: nothing is ever written behind it."""
+        last = next((at for at in reversed(range(len(tokens))) if tokens[at] in self.end_tokens), None)
+        return [*tokens, self.end] if last is None else tokens[: last + 1]
+
 
 @dataclass(frozen=True)
 class SequenceLimits:
@@ -99,7 +104,7 @@ def encoder_decoder_sequences(
             inputs[row] = tokenizer(sources[row], truncation=True, max_length=limits.most)["input_ids"]
     wanted, cut = list[NDArray[np.int64]](), list[int]()
     for row, ids in enumerate(_all_ids(tokenizer, targets or (), target=True)):
-        whole = ids if reader.ended(ids) else [*ids, reader.end]
+        whole = reader.closed(ids)
         if len(whole) > limits.written:
             cut.append(row)
         wanted.append(np.array(whole[: limits.written], dtype=np.int64))
@@ -127,7 +132,8 @@ def decoder_sequences(
         begun = _without_end(tokenizer, ids)
         if len(begun) > room:
             truncated.append(row)
-        prompts.append([*begun[:room], *middle])
+        # Some tokenizers leave nothing of a character: something must be there to go on from.
+        prompts.append([*begun[:room], *middle] or [reader.end])
     lengths = [len(prompt) for prompt in prompts]
     if targets is None:
         writing = Writing([], lengths, reader)
@@ -170,7 +176,6 @@ def _all_ids(
 
 def _without_end(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
     """What a tokenizer puts behind a text would end the writing before it began."""
-    special = set(tokenizer.all_special_ids)
-    while len(ids) > 1 and ids[-1] in special:
+    while len(ids) > 1 and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id):
         ids = ids[:-1]
     return ids

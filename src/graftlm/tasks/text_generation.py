@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, cast
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from graftlm.config import Config
+from graftlm.data.column_content import describe_content
 from graftlm.data.dataset import Split
 from graftlm.data.features import Encoder, Features, Outputs, Targets
 from graftlm.data.roles import LABEL, NUMBER, SOURCE, TARGET, Role
@@ -31,7 +32,7 @@ with torch.inference_mode():
 print(tokenizer.decode(written[0], skip_special_tokens=True))"""
 _READ_BY_ONE_NETWORK = """\
 ids = tokenizer({prefix!r} + source)["input_ids"]
-while ids[-1] in tokenizer.all_special_ids and len(ids) > 1:
+while len(ids) > 1 and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id):
     ids.pop()
 end = tokenizer({separator!r}, add_special_tokens=False)["input_ids"]
 ids = torch.tensor([ids[: limit - {written} - len(end)] + end])
@@ -135,6 +136,10 @@ class TextGeneration(Config):
             or None in found
             or str(found[1]).strip().lower() in ("headline", "title", "abstract", "output")
         ):
+            return None
+        # ``target`` is what many call a label or a number.
+        content = describe_content(table.columns[str(found[1])])
+        if content.label_like or content.numbers_with_fraction:
             return None
         return f"it has the columns {' and '.join(map(repr, found))}"
 

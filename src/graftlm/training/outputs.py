@@ -8,6 +8,7 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 
+from graftlm.data.features import IGNORED
 from graftlm.training.batching import Batch
 
 
@@ -38,8 +39,10 @@ def _decoder_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     bare: Any = extract_model_from_parallel(model)
     if batch.targets is None or not batch.written or not bare.config.is_encoder_decoder:
         return {}
-    # Families differ in the token that begins. Some have no such method and shift the labels themselves.
-    prepare = getattr(bare, "prepare_decoder_input_ids_from_labels", None)
-    return (
-        {"labels": batch.targets} if prepare is None else {"decoder_input_ids": prepare(labels=batch.targets)}
-    )
+    # Begun as the model begins to write. The families' own methods are not asked: mBART's takes the last token of each
+    # target to its front, which is right only where that names the language, so not where a text was cut.
+    settings = bare.generation_config
+    start = settings.decoder_start_token_id
+    start = settings.bos_token_id if start is None else start
+    begun = torch.cat([torch.full_like(batch.targets[:, :1], start), batch.targets[:, :-1]], dim=1)
+    return {"decoder_input_ids": begun.masked_fill(begun == IGNORED, settings.pad_token_id)}
