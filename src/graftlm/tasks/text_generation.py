@@ -128,8 +128,8 @@ class TextGeneration(Config):
             next((names[hint] for hint in (role.name, *role.hints) if hint in names), None)
             for role in cls.roles
         ]
-        # A title beside a text may be anything, and so may a summary beside a rating: only names that nobody gives to an
-        # input speak for themselves, and only where there is no label.
+        # A title beside a text may be anything, and so may a summary beside a rating: only names that nobody gives to
+        # an input speak for themselves, and only where there is no label.
         labelled = any(hint in names for role in (LABEL, NUMBER) for hint in (role.name, *role.hints))
         if (
             labelled
