@@ -36,7 +36,7 @@ def test_page_shows_the_runs_behind_the_defaults():
     assert block("defaults") == benchmark("defaults").table(records)
 
 
-@pytest.mark.parametrize("name", ["against_stock", "real_data", "defaults"])
+@pytest.mark.parametrize("name", ["against_stock", "real_data", "defaults", "prediction_speed"])
 def test_a_table_of_runs_elsewhere_is_only_printed(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
@@ -102,6 +102,21 @@ def test_every_kind_of_answer_has_its_score(records: list[dict], rows: list[dict
     side = against_stock.Rated({"rows": against_stock.outcome(records, rows).dump()})
     assert float(side.score(np.ones(len(rows)))) == pytest.approx(score, abs=1e-3)
     assert len(side.decided) == len(rows)
+
+
+def test_predictions_agree_but_for_rounding():
+    same = benchmark("prediction_speed").same
+    one = {"label": "a", "scores": {"a": 0.5, "b": 0.5}, "places": [(0, 3)]}
+    assert same(one, {"label": "a", "scores": {"a": 0.50001, "b": 0.49999}, "places": [[0, 3]]})
+    for other in (
+        {**one, "label": "b"},
+        {**one, "scores": {"a": 0.51, "b": 0.49}},
+        {**one, "scores": {"a": 0.5}},
+        {**one, "places": [(0, 4)]},
+        {**one, "places": []},
+        {"label": "a"},
+    ):
+        assert not same(one, other) and not same(other, one)
 
 
 def test_flags_survive_packing():
