@@ -175,6 +175,10 @@ def _encoded(tokenizer: Any, recipe: Recipe, prepared: Prepared, name: str) -> A
         )
     if prepared.features[name].words:
         rows = [list(words_of(value)) for value in columns["tokens"]]
+        if len(prepared.features[name]) != len(rows):
+            raise SystemExit(
+                f"{name}: a row does not fit into the limit, and only we read it in windows: raise it"
+            )
         encoded = tokenizer(rows, is_split_into_words=True, **cut)
         position = {label: index for index, label in enumerate(prepared.learnt.labels)}
         labels = [
