@@ -2,24 +2,26 @@
 
     python benchmarks/against_stock.py
 
-For each data set and seed three trainings, all without a validation split and with the last weights:
+For each data set and seed two or three trainings, all without a validation split and with the last weights:
 
 - ours: `graftlm.finetune`;
 - stock, paired: the Trainer with our new head, our order of batches and our keyed dropout, so that what differs is
-  the loop;
-- stock, independent: the Trainer as people use it, with its own head, shuffling and dropout.
+  the loop (for answers also the padding, which the head of transformers lets compete, is masked as ours is);
+- stock, independent, on SST-2 and TREC: the Trainer as people use it, with its own head, shuffling and dropout.
 
-Each difference (ours - stock) comes with a 95 % interval: rows are drawn with replacement, the same rows for both
-sides and all seeds. A run that is on file is not repeated. ``--table`` trains nothing and shows what is on file.
+Outputs become answers by the same rule on both sides. Each difference (ours - stock) comes with a 95 % interval: rows
+are drawn with replacement, the same rows for both sides and all seeds. A run that is on file is not repeated.
+``--table`` trains nothing and shows what is on file.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,54 +29,68 @@ import numpy as np
 import torch
 from arguments import add_parallel_arguments, common_arguments
 from data_sets import Rows, TextSet, load, shared_data
-from datasets import Dataset
 from numpy.typing import NDArray
 from records import machine, read_runs, run_key, show, stopwatch
-from torch.utils.data import DataLoader
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    DataCollatorWithPadding,
-    Trainer,
-    TrainingArguments,
-    set_seed,
-)
+from stock_trainer import train_independent, train_paired
 
 import graftlm
-from graftlm.models.locating import locate
-from graftlm.preparation import build_model, prepare
-from graftlm.progress import Silent
-from graftlm.recipe import load_recipe
+from graftlm.data.tag_schemes import spans_of
 from graftlm.rundir import write_json
-from graftlm.training.batching import epoch_batches
-from graftlm.training.randomness import dropout_seed
+from graftlm.scoring.answer_texts import answer_scores
 
 RESULTS = Path(__file__).parent / "results" / "against_stock.json"
 BASE = "bundled:minilm-l6"
-BATCH, LONGEST, WEIGHT_DECAY, WARMUP, CLIP = 16, 128, 0.01, 0.1, 1.0
+BATCH, WEIGHT_DECAY, WARMUP, CLIP = 16, 0.01, 0.1, 1.0
 SIDES = ("ours", "stock_paired", "stock_independent")
-RESAMPLES = 10_000
+RESAMPLES, RESAMPLES_AT_ONCE = 10_000, 500
 BOUND_POINTS = -0.5
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What differs between the data sets."""
+    """What differs between the data sets.
+
+    Args:
+        epochs: passes over the training rows.
+        learning_rate: at its peak.
+        longest: tokens that are read at once.
+        train_rows: the first so many are trained on; None all.
+        test_rows: the first so many are scored; None all.
+    """
 
     epochs: int
     learning_rate: float
+    longest: int = 128
+    train_rows: int | None = None
+    test_rows: int | None = None
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """What is not its default."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != defaults[name]}
 
 
-SETTINGS = {"sst2": Setting(2, 5e-5), "trec": Setting(5, 1e-4)}
+# All but the first two are pieces that take a few minutes on a core.
+SETTINGS = {
+    "sst2": Setting(2, 5e-5),
+    "trec": Setting(5, 1e-4),
+    "mrpc": Setting(2, 1e-4, train_rows=1_000),
+    "stsb": Setting(1, 3e-4, train_rows=2_000),
+    "goemotions": Setting(1, 3e-4, train_rows=6_000, test_rows=2_000),
+    "conll2003": Setting(1, 3e-4, longest=256, train_rows=4_000),
+    "squadshifts": Setting(1, 3e-4, longest=384, train_rows=400, test_rows=200),
+}
+INDEPENDENT = ("sst2", "trec")
 
 
 def options(setting: Setting, seed: int) -> dict[str, Any]:
-    """Return the recipe keys of our side."""
+    """Return the recipe keys, which both sides follow."""
     return {
         "base": BASE,
         "seed": seed,
         "data.validation_share": 0.0,
-        "task.max_length_tokens": LONGEST,
+        "task.max_length_tokens": setting.longest,
         "training.epochs": setting.epochs,
         "training.learning_rate": setting.learning_rate,
         "training.batch_size": BATCH,
@@ -89,170 +105,149 @@ def options(setting: Setting, seed: int) -> dict[str, Any]:
     }
 
 
-def train_ours(data: TextSet, setting: Setting, seed: int) -> list[str]:
-    """Return the label our model gives to each test row."""
+def train_ours(splits: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what our model says about each test row, and the reference."""
     with tempfile.TemporaryDirectory() as folder:
-        splits = {"train": data.train, "test": data.test}
-        run = graftlm.finetune(
-            splits, run_directory=Path(folder) / "run", quiet=True, **options(setting, seed)
-        )
+        run = graftlm.finetune(splits, run_directory=Path(folder) / "run", quiet=True, **options)
         lines = run.directory.predictions("test").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["label"] for line in lines]
+    return [json.loads(line) for line in lines]
 
 
-def train_stock_independent(data: TextSet, setting: Setting, seed: int) -> list[str]:
-    """Return the label the Trainer's model gives to each test row, everything its own."""
-    labels = sorted({row["label"] for row in data.train})
-    folder = locate(BASE).folder
-    set_seed(seed)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=len(labels))
-    return _train_stock(Trainer, model, folder, data, labels, setting, seed)
+TRAIN: dict[str, Callable[[Any, dict[str, Any]], list[dict[str, Any]]]] = {
+    "ours": train_ours,
+    "stock_paired": train_paired,
+    "stock_independent": train_independent,
+}
 
 
-def train_stock_paired(data: TextSet, setting: Setting, seed: int) -> list[str]:
-    """Return the label the Trainer's model gives to each test row, with our head, batches and dropout."""
-    recipe = load_recipe(overrides=options(setting, seed))
-    prepared = prepare(recipe, {"train": data.train, "test": data.test}, Silent())
-    lengths = prepared.examples["train"].lengths
-    if prepared.dataset.splits["train"].columns["text"] != [row["text"] for row in data.train]:
-        raise SystemExit("our training rows are not the given ones in the given order: nothing to pair")
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the test rows. The score is 2 hits / (wanted + given), summed over rows: accuracy, or F1, or the
+    mean of the F1 of answers; for numbers it is the correlation of ``given`` and ``wanted``.
+    """
 
-    def same_batches(**arguments: Any) -> Trainer:
-        return PairedTrainer(lengths, seed, **arguments)
+    metric: str
+    hits: Sequence[float]
+    wanted: Sequence[float]
+    given: Sequence[float]
+    decided: Sequence[str]
 
-    model = build_model(recipe, prepared, Silent())
-    return _train_stock(
-        same_batches, model, prepared.base.folder, data, list(prepared.learnt.labels), setting, seed
-    )
-
-
-class PairedTrainer(Trainer):
-    """The stock loop fed with our order of rows and our dropout streams."""
-
-    def __init__(self, lengths: NDArray[np.int64], seed: int, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.lengths, self.run_seed = lengths, seed
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return a loader whose batches are those of our loop."""
-        batches = EpochBatches(self.lengths, self.run_seed)
-        rows: Any = self.train_dataset
-        return DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
-
-    def compute_loss(self, model: Any, inputs: Any, *others: Any, **more: Any) -> Any:
-        """Compute the stock loss under the dropout seed of this step."""
-        with dropout_seed(self.args.device, self.run_seed, self.state.global_step, 0, 0):
-            return super().compute_loss(model, inputs, *others, **more)
+    def dump(self) -> dict[str, Any]:
+        """Return plain values, a line of text for all rows."""
+        values = {"hits": self.hits, "wanted": self.wanted, "given": self.given, "decided": self.decided}
+        return {
+            "metric": self.metric,
+            **{name: " ".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in column)
+               for name, column in values.items()},
+        }  # fmt: skip
 
 
-class EpochBatches:
-    """Our batches, one epoch more at each iteration."""
+def outcome(found: list[dict[str, Any]], rows: Rows) -> Outcome:
+    """Return what the records of a run's predictions are worth."""
+    ones = [1] * len(found)
+    pairs = list(zip(found, rows, strict=True))
+    if "label" in found[0]:
+        hits = [int(each["label"] == each["reference"]) for each in found]
+        return Outcome("accuracy", hits, ones, ones, [_mark(each["label"]) for each in found])
+    if "number" in found[0]:
+        given, wanted = ([float(each[key]) for each in found] for key in ("number", "reference"))
+        return Outcome("pearson", [0] * len(found), wanted, given, [f"{value:.2f}" for value in given])
+    if "answers" in rows[0]:
+        f1 = [_answer_f1(each, row) for each, row in pairs]
+        return Outcome("f1", f1, ones, ones, [_mark([each["start"], each["end"]]) for each in found])
+    keys = ("tags", "reference") if "tags" in found[0] else ("labels", "reference")
+    sets = [[set(spans_of(each[key]) if "tags" in each else each[key]) for each in found] for key in keys]
+    hits = [len(one & other) for one, other in zip(*sets, strict=True)]
+    given, wanted = ([len(each) for each in side] for side in sets)
+    return Outcome("f1_micro", hits, wanted, given, [_mark(sorted(each)) for each in sets[0]])
 
-    def __init__(self, lengths: NDArray[np.int64], seed: int) -> None:
-        self.lengths, self.seed, self.epoch = lengths, seed, 0
 
-    def __len__(self) -> int:
-        return -(-len(self.lengths) // BATCH)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        batches = epoch_batches(self.lengths, BATCH, "shuffled", self.seed, self.epoch)
-        self.epoch += 1
-        return (rows.tolist() for rows in batches)
+def _answer_f1(record: dict[str, Any], row: dict[str, Any]) -> float:
+    given = "" if record["start"] is None else row["context"][record["start"] : record["end"]]
+    right = [answer["text"] for answer in row["answers"]]
+    return answer_scores(given, right, None, may_lack=False)[1]
 
 
-def _train_stock(
-    trainer_class: Callable[..., Trainer],
-    model: Any,
-    folder: Path,
-    data: TextSet,
-    labels: list[str],
-    setting: Setting,
-    seed: int,
-) -> list[str]:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+def _mark(decision: object) -> str:
+    """Return a few characters that tell decisions apart."""
+    return hashlib.blake2b(json.dumps(decision).encode(), digest_size=3).hexdigest()
 
-    def encode(rows: Rows) -> Any:
-        encoded = tokenizer([row["text"] for row in rows], truncation=True, max_length=LONGEST)
-        return Dataset.from_dict({**encoded, "labels": [labels.index(row["label"]) for row in rows]})
 
-    with tempfile.TemporaryDirectory() as output:
-        arguments = TrainingArguments(
-            output_dir=output,
-            seed=seed,
-            num_train_epochs=setting.epochs,
-            learning_rate=setting.learning_rate,
-            per_device_train_batch_size=BATCH,
-            per_device_eval_batch_size=32,
-            weight_decay=WEIGHT_DECAY,
-            warmup_steps=WARMUP,
-            lr_scheduler_type="linear",
-            max_grad_norm=CLIP,
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            use_cpu=True,
+class Rated:
+    """The rows of a run that is on file, ready to be scored with any weights.
+
+    Args:
+        run: with the entry ``rows``, see `Outcome.dump`.
+    """
+
+    def __init__(self, run: dict[str, Any]) -> None:
+        rows = run["rows"]
+        self.metric: str = rows["metric"]
+        self.decided: list[str] = rows["decided"].split(" ")
+        self.hits, self.wanted, self.given = (
+            np.array(rows[name].split(" "), dtype=np.float64) for name in ("hits", "wanted", "given")
         )
-        trainer = trainer_class(
-            model=model,
-            args=arguments,
-            train_dataset=encode(data.train),
-            data_collator=DataCollatorWithPadding(tokenizer),
-        )
-        trainer.train()
-        logits = np.asarray(trainer.predict(encode(data.test or [])).predictions)
-    return [labels[position] for position in logits.argmax(axis=1)]
 
-
-TRAIN = {"ours": train_ours, "stock_paired": train_stock_paired, "stock_independent": train_stock_independent}
+    def score(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the score in points for rows that count so often each [..., rows]."""
+        if self.metric != "pearson":
+            return 200 * (weights @ self.hits) / (weights @ (self.wanted + self.given))
+        total = weights.sum(axis=-1)
+        products = (self.wanted * self.given, self.wanted**2, self.given**2)
+        x, y, xy, xx, yy = (weights @ column / total for column in (self.wanted, self.given, *products))
+        return 100 * (xy - x * y) / np.sqrt((xx - x * x) * (yy - y * y))
 
 
 def compare(runs: list[dict[str, Any]], data: str, stock: str) -> dict[str, Any] | None:
     """Return ours - stock in points, over the seeds that both sides have, with its paired interval."""
-    own = {run["seed"]: run for run in runs if run["data"] == data and run["side"] == "ours"}
-    other = {run["seed"]: run for run in runs if run["data"] == data and run["side"] == stock}
+    own = {run["seed"]: Rated(run) for run in runs if run["data"] == data and run["side"] == "ours"}
+    other = {run["seed"]: Rated(run) for run in runs if run["data"] == data and run["side"] == stock}
     seeds = sorted(own.keys() & other.keys())
     if not seeds:
         return None
-    ours, theirs = (np.array([_flags(side[seed]) for seed in seeds]) for side in (own, other))
-    by_row = (ours.astype(float) - theirs).mean(axis=0)  # [rows]
+    rows = len(own[seeds[0]].hits)
     random = np.random.default_rng(0)
-    drawn = random.integers(len(by_row), size=(RESAMPLES, len(by_row)))
-    low, high = np.quantile(100 * by_row[drawn].mean(axis=1), [0.025, 0.975])
+    drawn = random.integers(rows, size=(RESAMPLES, rows))
+    differences: list[NDArray[np.float64]] = []
+    for start in range(0, RESAMPLES, RESAMPLES_AT_ONCE):
+        some = drawn[start : start + RESAMPLES_AT_ONCE]
+        weights = np.array([np.bincount(each, minlength=rows) for each in some], dtype=np.float64)
+        of_seeds = [own[seed].score(weights) - other[seed].score(weights) for seed in seeds]
+        differences.append(np.mean(of_seeds, axis=0))
+    low, high = np.quantile(np.concatenate(differences), [0.025, 0.975])
+    ours, theirs = ([float(side[seed].score(np.ones(rows))) for seed in seeds] for side in (own, other))
     changed = [
-        sum(a != b for a, b in zip(own[seed]["predicted"], other[seed]["predicted"], strict=True))
-        for seed in seeds
+        sum(a != b for a, b in zip(own[seed].decided, other[seed].decided, strict=True)) for seed in seeds
     ]
     return {
         "data": data,
         "stock": stock,
-        "rows": len(by_row),
+        "metric": own[seeds[0]].metric,
+        "rows": rows,
         "seeds": seeds,
-        "ours": [round(100 * float(row.mean()), 2) for row in ours],
-        "theirs": [round(100 * float(row.mean()), 2) for row in theirs],
-        "difference_points": round(100 * float(by_row.mean()), 3),
+        "ours": [round(score, 2) for score in ours],
+        "theirs": [round(score, 2) for score in theirs],
+        "difference_points": round(float(np.mean(ours) - np.mean(theirs)), 3),
         "interval_points": [round(float(low), 3), round(float(high), 3)],
         "within_bound": bool(low >= BOUND_POINTS),
         "rows_decided_differently": changed,
     }
 
 
-def _flags(run: dict[str, Any]) -> list[bool]:
-    return [flag == "1" for flag in run["correct"]]
-
-
 def tables(document: dict[str, Any]) -> str:
     """Return the Markdown tables of a result file."""
     lines = [
-        "| data | rows | against | seeds | ours, % | stock, % | ours - stock, points | 95 % interval | lower bound "
-        ">= -0.5 | rows decided differently |",
-        "|---|---:|---|---|---|---|---:|---|---|---|",
+        "| data | rows: train, scored | against | seeds | metric, x 100 | ours | stock | ours - stock, points "
+        "| 95 % interval | lower bound >= -0.5 | rows decided differently |",
+        "|---|---|---|---|---|---|---|---:|---|---|---|",
     ]
+    train_rows = {run["data"]: run["train_rows"] for run in document["runs"]}
     for found in document["comparisons"]:
         low, high = found["interval_points"]
         lines.append(
-            f"| {found['data']} | {found['rows']} | {found['stock'].replace('_', ', ')} "
-            f"| {_joined(found['seeds'])} | {_joined(found['ours'])} | {_joined(found['theirs'])} "
+            f"| {found['data']} | {train_rows[found['data']]:,}, {found['rows']:,} "
+            f"| {found['stock'].replace('_', ', ')} "
+            f"| {_joined(found['seeds'])} | {found['metric']} | {_joined(found['ours'])} | {_joined(found['theirs'])} "
             f"| {found['difference_points']:+.2f} | [{low:+.2f}, {high:+.2f}] "
             f"| {'yes' if found['within_bound'] else 'no'} | {_joined(found['rows_decided_differently'])} |"
         )
@@ -294,8 +289,9 @@ def train_all(arguments: argparse.Namespace) -> None:
         for name in arguments.data:
             data, setting = load(name, folder), SETTINGS[name]
             for side in arguments.sides:
-                key = run_key(data=name, side=side, seed=seed, **vars(setting))
-                if any(run["key"] == key for run in read_runs(arguments.output)):
+                key = run_key(data=name, side=side, seed=seed, **setting.changed)
+                on_file = any(run["key"] == key for run in read_runs(arguments.output))
+                if on_file or (side == "stock_independent" and name not in INDEPENDENT):
                     continue
                 result = measure(side, data, setting, seed)
                 run = {"key": key, "data": name, "side": side, "seed": seed, **result}
@@ -312,14 +308,15 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def measure(side: str, data: TextSet, setting: Setting, seed: int) -> dict[str, Any]:
-    """Train one side once; one character a test row says which label it got, another whether that is right."""
+    """Train one side once and return what became of each test row."""
+    train, test = data.train[: setting.train_rows], (data.test or [])[: setting.test_rows]
     with stopwatch() as seconds:
-        predicted = TRAIN[side](data, setting, seed)
-    correct = [label == row["label"] for label, row in zip(predicted, data.test or [], strict=True)]
+        found = TRAIN[side]({"train": train, "test": test}, options(setting, seed))
+    rows = outcome(found, test).dump()
     return {
-        "score": sum(correct) / len(correct),
-        "correct": "".join(str(int(flag)) for flag in correct),
-        "predicted": "".join(predicted),
+        "score": round(float(Rated({"rows": rows}).score(np.ones(len(test)))) / 100, 6),
+        "train_rows": len(train),
+        "rows": rows,
         "seconds": seconds,
         "machine": machine(),
     }

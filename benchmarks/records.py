@@ -55,13 +55,13 @@ def run_key(**what: Any) -> str:
 
 
 @contextmanager
-def stopwatch() -> Generator[dict[str, float]]:
+def stopwatch(digits: int = 1) -> Generator[dict[str, float]]:
     """Fill a mapping with wall and processor seconds of the block (others may share the machine)."""
     seconds: dict[str, float] = {}
     wall, processor = time.perf_counter(), time.process_time()
     yield seconds
-    seconds["wall"] = round(time.perf_counter() - wall, 1)
-    seconds["processor"] = round(time.process_time() - processor, 1)
+    seconds["wall"] = round(time.perf_counter() - wall, digits)
+    seconds["processor"] = round(time.process_time() - processor, digits)
 
 
 def pack(flags: NDArray[np.bool_]) -> str:

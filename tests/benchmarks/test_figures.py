@@ -36,7 +36,7 @@ def test_page_shows_the_runs_behind_the_defaults():
     assert block("defaults") == benchmark("defaults").table(records)
 
 
-@pytest.mark.parametrize("name", ["against_stock", "real_data", "defaults"])
+@pytest.mark.parametrize("name", ["against_stock", "real_data", "defaults", "prediction_speed"])
 def test_a_table_of_runs_elsewhere_is_only_printed(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
@@ -47,9 +47,14 @@ def test_a_table_of_runs_elsewhere_is_only_printed(
     assert (BENCHMARKS / "README.md").read_text(encoding="utf-8") == page
 
 
+def rated(side: str, seed: int, **rows: str) -> dict[str, object]:
+    return {"data": "trec", "side": side, "seed": seed, "rows": rows}
+
+
 def test_difference_is_paired_by_row_and_averaged_over_common_seeds():
     def run(side: str, seed: int, correct: str) -> dict[str, object]:
-        return {"data": "trec", "side": side, "seed": seed, "correct": correct, "predicted": correct}
+        hits, ones = " ".join(correct), " ".join("1" * len(correct))
+        return rated(side, seed, metric="accuracy", hits=hits, wanted=ones, given=ones, decided=hits)
 
     ours, stock = "1" * 90 + "0" * 10, "1" * 89 + "0" * 10 + "1"
     runs = [run("ours", 1, ours), run("ours", 2, ours), run("ours", 3, "0" * 100)]
@@ -64,6 +69,54 @@ def test_difference_is_paired_by_row_and_averaged_over_common_seeds():
     assert not found["within_bound"]
     assert found["rows_decided_differently"] == [2, 2]
     assert benchmark("against_stock").compare(runs, "sst2", "stock_paired") is None
+
+
+def test_correlation_of_drawn_rows_is_that_of_numpy():
+    random = np.random.default_rng(seed := int(np.random.default_rng().integers(2**32)))
+    print("seed", seed)
+    wanted, given = random.normal(size=(2, 50))
+    columns = {"wanted": wanted, "given": given + wanted, "hits": np.zeros(50), "decided": given}
+    rows = {name: " ".join(map(repr, column.tolist())) for name, column in columns.items()}
+    side = benchmark("against_stock").Rated({"rows": {"metric": "pearson", **rows}})
+    drawn = random.integers(50, size=50)
+    (score,) = side.score(np.bincount(drawn, minlength=50).astype(float)[None])
+    assert score == pytest.approx(100 * np.corrcoef(wanted[drawn], (given + wanted)[drawn])[0, 1], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("records", "rows", "score"),
+    [
+        ([{"label": "a", "reference": "a"}, {"label": "b", "reference": "a"}], [{}, {}], 50.0),
+        ([{"labels": ["a", "b"], "reference": ["a"]}, {"labels": [], "reference": ["c"]}], [{}, {}], 50.0),
+        ([{"tags": ["B-X", "I-X", "B-Y"], "reference": ["B-X", "I-X", "O"]}], [{}], 200 / 3),
+        (
+            [{"start": 4, "end": 12, "reference": [[4, 9]]}],
+            [{"context": "the grass is green", "answers": [{"text": "grass", "answer_start": 4}]}],
+            200 / 3,
+        ),
+        ([{"number": number, "reference": 2 * number} for number in (1.0, 2.0, 4.0)], [{}] * 3, 100.0),
+    ],
+)
+def test_every_kind_of_answer_has_its_score(records: list[dict], rows: list[dict], score: float):
+    against_stock = benchmark("against_stock")
+    side = against_stock.Rated({"rows": against_stock.outcome(records, rows).dump()})
+    assert float(side.score(np.ones(len(rows)))) == pytest.approx(score, abs=1e-3)
+    assert len(side.decided) == len(rows)
+
+
+def test_predictions_agree_but_for_rounding():
+    same = benchmark("prediction_speed").same
+    one = {"label": "a", "scores": {"a": 0.5, "b": 0.5}, "places": [(0, 3)]}
+    assert same(one, {"label": "a", "scores": {"a": 0.50001, "b": 0.49999}, "places": [[0, 3]]})
+    for other in (
+        {**one, "label": "b"},
+        {**one, "scores": {"a": 0.51, "b": 0.49}},
+        {**one, "scores": {"a": 0.5}},
+        {**one, "places": [(0, 4)]},
+        {**one, "places": []},
+        {"label": "a"},
+    ):
+        assert not same(one, other) and not same(other, one)
 
 
 def test_flags_survive_packing():
