@@ -40,9 +40,11 @@ CONTENTS = {
     "objectives": ["answer_span", "binary_cross_entropy", "cross_entropy", "mean_squared_error"],
     "strategies": ["full"],
     "tasks": [
+        "dialogue",
         "multi_label_classification",
         "question_answering",
         "text_classification",
+        "text_generation",
         "text_regression",
         "token_classification",
         "word_tagging",

@@ -137,6 +137,15 @@ def test_numbers_may_differ_by_rounding_only() -> None:
         compare(LOGITS, LOGITS + np.float32(0.01), nothing, IDS)
 
 
+def test_the_number_of_a_token_excuses_no_difference_of_its_probability() -> None:
+    """Outputs of models that write have columns of other kinds."""
+    nothing = lambda outputs: [None] * len(outputs)  # noqa: E731
+    before = [np.array([[30_000.0, -2.5, 0.0], [7.0, -0.5, 0.0]], dtype=np.float32)]
+    assert compare(before, [before[0] + np.float32([0, 1e-3, 0])], nothing, IDS[:1]) < 2e-3
+    with pytest.raises(ProofFailed, match=r"differ by up to 0\.01, more than by rounding \(0\.00"):
+        compare(before, [before[0] + np.float32([0, 0.01, 0])], nothing, IDS[:1])
+
+
 @pytest.mark.parametrize("after", [LOGITS[:2], LOGITS[:, :1], [LOGITS[0], LOGITS[1], LOGITS[:2]]])
 def test_other_shapes_fail(after: Any) -> None:
     with pytest.raises(ProofFailed, match="gives outputs of other shapes"):

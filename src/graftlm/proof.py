@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graftlm.data.dataset import Split
 from graftlm.data.features import Outputs
@@ -38,7 +39,8 @@ _LAUNCHER = (
 
 # Outputs that agree to this decide alike, but for ties.
 MARGIN = 1e-5
-# Relative to the largest output: far above rounding, far below what changes a probability that anybody reads.
+# Relative to the largest output of its kind: far above rounding, far below what changes a probability
+# that anybody reads.
 TOLERANCE = 1e-3
 
 
@@ -93,8 +95,8 @@ def compare(
         raise ProofFailed("the reloaded model gives outputs of other shapes", fix=fix)
     if not all(np.isfinite(output).all() for output in after):
         raise ProofFailed("the reloaded model gives outputs that are not finite", fix=fix)
-    pairs = list(zip(before, after, strict=True))
-    difference = max((float(np.abs(one - two).max(initial=0.0)) for one, two in pairs), default=0.0)
+    differences = _largest([one - two for one, two in zip(before, after, strict=True)])
+    difference = float(differences.max(initial=0.0))
     decisions = zip(decide(before), decide(after), row_ids, strict=True)
     changed = [row for one, two, row in decisions if one != two]
     # Between outputs that agree to this, a decision that changed was a tie.
@@ -104,13 +106,27 @@ def compare(
             f"an output {difference:.2g}); first rows: {', '.join(changed[:5])}",
             fix=fix,
         )
-    largest = TOLERANCE * max([1.0, *(float(np.abs(one).max(initial=0.0)) for one in before)])
-    if difference > largest:
+    allowed = TOLERANCE * np.maximum(1.0, _largest(before))
+    if (differences > allowed).any():
+        worst = int((differences / allowed).argmax())
         raise ProofFailed(
-            f"the reloaded model's outputs differ by up to {difference:.2g}, more than by rounding ({largest:.1g})",
+            f"the reloaded model's outputs differ by up to {differences[worst]:.2g}, more than by rounding "
+            f"({allowed[worst]:.1g})",
             fix=fix,
         )
     return difference
+
+
+def _largest(outputs: Outputs) -> NDArray[np.float64]:
+    """Return the largest size of an output: of each column where examples have rows, whose columns mean other things.
+
+    Beside the number of a token, any difference of its probability would look like rounding.
+    """
+    columns = [
+        np.abs(each).max(0, initial=0.0) if each.ndim == 2 else np.abs(each).max(initial=0.0)
+        for each in outputs
+    ]
+    return np.atleast_1d(np.max(columns, axis=0) if columns else 0.0).astype(np.float64)
 
 
 def main(arguments: list[str]) -> None:

@@ -134,7 +134,7 @@ class ChatEncoder:
                 where=place,
                 fix="correct the conversation, or choose another base model",
             )
-        return [_template_ids(self.tokenizer, piece) for piece in pieces[0::2]]
+        return _template_ids(self.tokenizer, pieces[0::2])
 
 
 def closing_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -145,7 +145,7 @@ def closing_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
         rendered = _rendered(tokenizer, ["user", REPLY_ROLE], False)
     except TemplateError:
         return None
-    behind = _template_ids(tokenizer, _MARK.split(rendered)[-1])
+    (behind,) = _template_ids(tokenizer, _MARK.split(rendered)[-1:])
     known = tokenizer.added_tokens_decoder
     return behind[0] if behind and behind[0] in known and known[behind[0]].special else None
 
@@ -159,8 +159,8 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, roles: Sequence[str], continue
     return found
 
 
-def _template_ids(tokenizer: PreTrainedTokenizerBase, piece: str) -> list[int]:
-    return tokenizer(piece, add_special_tokens=False, split_special_tokens=False, verbose=False)["input_ids"]
+def _template_ids(tokenizer: PreTrainedTokenizerBase, pieces: list[str]) -> list[list[int]]:
+    return tokenizer(pieces, add_special_tokens=False, split_special_tokens=False, verbose=False)["input_ids"]
 
 
 def _without_oldest(conversation: Conversation) -> Conversation:

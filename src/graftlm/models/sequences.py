@@ -127,6 +127,12 @@ def decoder_sequences(
     """
     (middle,) = _all_ids(tokenizer, [separator], special=False)
     room = limits.prompt - len(middle)
+    if room < 1:
+        raise ConfigurationError(
+            f"the separator has {len(middle)} tokens, of which {limits.prompt} are left to all that is read",
+            where="task.separator",
+            fix="shorten it, or allow more to task.max_length_tokens",
+        )
     prompts, truncated = list[list[int]](), list[int]()
     for row, ids in enumerate(_all_ids(tokenizer, sources)):
         begun = _without_end(tokenizer, ids)

@@ -129,8 +129,9 @@ class TextGeneration(Config):
             for role in cls.roles
         ]
         # A title beside a text may be anything, and so may a summary beside a rating: only names that nobody gives to
-        # an input speak for themselves, and only where there is no label.
-        labelled = any(hint in names for role in (LABEL, NUMBER) for hint in (role.name, *role.hints))
+        # an input speak for themselves, and only where there is no label beside them.
+        labels = {hint for role in (LABEL, NUMBER) for hint in (role.name, *role.hints)} - {"target"}
+        labelled = any(hint in names for hint in labels)
         if (
             labelled
             or None in found
