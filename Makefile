@@ -32,6 +32,8 @@ check: lint test  ## what CI runs
 bench: .venv/installed-dev  ## every figure of the docs, measured again (hours)
 	$(BIN)/python benchmarks/against_stock.py
 	$(BIN)/python benchmarks/real_data.py
+	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/prediction_speed.py
 	$(BIN)/python benchmarks/prediction_speed.py --threads 1
 
 docs: .venv/installed-docs  ## the site, into site/
