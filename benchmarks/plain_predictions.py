@@ -45,7 +45,7 @@ def load_plain(folder: Path) -> Loaded:
     """Load a model folder without any of our classes for models."""
     facts = read_facts(folder)
     task: Any = task_of(facts, folder)
-    model = getattr(transformers, task.architecture).from_pretrained(folder).eval()
+    model = getattr(transformers, facts.architecture).from_pretrained(folder).eval()
     return Loaded(model, AutoTokenizer.from_pretrained(folder), facts, task)
 
 
@@ -122,6 +122,24 @@ def answers(loaded: Loaded, rows: Rows) -> list[tuple[int, int]]:
     return [best[row][1:] for row in range(len(rows))]
 
 
+def texts(loaded: Loaded, rows: Rows) -> list[str]:
+    """Return what an encoder-decoder writes for each source."""
+    batch = loaded.encode([loaded.task.prefix + row["source"] for row in rows])
+    written = loaded.model.generate(**batch)
+    return [each.strip() for each in loaded.tokenizer.batch_decode(written, skip_special_tokens=True)]
+
+
+def replies(loaded: Loaded, rows: Rows) -> list[str]:
+    """Return the reply to each conversation, its last message left out."""
+    tokenizer = loaded.tokenizer
+    batch = tokenizer.apply_chat_template(
+        [row["messages"] for row in rows],
+        add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True,
+    )  # fmt: skip
+    written = loaded.model.generate(**batch)[:, batch["input_ids"].shape[1] :]
+    return [each.strip() for each in tokenizer.batch_decode(written, skip_special_tokens=True)]
+
+
 PLAIN: dict[str, Callable[[Loaded, Rows], Sequence[Any]]] = {
     "labels": labels,
     "label_sets": label_sets,
@@ -129,5 +147,7 @@ PLAIN: dict[str, Callable[[Loaded, Rows], Sequence[Any]]] = {
     "tags": tags,
     "spans": entity_tags,
     "answers": answers,
+    "texts": texts,
+    "replies": replies,
 }
 """Kind of answer -> a function that answers a batch of rows."""

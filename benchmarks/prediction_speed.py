@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from arguments import add_parallel_arguments, common_arguments
 from data_sets import Rows, TextSet, load, shared_data
+from generation import READERS, make_base, texts_of
 from plain_predictions import PLAIN, Loaded, load_plain
 from records import machine, read_runs, run_key, show, stopwatch
 
@@ -53,12 +54,14 @@ class Case:
     Args:
         rows: the first held-out rows of the set, as many.
         longest: tokens that are read at once; None leaves the default of the task.
+        written: tokens of a text that is written, by a base as `generation.py` makes it; None where none is.
         train_rows: rows of the training before, one pass.
         rounds: turns of the three ways.
     """
 
     rows: int
     longest: int | None = None
+    written: int | None = None
     train_rows: int = 160
     rounds: int = 3
 
@@ -71,6 +74,8 @@ CASES: dict[str, Case] = {
     "conll2003": Case(rows=600, train_rows=2_000),  # enough for some entities
     "ewt": Case(rows=500),
     "squadshifts": Case(rows=100, train_rows=64),
+    "multi30k": Case(rows=100, written=32, train_rows=2_000),
+    "xdailydialog": Case(rows=60, longest=256, written=32, train_rows=400),
 }
 
 
@@ -84,6 +89,9 @@ def train(data: TextSet, case: Case, folder: Path) -> Path:
         "training.device": "cpu",
     }
     rows = data.train[: case.train_rows]
+    if case.written is not None:
+        base = make_base(folder / "base", texts_of(rows), "messages" in rows[0], seed=1)
+        options |= {"base": str(base), "task.max_target_tokens": case.written, "training.learning_rate": 1e-3}
     return graftlm.finetune(rows, run_directory=folder / "run", quiet=True, **options).path
 
 
@@ -94,7 +102,7 @@ def measure(data: TextSet, case: Case) -> dict[str, Any]:
         predictor, plain = Predictor.open(run, device="cpu"), load_plain(run / "model")
         names = [role.name for role in predictor.roles]
         held_out = (data.test or data.train)[: case.rows]
-        rows: Rows = [{name: row[name] for name in names} for row in held_out]
+        rows: Rows = [{name: _asked(row[name]) for name in names} for row in held_out]
         found, seconds = _by_turns(_ways(predictor, plain), rows, case.rounds)
     task = predictor.task
     ours, alone = ([task.record(each) for each in found[way]] for way in ("ours", "one_by_one"))
@@ -115,6 +123,12 @@ def measure(data: TextSet, case: Case) -> dict[str, Any]:
         "seconds": seconds,
         "machine": machine(),
     }
+
+
+def _asked(value: Any) -> Any:
+    """Return what a model is given: of a conversation all but the reply."""
+    talk = isinstance(value, list) and value and isinstance(value[0], dict)
+    return cast("list[Any]", value)[:-1] if talk else value
 
 
 def _ways(predictor: Predictor, plain: Loaded) -> Mapping[str, Callable[[Rows], Sequence[Any]]]:
@@ -217,6 +231,13 @@ def main() -> None:
     show("prediction_speed", tables(document), into_page=arguments.output == RESULTS)
 
 
+def _data(name: str, folder: Path) -> TextSet:
+    if CASES[name].written is None:
+        return load(name, folder)
+    splits = READERS[name](folder)
+    return TextSet(name, splits["train"], splits["test"])
+
+
 def measure_all(arguments: argparse.Namespace) -> None:
     """Measure what is not on file yet and write the file after each task."""
     folder = shared_data(arguments.shared_data)
@@ -225,7 +246,7 @@ def measure_all(arguments: argparse.Namespace) -> None:
         runs = read_runs(arguments.output)
         if any(run["key"] == key for run in runs):
             continue
-        run = {"key": key, "data": name, **measure(load(name, folder), CASES[name])}
+        run = {"key": key, "data": name, **measure(_data(name, folder), CASES[name])}
         kept = [each for each in runs if each["data"] != name]
         write_json(arguments.output, {"runs": sorted([*kept, run], key=lambda run: run["data"])})
         print(f"{name}: {run['seconds']}", flush=True)

@@ -50,7 +50,7 @@ def train_independent(splits: Any, options: dict[str, Any]) -> list[dict[str, An
     recipe, prepared = _prepared(splits, options)
     task: Any = recipe.task
     set_seed(recipe.seed)
-    model = getattr(transformers, task.architecture).from_pretrained(
+    model = getattr(transformers, task.architectures[0]).from_pretrained(
         prepared.base.folder, **task.model_options(prepared.learnt)
     )
     return _train(Trainer, model, recipe, prepared)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from graftlm.data.features import Features
 from graftlm.preparation import Prepared
 from graftlm.recipe import Recipe
 
@@ -18,7 +24,24 @@ def identity(recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
         "data": prepared.dataset.fingerprints(),
         "labels": list(prepared.learnt.labels),
         "base": prepared.base.fingerprint,
+        "tokens": {name: _tokens(features) for name, features in prepared.features.items()},
     }
+
+
+def _tokens(features: Features) -> str:
+    """Return a sha256 of what the model sees: templates and tokenizers may change it without any file changing."""
+    digest = hashlib.sha256()
+    parts: list[Sequence[Sequence[int] | NDArray[np.int64]]] = [
+        features.inputs[name] for name in sorted(features.inputs)
+    ]
+    if features.writing is not None:
+        parts += [features.writing.targets, [features.writing.prompts or ()]]
+    for examples in parts:
+        digest.update(len(examples).to_bytes(8))
+        for ids in examples:
+            digest.update(len(ids).to_bytes(8))
+            digest.update(np.asarray(ids, dtype=np.int64).tobytes())
+    return digest.hexdigest()
 
 
 def describe_changes(before: dict[str, Any], now: dict[str, Any], extending: bool) -> list[str]:
@@ -32,6 +55,11 @@ def describe_changes(before: dict[str, Any], now: dict[str, Any], extending: boo
     for split in sorted({*before["data"], *now["data"]}):
         if before["data"].get(split) != now["data"].get(split):
             changes.append(f"data: the rows of {split} are not the same")
+    # Checkpoints of version 0.1.0 say nothing about tokens.
+    if before.get("tokens", now["tokens"]) != now["tokens"]:
+        changes.append(
+            "tokens: the same rows are other tokens, by another tokenizer or chat template, or by the date"
+        )
     if before["labels"] != now["labels"]:
         changes.append(f"labels: was {before['labels']}, now {now['labels']}")
     if before["base"] != now["base"]:

@@ -36,7 +36,7 @@ def test_page_shows_the_runs_behind_the_defaults():
     assert block("defaults") == benchmark("defaults").table(records)
 
 
-@pytest.mark.parametrize("name", ["against_stock", "real_data", "defaults", "prediction_speed"])
+@pytest.mark.parametrize("name", ["against_stock", "real_data", "defaults", "generation", "prediction_speed"])
 def test_a_table_of_runs_elsewhere_is_only_printed(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from graftlm.errors import DataError
+from graftlm.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from graftlm.data.dataset import Split
@@ -42,6 +42,12 @@ def check(
     from graftlm.reports.terminal import Terminal
     from graftlm.workflows.check import check as examine
 
+    if json_output and show_loss:
+        raise ConfigurationError(
+            "what is learnt is shown, not written as JSON",
+            where="--show-loss",
+            fix="leave out --json or --show-loss",
+        )
     try:
         recipe, tables = open_rows(*recipe_or_data(source, overrides), outline=not show_loss)
         result = examine(recipe, tables)
@@ -96,11 +102,10 @@ def _show_loss(console: Terminal, recipe: Recipe, train: Split) -> None:
 
     from graftlm.workflows.show_loss import show_loss
 
-    some = train.take(range(min(_SHOWN_ROWS, len(train))))
     console.print(
         "\nLearnt tokens are bold and green, and stand in [[ ]] where there is no colour; the rest is read."
     )
-    for place, pieces in zip(some.row_ids, show_loss(recipe, some), strict=True):
+    for place, pieces in zip(train.row_ids, show_loss(recipe, train, _SHOWN_ROWS), strict=False):
         learnt = sum(piece.tokens for piece in pieces if piece.learnt)
         console.print(
             f"\n{place}: {learnt} of {sum(piece.tokens for piece in pieces)} tokens are learnt", style="dim"

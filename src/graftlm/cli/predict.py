@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,7 +63,8 @@ def predict(
         return _chat(predictor, source)
     if source in (None, "-"):
         if source is None and sys.stdin.isatty():
-            return _interactive(predictor)
+            talks = [role.kind for role in predictor.roles] == ["messages"]
+            return _chat(predictor, source) if talks else _interactive(predictor)
         records = predict_lines(predictor, sys.stdin.buffer, options.evaluation.batch_size)
         _write(records, output)
         return 0
@@ -98,6 +99,7 @@ def _chat(predictor: Predictor, source: str | None) -> int:
     from rich.text import Text
 
     from graftlm.reports.terminal import Terminal
+    from graftlm.workflows.predict import decoded_lines
 
     if [role.kind for role in predictor.roles] != ["messages"] or source not in (None, "-"):
         raise ConfigurationError(
@@ -112,13 +114,9 @@ def _chat(predictor: Predictor, source: str | None) -> int:
     if typed:
         console.print("Write a message and press Enter; an empty line ends.", style="dim")
     messages: list[dict[str, str]] = []
-    while True:
-        try:
-            said = input("you> " if typed else "")
-        except EOFError:
-            return 0
+    for said in _typed() if typed else decoded_lines(sys.stdin.buffer):
         if not said.strip():
-            return 0
+            continue
         messages.append({"role": "user", "content": said})
         (prediction,) = predictor([messages])
         console.print(Text(predictor.task.phrase(prediction)))
@@ -126,6 +124,19 @@ def _chat(predictor: Predictor, source: str | None) -> int:
             messages.append({"role": "assistant", "content": prediction.text})
         else:  # an empty turn is no turn: the next message follows the one before
             messages.pop()
+    return 0
+
+
+def _typed() -> Iterator[str]:
+    """Yield what is typed, until an empty line or Ctrl-D."""
+    while True:
+        try:
+            said = input("you> ")
+        except EOFError:
+            return
+        if not said.strip():
+            return
+        yield said
 
 
 def _interactive(predictor: Predictor) -> int:

@@ -97,7 +97,11 @@ class ChatEncoder:
         return found, kept == conversation
 
     def _tokens(self, conversation: Conversation, place: str) -> _Tokens:
-        """Return the tokens; the prompt is what precedes the last message where that is a reply, else all of it."""
+        """Return the tokens; the prompt is what precedes the last message where that is a reply, else all of it.
+
+        It is the prompt that whoever asks for this reply will render: templates may write something else before a
+        reply that is known, such as an empty thought.
+        """
         replied = conversation[-1].role == REPLY_ROLE
         pieces = self._template_pieces(conversation, place, continued=not replied)
         contents: list[list[int]] = self.tokenizer(
@@ -115,7 +119,12 @@ class ChatEncoder:
             learnt += [reply] * len(content)
             last = next((at for at, token in enumerate(after) if token in self.reader.end_tokens), -1)
             learnt += [reply and at <= last for at in range(len(after))]
-        return _Tokens(ids, learnt, prompt if replied else len(ids))
+        if not replied:
+            return _Tokens(ids, learnt, len(ids))
+        if len(conversation) == 1 or conversation[-2].role == REPLY_ROLE:  # nobody asks for it
+            return _Tokens(ids, learnt, prompt)
+        asked = self._tokens(conversation[:-1], place)
+        return _Tokens(asked.ids + ids[prompt:], asked.learnt + learnt[prompt:], len(asked.ids))
 
     def _template_pieces(self, conversation: Conversation, place: str, continued: bool) -> list[list[int]]:
         """Return the tokens of the template before, between and behind the contents."""
@@ -167,10 +176,10 @@ def _without_oldest(conversation: Conversation) -> Conversation:
     """Return the conversation from the second turn of its first speaker on, system messages apart; () if none is."""
     start = next((at for at, message in enumerate(conversation) if message.role != "system"), 0)
     first = conversation[start].role
-    again = next((at for at in range(start + 1, len(conversation)) if conversation[at].role == first), None)
-    if again is None:
-        return ()
-    return (*conversation[:start], *conversation[again:])
+    # What a reply at the end answers to stays with it.
+    end = len(conversation) - 1 if conversation[-1].role == REPLY_ROLE else len(conversation)
+    again = next((at for at in range(start + 1, end) if conversation[at].role == first), start + 1)
+    return (*conversation[:start], *conversation[again:]) if again < end else ()
 
 
 def _shortened(conversation: Conversation, share: float, replied: bool) -> Conversation:
@@ -179,7 +188,8 @@ def _shortened(conversation: Conversation, share: float, replied: bool) -> Conve
     The reply at its end is not part of what is too long.
     """
     before = range(len(conversation) - 1 if replied else len(conversation))
-    longest = max(before, key=lambda at: len(conversation[at].content), default=None)
+    said = [at for at in before if conversation[at].role != "system"] or before
+    longest = max(said, key=lambda at: len(conversation[at].content), default=None)
     if longest is None:
         return ()
     role, content = conversation[longest]

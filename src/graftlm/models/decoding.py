@@ -69,7 +69,8 @@ def make_encoder(
         tokenizer.split_special_tokens = False
         tokenizer.chat_template = tokenizer.chat_template or SAFE_TEMPLATE
     if not config.is_encoder_decoder:
-        tokenizer.padding_side = "left"  # who continues a batch of prompts must have them end together
+        # Who continues a batch of prompts must have them end together; what is saved are the initial settings.
+        tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
     ends = end_tokens(files, config, tokenizer)
     _check_target_tokens(config, decoding.max_new_tokens)
     return TextEncoder(tokenizer, max_length_tokens, bool(config.is_encoder_decoder), ends)

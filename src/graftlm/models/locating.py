@@ -19,14 +19,14 @@ from huggingface_hub.errors import (
 from graftlm.errors import MissingResource, ModelError, clip, nearest
 
 OFFLINE = "without a network use base=bundled:minilm-l6 or a local folder"
-DOWNLOADED = ("*.json", "*.txt", "*.model", "*.jinja", "model.safetensors", "model-*.safetensors")
+DOWNLOADED = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "model.safetensors", "model-*.safetensors")
 """Never *.bin (pickle) and never *.py (code)."""
 FINGERPRINTED = re.compile(
-    r"(config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json"
-    r"|vocab\.txt|merges\.txt|.*\.model|model.*\.safetensors(\.index\.json)?"
+    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|target_vocab)\.json"
+    r"|vocab\.txt|merges\.txt|chat_template\.jinja|.*\.model|.*\.spm|model.*\.safetensors(\.index\.json)?"
 )
 
-_BESIDE = ("generation_config.json", "chat_template.jinja", "graftlm.json", "recipe.yaml", "README.md")
+_BESIDE = ("graftlm.json", "recipe.yaml", "README.md")
 
 
 @dataclass(frozen=True)

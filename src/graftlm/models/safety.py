@@ -36,7 +36,7 @@ REFUSED = {
     "quantization_config": "quantised weights cannot be trained; use the unquantised model",
     "transformers_weights": "the weights are model.safetensors, not a file named in the configuration",
 }
-READ = frozenset({".json", ".txt", ".model", ".jinja", ".safetensors"})
+READ = frozenset({".json", ".txt", ".model", ".spm", ".jinja", ".safetensors"})
 """Suffixes of the files that are read from a model folder."""
 DEEPEST = 32
 DROPPED = frozenset({"attn_implementation", "experts_implementation", "fusion_config", "distributed_config"})

@@ -53,9 +53,9 @@ def headline_sentence(evaluation: dict[str, Any]) -> str:
     selected = f" ({SELECTED}, so expect less on new rows)"
     # What has no probabilities is compared by another value.
     shared = scores.primary if scores.primary in baseline.values else baseline.primary
-    beside = (
-        value_of(baseline, shared) if shared == scores.primary else f"{shared} {value_of(baseline, shared)}"
-    )
+    beside = value_of(baseline, shared)
+    if shared != scores.primary:
+        beside = f"{shared} {beside}, the model {value_of(scores, shared)}"
     return (
         f"{scores.primary} {interval(scores.headline, scores.primary)} on {scores.rows} rows of {evaluation['split']}, "
         f"{scores.confidence:.0%} interval; {evaluation['baseline']['name']} gives "

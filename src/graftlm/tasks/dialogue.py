@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
@@ -65,8 +65,8 @@ class Dialogue(Config):
     num_beams: PositiveInt = 1
     """Hypotheses kept while writing; more make replies safer and duller."""
 
-    no_repeat_ngram_size: Annotated[int, Field(ge=0)] = 0
-    """Runs of so many tokens are written once at most. 0: no such rule."""
+    no_repeat_ngram_size: Literal[0] | Annotated[int, Field(ge=2)] = 0
+    """Runs of so many tokens stand once at most in conversation and reply. 0: no such rule."""
 
     repetition_penalty: PositiveFloat = 1.0
     """What the scores of tokens already there are divided by; 1 for none."""

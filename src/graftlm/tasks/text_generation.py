@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
@@ -89,8 +89,9 @@ class TextGeneration(Config):
     length_penalty: float = 1.0
     """Above 1 longer texts are preferred, below 1 shorter ones; only with several beams."""
 
-    no_repeat_ngram_size: Annotated[int, Field(ge=0)] = 0
-    """Runs of so many tokens are written once at most; 3 is usual for summaries. 0: no such rule."""
+    no_repeat_ngram_size: Literal[0] | Annotated[int, Field(ge=2)] = 0
+    """Runs of so many tokens stand once at most, in what a decoder reads and writes, or in what an encoder-decoder
+    writes; 3 is usual for summaries. 0: no such rule."""
 
     repetition_penalty: PositiveFloat = 1.0
     """What the scores of tokens already there are divided by; 1 for none."""

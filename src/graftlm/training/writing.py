@@ -66,10 +66,10 @@ def _log_probabilities(
     """Return the natural log-probability of every target of every example, in order."""
     batch = examples.batch(np.arange(len(examples)), device)
     assert batch.targets is not None
-    logits = forward(model, batch, autocast).float()
+    logits = forward(model, batch, autocast)
     found: list[NDArray[np.float32]] = []
     for scores, targets in zip(logits, batch.targets, strict=True):  # one at a time: vocabularies are large
         there = targets != IGNORED
-        chosen = scores[there].log_softmax(-1).gather(1, targets[there, None])
+        chosen = scores[there].float().log_softmax(-1).gather(1, targets[there, None])
         found.append(chosen.squeeze(1).cpu().numpy())
     return found

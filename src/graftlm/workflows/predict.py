@@ -47,7 +47,7 @@ def predict_lines(
             "one text",
             fix="write the rows into a file (.csv, .jsonl) and name it",
         )
-    numbered = ((f"line {number}", _text(line, number)) for number, line in enumerate(lines, start=1))
+    numbered = ((f"line {number}", text) for number, text in enumerate(decoded_lines(lines), start=1))
     while chunk := list(islice(numbered, _CHUNK)):
         full = [(place, text) for place, text in chunk if text.strip()]
         (role,) = predictor.roles
@@ -61,6 +61,16 @@ def predict_lines(
 def _turn(text: str) -> object:
     """A line on its own begins a conversation."""
     return (Message("user", text.strip()),)
+
+
+def decoded_lines(lines: Iterable[bytes]) -> Iterator[str]:
+    """Yield the text of each line, without its end.
+
+    Raises:
+        DataError: a line is not UTF-8.
+    """
+    for number, line in enumerate(lines, start=1):
+        yield _text(line, number)
 
 
 def _text(line: bytes, number: int) -> str:

@@ -28,8 +28,8 @@ class Piece:
     tokens: int
 
 
-def show_loss(recipe: Recipe, split: Split) -> list[list[Piece]]:
-    """Return the pieces of each row of ``split``, in the order in which the model sees them.
+def show_loss(recipe: Recipe, train: Split, rows: int) -> list[list[Piece]]:
+    """Return the pieces of each of the first rows of ``train``, in the order in which the model sees them.
 
     Raises:
         ConfigurationError: the task writes no texts: there the whole loss is over labels.
@@ -42,8 +42,9 @@ def show_loss(recipe: Recipe, split: Split) -> list[list[Piece]]:
             fix="leave --show-loss out",
         )
     _, _, encoder = open_encoder(recipe)
+    learnt, split = task.learn(train), train.take(range(min(rows, len(train))))
     features = task.encode(split, encoder)
-    targets = task.targets(split, features, task.learn(split))
+    targets = task.targets(split, features, learnt)
     tokenizer: Any = encoder.tokenizer
 
     def pieces(ids: list[int], learnt: list[bool]) -> list[Piece]:
@@ -53,11 +54,11 @@ def show_loss(recipe: Recipe, split: Split) -> list[list[Piece]]:
             found.append(Piece(tokenizer.decode(tokens, skip_special_tokens=False), flag, len(tokens)))
         return found
 
-    rows: list[list[Piece]] = []
+    shown: list[list[Piece]] = []
     for ids, target in zip(features.inputs["input_ids"], targets, strict=True):
         if features.writing.prompts is None:
             wanted = target.tolist()
-            rows.append([*pieces(ids, [False] * len(ids)), *pieces(wanted, [True] * len(wanted))])
+            shown.append([*pieces(ids, [False] * len(ids)), *pieces(wanted, [True] * len(wanted))])
         else:
-            rows.append(pieces(ids, [False, *(target[:-1] != IGNORED).tolist()]))
-    return rows
+            shown.append(pieces(ids, [False, *(target[:-1] != IGNORED).tolist()]))
+    return shown
