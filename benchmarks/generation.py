@@ -98,7 +98,8 @@ def xdailydialog(folder: Path) -> dict[str, Rows]:
     def rows(name: str) -> Rows:
         found: Rows = []
         for line in (place / name).read_text("utf-8").rstrip("\n").split("\n"):
-            turns = [turn.strip() for turn in line.split("__eou__") if turn.strip()]
+            said = line.partition("\t")[0]  # topic, acts and emotions stand behind it in some files
+            turns = [turn.strip() for turn in said.split("__eou__") if turn.strip()]
             roles = [("assistant", "user")[number % 2] for number in range(len(turns))][::-1]
             messages = [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=True)]
             if len(messages) > 1:
