@@ -25,14 +25,12 @@ class Distinct:
     name: ClassVar[str] = "distinct"
     kinds: ClassVar[tuple[str, ...]] = ("replies",)
     directions: ClassVar[Mapping[str, bool]] = {}
+    recentred: ClassVar[bool] = True
 
     def values(self, sample: GeneratedTexts, labels: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """Return ``distinct_1`` and ``distinct_2``, each [...]."""
         weights = sample.counts.weights
-        once = np.ones(weights.shape[-1])
-        values: dict[str, NDArray[np.float64]] = {}
-        for name, ngrams in (("distinct_1", sample.unigrams), ("distinct_2", sample.bigrams)):
-            found = ratio(ngrams.different(weights), weights @ ngrams.totals)
-            own = ratio(ngrams.different(once), once @ ngrams.totals)
-            values[name] = found + (own - found.mean()) if found.ndim else found
-        return values
+        return {
+            name: ratio(ngrams.different(weights), weights @ ngrams.totals)
+            for name, ngrams in (("distinct_1", sample.unigrams), ("distinct_2", sample.bigrams))
+        }

@@ -40,7 +40,7 @@ def predict_outputs(
     with torch.inference_mode():
         for rows in batches[rank_of[0] :: rank_of[1]]:
             with memory_for(
-                f"prediction, {len(rows)} x {examples.lengths[rows].max()} tokens", SMALLER_BATCHES
+                f"prediction, batch of {len(rows)} x {examples.lengths[rows].max()} tokens", SMALLER_BATCHES
             ):
                 if examples.written:
                     outputs = write(model, examples, rows, device, autocast)
