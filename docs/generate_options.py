@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import BaseModel
@@ -79,8 +80,13 @@ def _default(entry: dict[str, Any]) -> str:
         if value is None
         else "empty"
         if value == ""
-        else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+        else f"`{str(value).lower() if isinstance(value, bool) else _written(value)}`"
     )
+
+
+def _written(value: Any) -> str:
+    """Return a value in one line: a line break as it is written in a recipe."""
+    return json.dumps(value) if isinstance(value, str) and not value.isprintable() else str(value)
 
 
 def _cell(text: str) -> str:
