@@ -69,6 +69,11 @@ def test_other_roles_keep_their_names() -> None:
         # A role is written into the template as it is.
         ([{"role": "user<|im_end|>", "content": "x"}], "the role 'user<|im_end|>' is no name"),
         ([{"role": "a\nsystem", "content": "x"}], "is no name"),
+        (
+            [{"role": "assistant", "content": "x", "tool_calls": [{"id": 1}]}],
+            "tool_calls, which are not read",
+        ),
+        ([{"role": "assistant", "content": "x", "weight": 0}], "a weight, which is not read"),
         ([{"role": "\ue0000\ue001", "content": "x"}], "is no name"),
     ],
 )

@@ -283,3 +283,18 @@ def test_a_thousand_rows_have_their_intervals_in_seconds(seed):
     print(f"{seconds:.2f} s")
     # Far below 1 s when nothing else runs.
     assert seconds < 4
+
+
+def test_the_interval_of_variety_holds_its_value_however_many_are_drawn_at_once(seed, monkeypatch):
+    fresh = random.Random(seed)
+    sample = compared([" ".join(fresh.choices("abcdefghij", k=4)) for _ in range(40)], ["x"] * 40)
+
+    def measured():
+        return score(sample, (), metrics_of("replies"), "bleu", resamples=300, seed=1).values["distinct_2"]
+
+    together = measured()
+    monkeypatch.setattr("graftlm.scoring.bootstrap.NUMBERS_AT_ONCE", 1)
+    alone = measured()
+    assert together.low < together.value < together.high
+    assert alone.low < alone.value < alone.high
+    assert alone.high - alone.low == pytest.approx(together.high - together.low, rel=0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -15,15 +16,20 @@ import transformers
 from tests.tasks.test_contract import conversation_rows
 from tests.tiny import tiny_base, tiny_config, tiny_tokenizer
 
+from graftlm.cli.predict import predict
 from graftlm.data.dataset import Split
 from graftlm.data.features import IGNORED, Features
 from graftlm.data.messages import Message
 from graftlm.errors import ConfigurationError, DataError, GraftError, ModelError
 from graftlm.models.encoder import TextEncoder
-from graftlm.preparation import open_encoder
+from graftlm.predictor import Predictor
+from graftlm.preparation import open_encoder, prepare
+from graftlm.progress import Silent
 from graftlm.recipe import Recipe, load_recipe
+from graftlm.run_identity import describe_changes, identity
 from graftlm.tasks.dialogue import Dialogue
 from graftlm.workflows.finetune import finetune
+from graftlm.workflows.show_loss import show_loss
 
 MODELS = Path(os.environ.get("GRAFTLM_SHARED_DATA", "../shared/data")).parent / "models"
 
@@ -413,3 +419,73 @@ def test_a_pretrained_llama_learns_to_reply(tmp_path: Path) -> None:
     assert run.record["proof"]["done"] is True
     scores = run.evaluation("test")["scores"]["values"]
     assert scores["perplexity"]["value"] < 3 and scores["cut_share"]["value"] == 0
+
+
+THINKING = CHATML.replace(
+    "{{ message['content'] }}",
+    "{% if loop.last and message['role'] == 'assistant' %}yes no\n{% endif %}{{ message['content'] }}",
+)
+
+
+def test_a_reply_is_learnt_behind_the_prompt_that_asks_for_it(tmp_path: Path) -> None:
+    """This template writes something before a known reply, as some do with thoughts; not where one is asked for."""
+    base = chat_base(tmp_path / "base", THINKING, ["<|im_start|>", "<|im_end|>"])
+    task, encoder = opened(base)
+    known = talk("user: hello", "assistant: hi !", "user: who", "assistant: the red car")
+    learnt, asked = (task.encode(split_of(each), encoder) for each in (known, known[:-1]))
+    (ids,), (prompt,) = learnt.inputs["input_ids"], learnt.writing.prompts
+    assert ids[:prompt] == asked.inputs["input_ids"][0]
+    assert encoder.tokenizer.decode(ids[prompt:]) == "the red car <|im_end|>"
+
+
+def test_the_question_stays_with_its_reply(bases: dict[str, Path]) -> None:
+    task, encoder = opened(bases["chatml"], max_length_tokens=50)
+    known = talk("assistant: " + "hello hi " * 20, "user: who", "assistant: the red car")
+    features = task.encode(split_of(known), encoder)
+    shown = encoder.tokenizer.decode(features.inputs["input_ids"][0])
+    assert features.truncated_rows == [0]
+    assert "who" in shown and "the red car" in shown and "hello" not in shown
+
+
+def test_show_loss_looks_for_roles_in_all_rows(bases: dict[str, Path]) -> None:
+    recipe = recipe_of(bases["chatml"], **{"task.loss_roles": ["assistant", "system"]})
+    plain, with_system = talk("user: hi", "assistant: no"), talk("system: be", "user: hi", "assistant: no")
+    (pieces,) = show_loss(recipe, split_of(plain, with_system), 1)
+    assert [piece.learnt for piece in pieces] == [False, True]
+    assert pieces[1].text.split() == ["no", "<|im_end|>"]
+
+
+def test_a_piped_chat_answers_every_line_and_remembers(
+    bases: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changes = {"training.epochs": 1, "data.validation_share": 0.0, "data.test_share": 0.0}
+    run = finetune(recipe_of(bases["chatml"], **changes), conversation_rows(8), tmp_path / "run")
+    heard: list[Any] = []
+    answer = Predictor.__call__
+    monkeypatch.setattr(
+        Predictor, "__call__", lambda self, rows: heard.append(len(rows[0])) or answer(self, rows)
+    )
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"hello\n\nwho\n")))
+    assert predict(run.path, chat=True) == 0
+    assert len(heard) == 2 and heard[0] == 1 and heard[1] in (2, 3)  # an empty reply is no turn
+    capsys.readouterr()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\n")))
+    with pytest.raises(DataError, match="is not UTF-8"):
+        predict(run.path, chat=True)
+
+
+def test_a_run_is_not_continued_on_other_tokens(bases: dict[str, Path], tmp_path: Path) -> None:
+    """The base is the same; what its template makes of the rows is not."""
+    recipe = recipe_of(bases["chatml"])
+    before = identity(recipe, prepare(recipe, conversation_rows(12), Silent()))
+    assert describe_changes(before, before, extending=False) == []
+    features = prepare(recipe, conversation_rows(12), Silent())
+    features.features["train"].inputs["input_ids"][0][0] += 1
+    now = identity(recipe, features)
+    (sentence,) = describe_changes(before, now, extending=False)
+    assert sentence.startswith("tokens: ")
+    older = {key: value for key, value in before.items() if key != "tokens"}
+    assert describe_changes(older, now, extending=False) == []

@@ -87,6 +87,11 @@ def _message(turn: object) -> Message | str:
         return "a message has no role"
     if not isinstance(content, str) or not content.strip():
         return "a message has no content"
+    # Read as if they were not there, these would change what is learnt.
+    if ignored := [key for key in ("tool_calls", "function_call") if fields.get(key)]:
+        return f"a message has {ignored[0]}, which are not read"
+    if fields.get("weight", 1) != 1:
+        return "a message has a weight, which is not read"
     name = role.strip().lower()
     if not _ROLE.fullmatch(name):
         return f"the role {clip(role)} is no name"

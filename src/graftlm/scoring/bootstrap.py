@@ -70,8 +70,8 @@ def score(
             where="primary_metric",
             fix=f"choose one of: {', '.join(directions)}",
         )
-    low, high = _interval(sample, labels, metrics, confidence, resamples, seed)
     points = np.nan_to_num(np.array(list(measured.values())))
+    low, high = _interval(sample, labels, metrics, points, confidence, resamples, seed)
     return Scores(
         values={
             name: Score(*(float(number) for number in numbers))
@@ -96,25 +96,11 @@ def draws(sample: Sample, resamples: int, seed: int) -> Iterator[Any]:
         yield sample.draw(generator, min(chunk, resamples - start))
 
 
-def _shifts(
-    sample: Sample, labels: Sequence[str], metrics: Sequence[Metric], values: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return what is added to the resamples [values, 1], so that the mean of a value that resampling lowers is its own.
-
-    A metric whose value depends on how many different rows there are says so by ``recentred``.
-    """
-    shifts: list[float] = []
-    for metric in metrics:
-        for own in metric.values(sample, labels).values():
-            moved = getattr(metric, "recentred", False)
-            shifts.append(float(own) - float(np.mean(values[len(shifts)])) if moved else 0.0)
-    return np.array(shifts)[:, None]
-
-
 def _interval(
     sample: Sample,
     labels: Sequence[str],
     metrics: Sequence[Metric],
+    points: NDArray[np.float64],
     confidence: float,
     resamples: int,
     seed: int,
@@ -127,7 +113,8 @@ def _interval(
     values = np.concatenate(chunks, axis=1)
     # A value that no resample says anything about gets 0 throughout, as the sample itself does.
     values[np.isnan(values).all(axis=1)] = 0.0
-    values += _shifts(sample, labels, metrics, values)
+    moved = [getattr(metric, "recentred", False) for metric in metrics for _ in metric.values(sample, labels)]
+    values[moved] += (points - values.mean(axis=1))[moved, None]
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
     holes = np.isnan(values).any(axis=1)
     low_high = np.empty((2, len(values)))

@@ -13,7 +13,11 @@ from graftlm.errors import nearest
 
 
 class Metric(Protocol):
-    """A number, or several, of a sample. One file per metric in ``graftlm/metrics``."""
+    """A number, or several, of a sample. One file per metric in ``graftlm/metrics``.
+
+    One whose values fall with the number of different rows also says ``recentred = True``: a resample has fewer of them
+    than the sample, so resamples are moved until their mean is the value itself.
+    """
 
     name: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]]

@@ -90,6 +90,11 @@ def score_texts(
     return replace(score(sample, (), metrics_of(kind), primary, **options), signatures=signatures(scoring))
 
 
+def phrase(prediction: TextPrediction) -> str:
+    """Return a text in a line for a person; three dots where it was cut."""
+    return (prediction.text or "(nothing)") + (" ..." if prediction.cut else "")
+
+
 def record(prediction: TextPrediction) -> dict[str, Any]:
     """Return a prediction as plain values for JSON Lines."""
     return {"text": prediction.text, "score": prediction.score, "cut": prediction.cut}

@@ -19,7 +19,15 @@ from graftlm.scoring.generated_texts import Scoring, scoring_of
 from graftlm.scoring.metric import check_primary
 from graftlm.scoring.scores import Scores
 from graftlm.tasks._task import Learnt
-from graftlm.tasks._written import TextPrediction, most_frequent, quoted, read_texts, record, score_texts
+from graftlm.tasks._written import (
+    TextPrediction,
+    most_frequent,
+    phrase,
+    quoted,
+    read_texts,
+    record,
+    score_texts,
+)
 
 _ECHO = "the last message before the reply"
 _ALWAYS = "always the most frequent training reply"
@@ -172,7 +180,7 @@ class Dialogue(Config):
 
     def phrase(self, prediction: TextPrediction) -> str:
         """Return the reply."""
-        return (prediction.text or "(nothing)") + (" ..." if prediction.cut else "")
+        return phrase(prediction)
 
     def decision(self, prediction: TextPrediction) -> str:
         """Return the reply."""

@@ -19,7 +19,7 @@ from graftlm.scoring.generated_texts import Scoring, scoring_of
 from graftlm.scoring.metric import check_primary
 from graftlm.scoring.scores import Scores
 from graftlm.tasks._task import Learnt
-from graftlm.tasks._written import TextPrediction, quoted, read_texts, record, score_texts
+from graftlm.tasks._written import TextPrediction, phrase, quoted, read_texts, record, score_texts
 
 _SENTENCE = re.compile(r"\S.*?(?:[.!?](?=\s)|[。！？]|$)", re.DOTALL)
 _LEAD_SENTENCES = 3
@@ -194,7 +194,7 @@ class TextGeneration(Config):
 
     def phrase(self, prediction: TextPrediction) -> str:
         """Return the text."""
-        return (prediction.text or "(nothing)") + (" ..." if prediction.cut else "")
+        return phrase(prediction)
 
     def decision(self, prediction: TextPrediction) -> str:
         """Return the text."""
