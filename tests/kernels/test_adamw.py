@@ -106,20 +106,25 @@ def test_late_rows_equal_the_dense_step_at_every_flush(
     assert twins.dense[0].isfinite().all()
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.01, 0.9])
-def test_thousands_of_missed_steps(kernels: AdamWKernels, seed: int, decay: float, two_threads: None) -> None:
+@pytest.mark.parametrize(("decay", "peak"), [(0.0, 1e-3), (0.01, 1e-3), (0.9, 1.0), (900.0, 1e-3)])
+def test_thousands_of_missed_steps(
+    kernels: AdamWKernels, seed: int, decay: float, peak: float, two_threads: None
+) -> None:
     """Touched once, early: moments fade to nothing, by and by weights below 1e-38 too, and every bit agrees."""
     random = torch.Generator().manual_seed(seed)
     exponents = torch.linspace(-37, 3, 96)
     weights = torch.randn(16, 96, generator=random) * 10.0**exponents
     weights[0] = 0.0
     weights[1] = -0.0
-    weights[2] = 1e-40  # subnormal: zero from the first step on
+    weights[13] = 1e-40  # subnormal: zero from the first step on, though nothing else happens to this row
+    weights[3] = -1e-20  # decays to -0, from which a step that underflowed to -0 makes +0
     twins = Twins(kernels, weights, decay)
     for step in range(4000):
         touched = torch.arange(step, 12, 8) if step < 8 else torch.arange(0)
         gradient = torch.randn(len(touched), 96, generator=random) * 10.0 ** exponents.flip(0).clamp(max=0.0)
-        twins.step(schedule(step, 4000, peak=1.0 if decay == 0.9 else 1e-3), touched, gradient)
+        if step == 3:
+            gradient[touched == 3] = -1e-35
+        twins.step(schedule(step, 4000, peak), touched, gradient)
         if step in (7, 700, 1500, 2500):
             twins.flush()
             twins.assert_equal()
@@ -153,9 +158,10 @@ def test_other_betas(library: Library, seed: int, betas: tuple[float, float]) ->
     """Where first moments fade no faster than the root of the second, a late step can be the largest."""
     random = torch.Generator().manual_seed(seed)
     kernels = AdamWKernels(library, betas, EPSILON)
-    twins = Twins(kernels, torch.randn(8, 40, generator=random), 0.01)
+    sizes = 10.0 ** (1.4 * torch.arange(8.0)[:, None])
+    twins = Twins(kernels, torch.randn(8, 40, generator=random) * sizes, 0.01)
     for step in range(300):
-        rows = torch.arange(step, 6, 3) if step < 6 else torch.arange(0)
+        rows = torch.arange(step, 8, 3) if step < 8 else torch.arange(0)
         twins.step(schedule(step, 300), rows, torch.randn(len(rows), 40, generator=random))
     twins.flush()
     twins.assert_equal()
@@ -196,7 +202,9 @@ def test_the_norm_does_not_depend_on_threads_or_on_rows_of_zeros(kernels: AdamWK
     matrix = torch.randn(5000, 96, generator=random)
     keep = torch.rand(5000, generator=random) < 0.1
     matrix[~keep] = 0.0
-    others = [torch.randn(shape, generator=random) for shape in ((100_000,), (7,), (64, 3, 3), (), (0,), (3, 0))]
+    others = [
+        torch.randn(shape, generator=random) for shape in ((100_000,), (7,), (64, 3, 3), (), (0,), (3, 0))
+    ]
     before = torch.get_num_threads()
     found = set()
     for threads in (1, 2, 3, 5):
