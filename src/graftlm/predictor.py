@@ -22,6 +22,7 @@ from graftlm.models.artefact import ArtefactFacts, read_facts
 from graftlm.models.base_model import length_limit, load_model, load_tokenizer
 from graftlm.models.decoding import make_encoder, set_decoding
 from graftlm.models.encoder import TextEncoder
+from graftlm.models.flat.probe import make_flat
 from graftlm.models.locating import locate
 from graftlm.recipe import PLUG_IN_SECTIONS
 from graftlm.tasks._task import Learnt, Task
@@ -100,6 +101,7 @@ class Predictor:
             set_decoding(loaded.model, tokenizer, files, decoding)
         chosen = choose_device(device)
         place(loaded.model, chosen)
+        make_flat(loaded.model, gradients=False)
         return cls(
             loaded.model.eval(),
             encoder,

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from graftlm.data.features import Outputs
 from graftlm.data.places import first_places
 from graftlm.errors import Diverged, Interrupted, RunError
+from graftlm.models.flat.probe import make_flat
 from graftlm.preparation import (
     Prepared,
     build_model,
@@ -72,6 +73,7 @@ class TrainingRun:
     prepared: Prepared
     plan: Plan
     model: PreTrainedModel
+    padded_because: str
     optimizer: AdamW
     identity: dict[str, Any]
     state: dict[str, Any] | None
@@ -104,8 +106,17 @@ class TrainingRun:
         self.model = build_model(self.recipe, self.prepared, self.progress)
         place(self.model, self.accelerator.device)
         self.optimizer = build_strategy(self.recipe, self.model)
+        self.padded_because = self._lay_flat()
         self.identity = identity(self.recipe, self.prepared)
         self.state = self._restore(extending) if resume else None
+
+    def _lay_flat(self) -> str:
+        """Let the model work without padding where it can; return why it does not, or nothing."""
+        asked = self.recipe.training.execution == "padded"
+        reason = "the recipe asks for it" if asked else make_flat(self.model)
+        if reason and not asked:
+            self.progress.say(f"this base model works on padded batches, which is slower: {reason}")
+        return reason
 
     def execute(self) -> Fitted:
         """Train with validation and checkpoints, and return the model with the weights to keep.
@@ -283,6 +294,7 @@ class TrainingRun:
         return {
             "threads": torch.get_num_threads(),
             "device": self.accelerator.device.type,
+            "execution": "padded" if self.padded_because else "flat",
             "precision": str(self.autocast or torch.float32),
             "processes": self.accelerator.num_processes,
             "torch": str(torch.__version__),

@@ -19,6 +19,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from graftlm.errors import Diverged
+from graftlm.kernels.keys import example_keys
 from graftlm.objectives._objective import Loss
 from graftlm.training.batching import Examples, epoch_batches, micro_batches
 from graftlm.training.memory import SMALLER_MODEL, SMALLER_STEPS, memory_for
@@ -163,7 +164,8 @@ def _accumulate(
             contextlib.nullcontext() if last else accelerator.no_sync(model),
         ):
             with dropout_seed(device, plan.seed, number, index, rank):
-                outputs = forward(model, batch, plan.autocast)
+                keys = example_keys(plan.seed, number, part)
+                outputs = forward(model, batch, plan.autocast, keys)
             value = sum(
                 (
                     term.total * (term.coefficient / weights[term.name] if weights[term.name] else 0.0)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import extract_model_from_parallel
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from graftlm.data.features import IGNORED
+from graftlm.models.flat.execution import is_flat, laid_flat
+from graftlm.models.flat.layout import Layout
 from graftlm.training.batching import Batch
 
 
-def forward(model: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Tensor:
+def forward(
+    model: nn.Module,
+    batch: Batch,
+    autocast: torch.dtype | None,
+    dropout_keys: NDArray[np.uint64] | None = None,
+) -> Tensor:
     """Return the outputs [examples, outputs] or [examples, tokens, outputs] of a batch.
 
     A head for answers has two outputs a token: the scores of starting and of ending there. They compete over the
@@ -25,9 +35,16 @@ def forward(model: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Ten
         model: of transformers, with a head.
         batch: of examples.
         autocast: dtype of the forward pass, or None for float32.
+        dropout_keys: of each example, see `graftlm.kernels.keys.example_keys`; None where nothing is dropped. A
+            model that works padded drops by torch's generator instead.
     """
-    inputs = batch.inputs
-    with torch.autocast(inputs["input_ids"].device.type, dtype=autocast, enabled=autocast is not None):
+    inputs, bare = batch.inputs, extract_model_from_parallel(model)
+    device = inputs["input_ids"].device
+    layout = Layout.of(batch.real, device) if is_flat(bare) else None
+    with (
+        torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
+        laid_flat(layout, dropout_keys) if layout is not None else contextlib.nullcontext(),
+    ):
         result = model(**inputs, **_decoder_inputs(model, batch))
     if hasattr(result, "start_logits"):
         both = torch.stack([result.start_logits, result.end_logits], dim=-1)
