@@ -6,19 +6,22 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS ?= 2
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-lowest fast lint check bench docs clean
+.PHONY: demo kernels test test-lowest fast lint check bench docs clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed-offline  ## the whole road on sample messages
 	$(BIN)/graft demo
 
-test: .venv/installed-dev  ## every test
+kernels: .venv/bin/python  ## the compiled parts, where their sources have changed; without a compiler it says so
+	-$(BIN)/python src/graftlm/kernels/compilation.py
+
+test: .venv/installed-dev kernels  ## every test
 	$(BIN)/python -m pytest -n $(JOBS)
 
-test-lowest: .venv/installed-lowest  ## the tests that touch transformers, on the lowest supported version
+test-lowest: .venv/installed-lowest kernels  ## the tests that touch transformers, on the lowest supported version
 	PYTHONPATH=.venv/lowest $(BIN)/python -m pytest -n $(JOBS) -m "not slow" tests/models tests/training tests/test_training_run.py
 
-fast: .venv/installed-dev  ## the tests that take seconds
+fast: .venv/installed-dev kernels  ## the tests that take seconds
 	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not real"
 
 lint: .venv/installed-dev  ## style, types, layers
@@ -29,7 +32,7 @@ lint: .venv/installed-dev  ## style, types, layers
 
 check: lint test  ## what CI runs
 
-bench: .venv/installed-dev  ## every figure of the docs, measured again (hours)
+bench: .venv/installed-dev kernels  ## every figure of the docs, measured again (hours)
 	$(BIN)/python benchmarks/against_stock.py
 	$(BIN)/python benchmarks/real_data.py
 	$(BIN)/python benchmarks/generation.py
@@ -41,6 +44,7 @@ docs: .venv/installed-docs  ## the site, into site/
 
 clean:  ## the environment and everything built
 	rm -rf .venv build dist site .pytest_cache .ruff_cache .import_linter_cache
+	rm -f src/graftlm/kernels/_kernels_*.so
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "GraftLM needs Python 3.11 or newer (make PYTHON=python3.12)"'
