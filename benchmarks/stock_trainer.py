@@ -41,7 +41,7 @@ def train_paired(splits: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
 
     model = build_model(recipe, prepared, Silent())
     if hasattr(model, "qa_outputs"):
-        _without_padding(model)
+        without_padding(model)
     return _train(same_batches, model, recipe, prepared)
 
 
@@ -98,7 +98,7 @@ def _prepared(splits: Any, options: dict[str, Any]) -> tuple[Recipe, Prepared]:
     return recipe, prepare(recipe, tables, Silent())
 
 
-def _without_padding(model: Any) -> None:
+def without_padding(model: Any) -> None:
     """Let only real tokens compete for the answer, as in our loss; heads of transformers let padding compete."""
     real: list[torch.Tensor] = []
 
