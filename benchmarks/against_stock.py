@@ -138,7 +138,7 @@ def written_by(predictor: Predictor, rows: Rows) -> list[dict[str, Any]]:
             "log_probability": each.reference_log_probability,
             "tokens": each.reference_tokens,
         }
-        for each in predictor.predict(split, batch_size=32)
+        for each in predictor.predict(split, batch_size=32, compared=True)
     ]
 
 

@@ -1,0 +1,96 @@
+"""What the doors ask of models that write: no more than is read, and refusals before anything is computed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.tasks.test_contract import conversation_rows, written_rows
+from tests.tiny import tiny_base
+
+import graftlm
+from graftlm.cli.app import run as graft
+from graftlm.errors import DataError
+from graftlm.run import Run
+from graftlm.training import evaluation, writing
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """A model that replies and one that translates, hardly trained."""
+    folder = tmp_path_factory.mktemp("writing")
+    options = {
+        "training.epochs": 1, "training.device": "cpu", "data.validation_share": 0.0, "data.test_share": 0.0,
+        "task.max_target_tokens": 6, "evaluation.resamples": 100,
+    }  # fmt: skip
+    rows = {"dialogue": conversation_rows(8), "text_generation": written_rows(8)}
+    families = {"dialogue": "llama", "text_generation": "bart"}
+    return {
+        task: graftlm.finetune(
+            given, base=str(tiny_base(folder / families[task], families[task])), run_directory=folder / task,
+            quiet=True, **{"task.name": task, **options},
+        )
+        for task, given in rows.items()
+    }  # fmt: skip
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def unanswered(rows: list[dict[str, Any]], at: int) -> list[dict[str, Any]]:
+    return [{"messages": row["messages"][:-1]} if number == at else row for number, row in enumerate(rows)]
+
+
+def test_a_row_that_cannot_be_scored_is_refused_before_anything_is_written(
+    runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nothing(*arguments: object) -> None:
+        raise AssertionError("the model was asked")
+
+    monkeypatch.setattr(evaluation, "write", nothing)
+    file = write_rows(tmp_path / "talks.jsonl", unanswered(conversation_rows(4, seed=5), 2))
+    with pytest.raises(
+        DataError, match="1 of 4 conversations do not end with a message of the assistant"
+    ) as caught:
+        graftlm.evaluate(runs["dialogue"].path, file)
+    assert caught.value.where == f"{file}:3"
+    assert graft(["evaluate", str(runs["dialogue"].path), str(file), "--quiet"]) == 2
+    assert f"{file}:3" in capsys.readouterr().err
+    rows = written_rows(4, seed=5)
+    file = write_rows(tmp_path / "texts.jsonl", [*rows[:2], {**rows[2], "target": ""}, rows[3]])
+    with pytest.raises(DataError, match=r"texts\.jsonl:3"):
+        graftlm.evaluate(runs["text_generation"].path, file)
+    for row in rows:
+        del row["target"]
+    with pytest.raises(DataError, match="target"):
+        graftlm.evaluate(runs["text_generation"].path, write_rows(tmp_path / "sources.jsonl", rows))
+
+
+def test_prediction_does_not_score_what_nobody_reads(
+    runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of earlier replies, and of targets that stand in the file, nobody asks how probable they are."""
+    scored: list[int] = []
+    score = writing._log_probabilities
+    monkeypatch.setattr(
+        writing, "_log_probabilities", lambda *given: scored.append(len(given[1])) or score(*given)
+    )
+    talks, texts = conversation_rows(6, seed=5), written_rows(6, seed=5)
+    for name, rows in (("dialogue", talks), ("text_generation", texts)):
+        file = write_rows(tmp_path / f"{name}.jsonl", rows)
+        scored.clear()
+        assert graft(["predict", str(runs[name].path), str(file), "--quiet"]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 6
+        assert sum(scored) == 6  # what was written, and nothing else
+        scored.clear()
+        graftlm.evaluate(runs[name].path, file)
+        assert sum(scored) == 12
+    scored.clear()
+    runs["dialogue"].predictor("cpu")([row["messages"] for row in talks])
+    assert sum(scored) == 6
