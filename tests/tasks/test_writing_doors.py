@@ -94,3 +94,43 @@ def test_prediction_does_not_score_what_nobody_reads(
     scored.clear()
     runs["dialogue"].predictor("cpu")([row["messages"] for row in talks])
     assert sum(scored) == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--output", "new.jsonl"], "--output"),
+        (["--quiet"], "--quiet"),
+        (["--quiet", "--output", "new.jsonl"], "--output, --quiet"),
+        (["evaluation.batch_size=4"], "evaluation.batch_size"),
+        (["data.columns.messages=turns"], "data.columns.messages"),
+        (["talks.jsonl"], "--chat"),
+    ],
+)
+@pytest.mark.parametrize("typed", [False, True])
+def test_a_conversation_refuses_what_it_would_ignore(
+    words: list[str], named: str, typed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    stream = io.TextIOWrapper(io.BytesIO(b"hello\n"))
+    monkeypatch.setattr(stream, "isatty", lambda: typed, raising=False)
+    monkeypatch.setattr("sys.stdin", stream)
+    # Before the model is opened: there is none.
+    assert graft(["predict", "none", *words, "--chat"]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"graft: {named}: ") and said.out == ""
+    if typed and named != "--chat":  # a terminal is asked without the flag as well
+        assert graft(["predict", "none", *words]) == 2
+        assert capsys.readouterr().err.startswith(f"graft: {named}: ")
+    assert os.listdir() == []
+
+
+def test_a_conversation_may_name_its_device(
+    runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"hello\n")))
+    assert graft(["predict", str(runs["dialogue"].path), "training.device=cpu", "--chat"]) == 0
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"hello\n")))
+    assert graft(["predict", str(runs["text_generation"].path), "--chat"]) == 2
+    assert "only a model of dialogue can talk" in capsys.readouterr().err
