@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,7 @@ def test_a_conversation_refuses_what_it_would_ignore(
     if typed and named != "--chat":  # a terminal is asked without the flag as well
         assert graft(["predict", "none", *words]) == 2
         assert capsys.readouterr().err.startswith(f"graft: {named}: ")
-    assert os.listdir() == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_conversation_may_name_its_device(
