@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
 from tests.tasks.test_contract import conversation_rows, written_rows
-from tests.tiny import tiny_base
+from tests.tiny import tiny_base, tiny_config
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import graftlm
 from graftlm.cli.app import run as graft
+from graftlm.data.dataset import Split
+from graftlm.data.messages import conversation
 from graftlm.errors import DataError
 from graftlm.run import Run
 from graftlm.training import evaluation, writing
@@ -133,3 +139,52 @@ def test_a_conversation_may_name_its_device(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"hello\n")))
     assert graft(["predict", str(runs["text_generation"].path), "--chat"]) == 2
     assert "only a model of dialogue can talk" in capsys.readouterr().err
+
+
+def metaspace_base(folder: Path) -> Path:
+    """A tiny Llama with byte pairs behind a mark for spaces, which stands before each piece, as in SentencePiece."""
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    special = ["<s>", "</s>", "<unk>", "<pad>"]
+    texts = [message["content"] for row in conversation_rows(40) for message in row["messages"]]
+    backend.train_from_iterator(
+        [*texts, "user: assistant:"], trainers.BpeTrainer(vocab_size=300, special_tokens=special)
+    )
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, model_max_length=120, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+        pad_token="<pad>",
+    )  # fmt: skip
+    tokenizer.save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        config = tiny_config("llama", len(tokenizer), positions=120)
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def test_the_snippet_of_the_card_reads_the_tokens_of_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where a tokenizer gives other tokens for the whole of a conversation than for its parts."""
+    options = {
+        "base": str(metaspace_base(tmp_path / "base")), "training.device": "cpu", "training.epochs": 1,
+        "data.validation_share": 0.0, "data.test_share": 0.0, "task.max_target_tokens": 6,
+    }  # fmt: skip
+    run = graftlm.finetune(conversation_rows(8), run_directory=tmp_path / "run", quiet=True, **options)
+    predictor = run.predictor("cpu")
+    (code,) = re.findall(r"```python\n(.*?)```", (run.directory.model / "README.md").read_text(), re.DOTALL)
+    assert "graftlm" not in code
+    code = code.replace("path/to/model", str(run.directory.model))
+    talks = [row["messages"][:-1] for row in conversation_rows(4, seed=3)]
+    talks.append([{"role": "user", "content": "the </s> train <s>"}])
+    for talk in talks:
+        capsys.readouterr()
+        names: dict[str, Any] = {}
+        exec(code.replace('[{"role": "user", "content": "your message"}]', repr(talk)), names)
+        said = capsys.readouterr().out.strip()
+        split = Split("talks", {"messages": [conversation(talk)]}, ["row 1"])
+        (ours,) = predictor.encode(split).inputs["input_ids"]
+        assert names["ids"].tolist() == [ours]
+        assert said == predictor([talk])[0].text
+        whole = names["tokenizer"].apply_chat_template(talk, add_generation_prompt=True, return_dict=False)
+        assert whole != ours

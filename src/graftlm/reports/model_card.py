@@ -35,7 +35,10 @@ question, context, limit = "your question", "your context", {limit}""",
     "AutoModelForSeq2SeqLM": 'source, limit = "your source", {limit}',
     "AutoModelForCausalLM": 'source, limit = "your source", {limit}',
 }
-_CHAT = 'messages = [{"role": "user", "content": "your message"}]'
+_CHAT = """\
+import re
+
+messages = [{"role": "user", "content": "your message"}]"""
 
 
 def write_model_card(run: RunDirectory) -> None:
