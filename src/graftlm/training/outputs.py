@@ -17,12 +17,7 @@ from graftlm.models.flat.layout import Layout
 from graftlm.training.batching import Batch
 
 
-def forward(
-    model: nn.Module,
-    batch: Batch,
-    autocast: torch.dtype | None,
-    dropout_keys: NDArray[np.uint64] | None = None,
-) -> Tensor:
+def forward(model: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Tensor:
     """Return the outputs [examples, outputs] or [examples, tokens, outputs] of a batch.
 
     A head for answers has two outputs a token: the scores of starting and of ending there. They compete over the
@@ -35,21 +30,58 @@ def forward(
         model: of transformers, with a head.
         batch: of examples.
         autocast: dtype of the forward pass, or None for float32.
+    """
+    return _forward(model, batch, autocast, _layout(model, batch))
+
+
+def forward_where_targets(
+    model: nn.Module,
+    batch: Batch,
+    autocast: torch.dtype | None,
+    dropout_keys: NDArray[np.uint64] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return outputs and the targets that they are compared with.
+
+    As `forward` and the targets of the batch; but where a network that works flat writes, only the outputs at tokens
+    that have a target, [1, targets, vocabulary] and [1, targets]: a vocabulary is large.
+
+    Args:
+        model, batch, autocast: see `forward`.
         dropout_keys: of each example, see `graftlm.kernels.keys.example_keys`; None where nothing is dropped. A
             model that works padded drops by torch's generator instead.
     """
-    inputs, bare = batch.inputs, extract_model_from_parallel(model)
-    device = inputs["input_ids"].device
-    layout = Layout.of(batch.real, device) if is_flat(bare) else None
+    assert batch.targets is not None
+    layout = _layout(model, batch)
+    if layout is None or not batch.written:
+        return _forward(model, batch, autocast, layout, dropout_keys), batch.targets
+    targets = layout.flat(batch.targets)[0]
+    read = (targets != IGNORED).nonzero().squeeze(1)
+    return _forward(model, batch, autocast, layout, dropout_keys, read), targets[read][None]
+
+
+def _forward(
+    model: nn.Module,
+    batch: Batch,
+    autocast: torch.dtype | None,
+    layout: Layout | None,
+    dropout_keys: NDArray[np.uint64] | None = None,
+    read: Tensor | None = None,
+) -> Tensor:
+    inputs = batch.inputs
     with (
-        torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
-        laid_flat(layout, dropout_keys) if layout is not None else contextlib.nullcontext(),
+        torch.autocast(inputs["input_ids"].device.type, dtype=autocast, enabled=autocast is not None),
+        laid_flat(layout, dropout_keys, read) if layout is not None else contextlib.nullcontext(),
     ):
         result = model(**inputs, **_decoder_inputs(model, batch))
     if hasattr(result, "start_logits"):
         both = torch.stack([result.start_logits, result.end_logits], dim=-1)
         return both.masked_fill(inputs["attention_mask"].unsqueeze(-1) == 0, -torch.inf)
     return result.logits
+
+
+def _layout(model: nn.Module, batch: Batch) -> Layout | None:
+    flat = is_flat(extract_model_from_parallel(model))
+    return Layout.of(batch.real, batch.inputs["input_ids"].device) if flat else None
 
 
 def _decoder_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from graftlm.data.features import IGNORED
 from graftlm.training.batching import Examples
-from graftlm.training.outputs import forward
+from graftlm.training.outputs import forward_where_targets
 
 MOST_LOGITS = 2**27
 """Rows x tokens x vocabulary of one forward pass that scores texts: half a GiB in float32; one row may have more. Of a
@@ -76,13 +76,11 @@ def _log_probabilities(
     found: list[NDArray[np.float32]] = []
     for start in range(0, len(examples), at_once):
         some = np.arange(start, min(start + at_once, len(examples)))
-        batch = examples.batch(some, device)
-        assert batch.targets is not None
-        logits = forward(model, batch, autocast)
-        for scores, targets in zip(
-            logits, batch.targets, strict=True
-        ):  # one at a time: in float32 they are larger
-            there = targets != IGNORED
-            chosen = scores[there].float().log_softmax(-1).gather(1, targets[there, None])
+        logits, targets = forward_where_targets(model, examples.batch(some, device), autocast)
+        there = targets != IGNORED
+        counts = [int((examples.targets[row] != IGNORED).sum()) for row in some]
+        parts = zip(logits[there].split(counts), targets[there].split(counts), strict=True)
+        for scores, wanted in parts:  # one at a time: in float32 they are larger
+            chosen = scores.float().log_softmax(-1).gather(1, wanted[:, None])
             found.append(chosen.squeeze(1).cpu().numpy())
     return found

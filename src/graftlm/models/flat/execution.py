@@ -47,6 +47,7 @@ class _Pass:
 
     layout: Layout
     dropout: DropoutKeys | None
+    read: Tensor | None
     inside: bool = False
 
 
@@ -82,7 +83,11 @@ def install(model: PreTrainedModel) -> Callable[[], None]:
         if current is None:
             return None
         current.inside = False
-        output["last_hidden_state"] = hidden = current.layout.padded(output["last_hidden_state"])
+        hidden = output["last_hidden_state"]
+        if current.read is not None:
+            output["last_hidden_state"] = hidden.index_select(1, current.read)
+            return output
+        output["last_hidden_state"] = hidden = current.layout.padded(hidden)
         if output.get("pooler_output") is not None:
             output["pooler_output"] = _pooled(body, hidden)
         return output
@@ -109,15 +114,19 @@ def is_flat(model: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def laid_flat(layout: Layout, examples: NDArray[np.uint64] | None) -> Generator[None]:
+def laid_flat(
+    layout: Layout, examples: NDArray[np.uint64] | None, read: Tensor | None = None
+) -> Generator[None]:
     """Let a forward pass of an `install`-ed model inside the block work flat.
 
     Args:
         layout: of its batch.
         examples: keys of the examples for dropout, uint64 [examples]; None where nothing is dropped.
+        read: the head gets these tokens only, as one row: their numbers among all tokens, int64. For heads that answer
+            for each token and are dear, as the projection onto a vocabulary. None gives it padded examples.
     """
     dropout = None if examples is None else DropoutKeys(examples, layout)
-    token = _current.set(_Pass(layout, dropout))
+    token = _current.set(_Pass(layout, dropout, read))
     try:
         with contextlib.nullcontext() if dropout is None else _KeyedDropout():
             yield
