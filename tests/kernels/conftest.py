@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -13,8 +15,8 @@ LEVELS = ["baseline", "avx2", "avx512"]
 
 
 @pytest.fixture(params=LEVELS)
-def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Library:
-    """Computes with the library of one level for the length of a test."""
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
+    """Computes with the library of one level for the length of a test, which may change the number of threads."""
     best = {"AVX512": 2, "AVX2": 1}.get(torch.backends.cpu.get_cpu_capability(), 0)
     if LEVELS.index(request.param) > best:
         pytest.skip(f"this processor has no {request.param}")
@@ -22,4 +24,5 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         pytest.skip(f"no compiled kernels: {reason}")
     opened = Library(library_path(request.param), request.param)
     monkeypatch.setattr(library, "_open", lambda: opened)
-    return opened
+    yield opened
+    torch.set_num_threads(1)

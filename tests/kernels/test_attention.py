@@ -138,7 +138,6 @@ def test_threads_change_no_bit(kernels: Library, seed: int) -> None:
     for threads in (2, 3):
         torch.set_num_threads(threads)
         assert all(torch.equal(one, other) for one, other in zip(computed(), single, strict=True))
-    torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

@@ -77,7 +77,6 @@ def test_threads_change_nothing(kernels: Library, seed: int) -> None:
     for threads in (2, 3):
         torch.set_num_threads(threads)
         assert torch.equal(keyed_dropout(x, bases, 0.1), single)
-    torch.set_num_threads(1)
 
 
 def test_a_second_derivative_is_refused(seed: int) -> None:
