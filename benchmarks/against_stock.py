@@ -6,7 +6,8 @@ For each data set and seed two or three trainings, all without a validation spli
 
 - ours: `graftlm.finetune`;
 - stock, paired: the Trainer with our new head, our order of batches and our keyed dropout, so that what differs is
-  the loop (for answers also the padding, which the head of transformers lets compete, is masked as ours is);
+  the loop (for answers also the padding, which the head of transformers lets compete, is masked as ours is). What
+  writes starts from a small random base, as in `generation.py`, and takes the likeliest token each time;
 - stock, independent, on SST-2 and TREC: the Trainer as people use it, with its own head, shuffling and dropout.
 
 Outputs become answers by the same rule on both sides. Each difference (ours - stock) comes with a 95 % interval: rows
@@ -29,14 +30,19 @@ import numpy as np
 import torch
 from arguments import add_parallel_arguments, common_arguments
 from data_sets import Rows, TextSet, load, shared_data
+from generation import READERS, make_base, texts_of
 from numpy.typing import NDArray
 from records import machine, read_runs, run_key, show, stopwatch
 from stock_trainer import train_independent, train_paired
 
 import graftlm
+from graftlm.data.options import DataOptions
 from graftlm.data.tag_schemes import spans_of
+from graftlm.predictor import Predictor
+from graftlm.progress import Silent
 from graftlm.rundir import write_json
 from graftlm.scoring.answer_texts import answer_scores
+from graftlm.workflows.unseen_rows import read_unseen
 
 RESULTS = Path(__file__).parent / "results" / "against_stock.json"
 BASE = "bundled:minilm-l6"
@@ -56,6 +62,7 @@ class Setting:
         longest: tokens that are read at once.
         train_rows: the first so many are trained on; None all.
         test_rows: the first so many are scored; None all.
+        written: tokens of a text that is written, by a base as `generation.py` makes it; None where none is.
     """
 
     epochs: int
@@ -63,6 +70,7 @@ class Setting:
     longest: int = 128
     train_rows: int | None = None
     test_rows: int | None = None
+    written: int | None = None
 
     @property
     def changed(self) -> dict[str, Any]:
@@ -80,14 +88,18 @@ SETTINGS = {
     "goemotions": Setting(1, 3e-4, train_rows=6_000, test_rows=2_000),
     "conll2003": Setting(1, 3e-4, longest=256, train_rows=4_000),
     "squadshifts": Setting(1, 3e-4, longest=384, train_rows=400, test_rows=200),
+    "multi30k": Setting(2, 1e-3, train_rows=2_000, test_rows=200, written=64),
+    "xdailydialog": Setting(1, 1e-3, longest=256, train_rows=800, test_rows=200, written=48),
 }
 INDEPENDENT = ("sst2", "trec")
 
 
-def options(setting: Setting, seed: int) -> dict[str, Any]:
+def options(setting: Setting, seed: int, base: str) -> dict[str, Any]:
     """Return the recipe keys, which both sides follow."""
+    writing = {"task.max_target_tokens": setting.written, "task.num_beams": 1, "data.test_share": 0.0}
     return {
-        "base": BASE,
+        **({} if setting.written is None else writing),
+        "base": base,
         "seed": seed,
         "data.validation_share": 0.0,
         "task.max_length_tokens": setting.longest,
@@ -107,10 +119,27 @@ def options(setting: Setting, seed: int) -> dict[str, Any]:
 
 def train_ours(splits: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what our model says about each test row, and the reference."""
+    writes = "task.max_target_tokens" in options
     with tempfile.TemporaryDirectory() as folder:
-        run = graftlm.finetune(splits, run_directory=Path(folder) / "run", quiet=True, **options)
+        rows = splits["train"] if writes else splits
+        run = graftlm.finetune(rows, run_directory=Path(folder) / "run", quiet=True, **options)
+        if writes:  # the files of a run hold no texts
+            return written_by(run.predictor("cpu"), splits["test"])
         lines = run.directory.predictions("test").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
+
+
+def written_by(predictor: Predictor, rows: Rows) -> list[dict[str, Any]]:
+    """Return what our model writes for each row, and how probable it finds the target."""
+    split = read_unseen(rows, predictor.trained_roles, DataOptions(), predictor.facts.reading, Silent())
+    return [
+        {
+            "text": each.text,
+            "log_probability": each.reference_log_probability,
+            "tokens": each.reference_tokens,
+        }
+        for each in predictor.predict(split, batch_size=32, compared=True)
+    ]
 
 
 TRAIN: dict[str, Callable[[Any, dict[str, Any]], list[dict[str, Any]]]] = {
@@ -123,7 +152,8 @@ TRAIN: dict[str, Callable[[Any, dict[str, Any]], list[dict[str, Any]]]] = {
 @dataclass(frozen=True)
 class Outcome:
     """What became of the test rows. The score is 2 hits / (wanted + given), summed over rows: accuracy, or F1, or the
-    mean of the F1 of answers; for numbers it is the correlation of ``given`` and ``wanted``.
+    mean of the F1 of answers; for texts the mean natural log-probability of the tokens of the targets. For numbers it
+    is the correlation of ``given`` and ``wanted``.
     """
 
     metric: str
@@ -149,6 +179,10 @@ def outcome(found: list[dict[str, Any]], rows: Rows) -> Outcome:
     if "label" in found[0]:
         hits = [int(each["label"] == each["reference"]) for each in found]
         return Outcome("accuracy", hits, ones, ones, [_mark(each["label"]) for each in found])
+    if "text" in found[0]:
+        tokens = [each["tokens"] for each in found]
+        hits = [each["log_probability"] for each in found]
+        return Outcome("log_probability", hits, tokens, tokens, [_mark(each["text"]) for each in found])
     if "number" in found[0]:
         given, wanted = ([float(each[key]) for each in found] for key in ("number", "reference"))
         return Outcome("pearson", [0] * len(found), wanted, given, [f"{value:.2f}" for value in given])
@@ -287,7 +321,9 @@ def train_all(arguments: argparse.Namespace) -> None:
     folder = shared_data(arguments.shared_data)
     for seed in arguments.seeds:
         for name in arguments.data:
-            data, setting = load(name, folder), SETTINGS[name]
+            setting = SETTINGS[name]
+            read = setting.written is None
+            data = load(name, folder) if read else TextSet(name, **READERS[name](folder))
             for side in arguments.sides:
                 key = run_key(data=name, side=side, seed=seed, **setting.changed)
                 on_file = any(run["key"] == key for run in read_runs(arguments.output))
@@ -310,8 +346,12 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def measure(side: str, data: TextSet, setting: Setting, seed: int) -> dict[str, Any]:
     """Train one side once and return what became of each test row."""
     train, test = data.train[: setting.train_rows], (data.test or [])[: setting.test_rows]
-    with stopwatch() as seconds:
-        found = TRAIN[side]({"train": train, "test": test}, options(setting, seed))
+    with tempfile.TemporaryDirectory() as folder:
+        base = BASE
+        if setting.written is not None:
+            base = str(make_base(Path(folder) / "base", texts_of(train), "messages" in train[0], seed))
+        with stopwatch() as seconds:
+            found = TRAIN[side]({"train": train, "test": test}, options(setting, seed, base))
     rows = outcome(found, test).dump()
     return {
         "score": round(float(Rated({"rows": rows}).score(np.ones(len(test)))) / 100, 6),

@@ -11,6 +11,7 @@ import torch
 import transformers
 from datasets import Dataset
 from numpy.typing import NDArray
+from stock_writing import collator_of_texts, encoded_texts, written_records
 from torch.utils.data import DataLoader
 from transformers import (
     AutoTokenizer,
@@ -41,7 +42,7 @@ def train_paired(splits: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
 
     model = build_model(recipe, prepared, Silent())
     if hasattr(model, "qa_outputs"):
-        _without_padding(model)
+        without_padding(model)
     return _train(same_batches, model, recipe, prepared)
 
 
@@ -98,7 +99,7 @@ def _prepared(splits: Any, options: dict[str, Any]) -> tuple[Recipe, Prepared]:
     return recipe, prepare(recipe, tables, Silent())
 
 
-def _without_padding(model: Any) -> None:
+def without_padding(model: Any) -> None:
     """Let only real tokens compete for the answer, as in our loss; heads of transformers let padding compete."""
     real: list[torch.Tensor] = []
 
@@ -117,8 +118,13 @@ def _train(
 ) -> list[dict[str, Any]]:
     task: Any = recipe.task
     tokenizer: Any = AutoTokenizer.from_pretrained(prepared.base.folder)
-    words = bool(prepared.features["train"].words)
-    collator = DataCollatorForTokenClassification if words else DataCollatorWithPadding
+    if task.decoding is not None:
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        collator: Any = collator_of_texts(tokenizer, model)
+    elif prepared.features["train"].words:
+        collator = DataCollatorForTokenClassification(tokenizer)
+    else:
+        collator = DataCollatorWithPadding(tokenizer)
     training = recipe.training
     with tempfile.TemporaryDirectory() as output:
         arguments = TrainingArguments(
@@ -142,10 +148,13 @@ def _train(
             model=model,
             args=arguments,
             train_dataset=_encoded(tokenizer, recipe, prepared, "train"),
-            data_collator=collator(tokenizer),
+            data_collator=collator,
         )
         trainer.train()
-        found = trainer.predict(_encoded(tokenizer, recipe, prepared, "test"))
+        test = _encoded(tokenizer, recipe, prepared, "test")
+        if task.decoding is not None:
+            return written_records(model, tokenizer, test, prepared)
+        found = trainer.predict(test)
     outputs: Any = found.predictions
     if isinstance(outputs, tuple):  # the scores of starting and of ending
         outputs = np.stack(outputs, axis=-1)
@@ -161,11 +170,13 @@ def _train(
 
 
 def _encoded(tokenizer: Any, recipe: Recipe, prepared: Prepared, name: str) -> Any:
-    """Return a split as the examples of transformers encode it; windows of contexts are ours."""
+    """Return a split as the examples of transformers encode it; windows of contexts and conversations are ours."""
     task: Any = recipe.task
     columns: Any = prepared.dataset.splits[name].columns
     cut = {"truncation": True, "max_length": prepared.encoder.max_length_tokens}
     targets: Any = prepared.examples[name].targets
+    if task.decoding is not None:
+        return encoded_texts(tokenizer, recipe, prepared, name)
     if task.answer_kind == "answers":
         starts, ends = targets.T.tolist()
         inputs = prepared.features[name].inputs

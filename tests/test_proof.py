@@ -72,9 +72,13 @@ def test_weights_that_change_on_their_way_to_disk_fail_the_run(
         weights[head] = -weights[head]
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
-    def in_process(command: list[str], input: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    start = subprocess.run
+
+    def in_process(command: list[str], **options: Any) -> Any:
         """What the child does, without the seconds of its start; the test above starts a real one."""
-        rows = json.loads(input)
+        if "graftlm.proof" not in command:  # what describes the machine asks other programs
+            return start(command, **options)
+        rows = json.loads(options["input"])
         folder, output, batch_size, device, precision = command[-5:]
         split = Split("proof", rows["columns"], rows["row_ids"])
         predictor = Predictor.open(folder, device, precision)
@@ -120,19 +124,21 @@ def largest(outputs: Outputs) -> list[int]:
 
 
 def test_rounding_may_turn_a_tie_and_nothing_else() -> None:
-    assert compare(LOGITS, LOGITS, largest, IDS) == 0.0
+    assert compare(LOGITS, LOGITS, largest, IDS) == (0.0, 0)
     turned = LOGITS.copy()
     turned[2] = [0.500001, 0.5]
-    assert compare(LOGITS, turned, largest, IDS) == pytest.approx(1e-6, rel=0.1)
+    assert compare(LOGITS, turned, largest, IDS) == (pytest.approx(1e-6, rel=0.1), 1)
     turned[1] = [1.0, 1.00002]
     with pytest.raises(ProofFailed, match=r"decides 2 of 3 rows differently .* first rows: a.csv:3"):
         compare(LOGITS, turned, largest, IDS)
-    assert compare([], [], largest, []) == 0.0
+    assert compare([], [], largest, []) == (0.0, 0)
 
 
 def test_numbers_may_differ_by_rounding_only() -> None:
     nothing = lambda outputs: [None] * len(outputs)  # noqa: E731
-    assert compare(LOGITS, LOGITS + np.float32(5e-4), nothing, IDS) == pytest.approx(5e-4, rel=1e-2)
+    assert compare(LOGITS, LOGITS + np.float32(5e-4), nothing, IDS).difference == pytest.approx(
+        5e-4, rel=1e-2
+    )
     with pytest.raises(ProofFailed, match=r"outputs differ by up to 0\.01, more than by rounding"):
         compare(LOGITS, LOGITS + np.float32(0.01), nothing, IDS)
 
@@ -141,9 +147,56 @@ def test_the_number_of_a_token_excuses_no_difference_of_its_probability() -> Non
     """Outputs of models that write have columns of other kinds."""
     nothing = lambda outputs: [None] * len(outputs)  # noqa: E731
     before = [np.array([[30_000.0, -2.5, 0.0], [7.0, -0.5, 0.0]], dtype=np.float32)]
-    assert compare(before, [before[0] + np.float32([0, 1e-3, 0])], nothing, IDS[:1]) < 2e-3
+    assert compare(before, [before[0] + np.float32([0, 1e-3, 0])], nothing, IDS[:1]).difference < 2e-3
     with pytest.raises(ProofFailed, match=r"differ by up to 0\.01, more than by rounding \(0\.00"):
         compare(before, [before[0] + np.float32([0, 0.01, 0])], nothing, IDS[:1])
+
+
+def said(own: list[tuple[int, float]], given: tuple[float, ...] = ()) -> Any:
+    """The outputs of a model that writes: tokens with their log-probabilities, and those of a reference."""
+    rows = [*((token, value, 0) for token, value in own), *((9, value, 1) for value in given)]
+    return np.array(rows, dtype=np.float32)
+
+
+def texts(outputs: Outputs) -> list[str]:
+    return [" ".join(str(int(token)) for token, _, given in output if not given) for output in outputs]
+
+
+TEXT = [(5, -1.0), (30_000, -0.7), (2, -0.1)]
+
+
+def test_a_text_may_go_on_otherwise_from_a_tie_and_the_row_is_counted() -> None:
+    before = [said(TEXT, (-2.0, -3.0)), said(TEXT)]
+    # The second token was a tie; what follows it is another text, of another length.
+    turned = [(5, -1.0), (7, -0.700001), (8, -4.0), (8, -5.0), (2, -0.2)]
+    found = compare(before, [said(turned, (-2.0, -3.0)), before[1]], texts, IDS[:2], written=True)
+    assert found == (pytest.approx(1e-6, rel=0.1), 1)
+    assert compare(before, before, texts, IDS[:2], written=True) == (0.0, 0)
+    # Also where one of them ends there.
+    ended = [(5, -1.0), (2, -0.7)]
+    assert compare(before, [said(ended, (-2.0, -3.0)), before[1]], texts, IDS[:2], written=True).ties == 1
+
+
+@pytest.mark.parametrize(
+    ("after", "reason"),
+    [
+        # The token was none of equal ones.
+        (said([(5, -1.0), (7, -0.7001), (2, -0.1)], (-2.0,)), "decides 1 of 1 rows differently"),
+        # What both wrote before, or the reference, has other probabilities.
+        (said([(5, -1.0001), (7, -0.7), (2, -0.1)], (-2.0,)), "decides 1 of 1 rows differently"),
+        (said([(5, -1.0), (7, -0.7), (2, -0.1)], (-2.0001,)), "decides 1 of 1 rows differently"),
+        # No token is another: a text that stops in the middle, or goes on.
+        (said(TEXT[:2], (-2.0,)), "outputs of other shapes"),
+        (said([*TEXT, (2, -0.1)], (-2.0,)), "outputs of other shapes"),
+        (said(TEXT), "outputs of other shapes"),
+        # The next token of the vocabulary, in the same text: as a number it is close.
+        (said([(5, -1.0), (30_001, -0.701), (2, -0.1)], (-2.0,)), "decides 1 of 1 rows differently"),
+    ],
+)
+def test_no_tie_excuses_another_model(after: Any, reason: str) -> None:
+    for decide in (texts, lambda outputs: [None] * len(outputs)):
+        with pytest.raises(ProofFailed, match=reason):
+            compare([said(TEXT, (-2.0,))], [after], decide, IDS[:1], written=True)
 
 
 @pytest.mark.parametrize("after", [LOGITS[:2], LOGITS[:, :1], [LOGITS[0], LOGITS[1], LOGITS[:2]]])

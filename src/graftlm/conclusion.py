@@ -15,7 +15,7 @@ from graftlm.data.features import Outputs
 from graftlm.data.roles import present
 from graftlm.models.artefact import ArtefactFacts, save_artefact
 from graftlm.models.base_model import architecture_of
-from graftlm.proof import compare, predict_afresh
+from graftlm.proof import Agreement, compare, predict_afresh
 from graftlm.reports.model_card import write_model_card
 from graftlm.reports.run_report import write_report
 from graftlm.rundir import sync_folder, write_bytes, write_json
@@ -48,12 +48,13 @@ def conclude(training: TrainingRun, fitted: Fitted) -> None:
     proof: dict[str, Any] = {"done": False}
     if recipe.evaluation.proof == "fresh_process" and headline is not None:
         progress.stage("proving the saved model in a fresh process")
-        difference = _prove(training, unproved, headline, outputs[headline], learnt)
+        agreement = _prove(training, unproved, headline, outputs[headline], learnt)
         proof = {
             "done": True,
             "split": headline,
             "rows": len(training.prepared.dataset.splits[headline]),
-            "largest_difference": difference,
+            "largest_difference": agreement.difference,
+            "ties": agreement.ties,
         }
     shutil.rmtree(run.model, ignore_errors=True)  # that of a run which was extended
     unproved.rename(run.model)
@@ -64,6 +65,7 @@ def conclude(training: TrainingRun, fitted: Fitted) -> None:
         steps=fitted.steps,
         kept_step=fitted.best_step,
         training_seconds=round(fitted.seconds, 3),
+        execution={"path": "padded" if training.padded_because else "flat", "because": training.padded_because},
     )
     write_model_card(run)
     write_report(run)
@@ -73,8 +75,10 @@ def conclude(training: TrainingRun, fitted: Fitted) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _prove(training: TrainingRun, model_folder: Path, name: str, outputs: Outputs, learnt: Learnt) -> float:
-    """Return the largest difference between the outputs and those of the saved model in a fresh process."""
+def _prove(
+    training: TrainingRun, model_folder: Path, name: str, outputs: Outputs, learnt: Learnt
+) -> Agreement:
+    """Return how well the outputs agree with those of the saved model in a fresh process."""
     task: Any = training.recipe.task
     split, features = training.prepared.dataset.splits[name], training.prepared.features[name]
     again = predict_afresh(
@@ -88,7 +92,7 @@ def _prove(training: TrainingRun, model_folder: Path, name: str, outputs: Output
     def decide(each: Outputs) -> list[Any]:
         return [task.decision(prediction) for prediction in task.decode(each, split, features, learnt)]
 
-    return compare(outputs, again, decide, split.row_ids)
+    return compare(outputs, again, decide, split.row_ids, written=features.writing is not None)
 
 
 def describe_machine() -> dict[str, Any]:

@@ -22,6 +22,7 @@ from graftlm.models.artefact import ArtefactFacts, read_facts
 from graftlm.models.base_model import length_limit, load_model, load_tokenizer
 from graftlm.models.decoding import make_encoder, set_decoding
 from graftlm.models.encoder import TextEncoder
+from graftlm.models.flat.probe import make_flat
 from graftlm.models.locating import locate
 from graftlm.recipe import PLUG_IN_SECTIONS
 from graftlm.tasks._task import Learnt, Task
@@ -100,6 +101,7 @@ class Predictor:
             set_decoding(loaded.model, tokenizer, files, decoding)
         chosen = choose_device(device)
         place(loaded.model, chosen)
+        make_flat(loaded.model, gradients=False)
         return cls(
             loaded.model.eval(),
             encoder,
@@ -150,13 +152,31 @@ class Predictor:
         return self.task.encode(split, self.encoder)
 
     def predict(
-        self, split: Split, batch_size: int, on_batch: Callable[[int], None] = lambda examples: None
+        self,
+        split: Split,
+        batch_size: int,
+        on_batch: Callable[[int], None] = lambda examples: None,
+        compared: bool = False,
     ) -> Sequence[Any]:
-        """Return one prediction per row of a split, in order."""
+        """Return one prediction per row of a split, in order.
+
+        Args:
+            split: rows.
+            batch_size: examples per forward pass.
+            on_batch: is told how many examples each forward pass had.
+            compared: the predictions will be compared with what the rows hold. Rows that hold nothing of the kind are
+                refused before anything is computed, and of texts that are known it is computed how probable they are.
+
+        Raises:
+            DataError: a row that is to be compared holds nothing to compare with.
+        """
         features = self.encode(split)
-        return self.task.decode(
-            self.outputs(split, features, batch_size, on_batch), split, features, self.learnt
-        )
+        if compared:
+            self.task.targets(split, features, self.learnt)
+        else:
+            features = features.without_targets()
+        outputs = self.outputs(split, features, batch_size, on_batch)
+        return self.task.decode(outputs, split, features, self.learnt)
 
     def outputs(
         self,

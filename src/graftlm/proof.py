@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ _LAUNCHER = (
     "ACCELERATE_",
     "FSDP_",
 )
+
+Output = NDArray[np.float32]
 
 # Outputs that agree to this decide alike, but for ties.
 MARGIN = 1e-5
@@ -79,26 +81,47 @@ def predict_afresh(
     return again
 
 
+class Agreement(NamedTuple):
+    """How well a reloaded model agrees with the trained one.
+
+    Args:
+        difference: the largest of an output.
+        ties: rows that it decides otherwise because two answers were equal to rounding.
+    """
+
+    difference: float
+    ties: int
+
+
 def compare(
-    before: Outputs, after: Outputs, decide: Callable[[Outputs], Sequence[Any]], row_ids: Sequence[str]
-) -> float:
-    """Return the largest difference of an output; raise `ProofFailed` where more than rounding changed.
+    before: Outputs,
+    after: Outputs,
+    decide: Callable[[Outputs], Sequence[Any]],
+    row_ids: Sequence[str],
+    written: bool = False,
+) -> Agreement:
+    """Return how well outputs agree; raise `ProofFailed` where more than rounding changed.
 
     Args:
         before: outputs of the trained model.
         after: outputs of the saved one.
         decide: outputs -> the decision about each row.
         row_ids: place of each row.
+        written: whether the outputs are of a model that writes, one for each row. A text may then go on otherwise from
+            a token that was a tie; up to it, and on the reference, the outputs must agree.
     """
     fix = "do not use this model; please report it with the run's recipe.yaml and run.json"
-    if [output.shape for output in before] != [output.shape for output in after]:
-        raise ProofFailed("the reloaded model gives outputs of other shapes", fix=fix)
     if not all(np.isfinite(output).all() for output in after):
         raise ProofFailed("the reloaded model gives outputs that are not finite", fix=fix)
-    differences = _largest([one - two for one, two in zip(before, after, strict=True)])
+    pairs = [_up_to_a_tie(*pair) if written else (*pair, False) for pair in zip(before, after, strict=False)]
+    same_shapes = all(one.shape == other.shape for one, other, _ in pairs)
+    if len(before) != len(after) or not same_shapes:
+        raise ProofFailed("the reloaded model gives outputs of other shapes", fix=fix)
+    differences = _largest([one - other for one, other, _ in pairs])
     difference = float(differences.max(initial=0.0))
-    decisions = zip(decide(before), decide(after), row_ids, strict=True)
-    changed = [row for one, two, row in decisions if one != two]
+    turned = [other for _, _, other in pairs] if written else [False] * len(row_ids)
+    decisions = zip(decide(before), decide(after), turned, row_ids, strict=True)
+    changed = [row for one, two, other, row in decisions if other or one != two]
     # Between outputs that agree to this, a decision that changed was a tie.
     if changed and difference > MARGIN:
         raise ProofFailed(
@@ -114,7 +137,25 @@ def compare(
             f"({allowed[worst]:.1g})",
             fix=fix,
         )
-    return difference
+    return Agreement(difference, len(changed))
+
+
+def _up_to_a_tie(before: Output, after: Output) -> tuple[Output, Output, bool]:
+    """Return what can be compared of two texts, and whether they differ: all of it where they do not.
+
+    Else up to the first token that differs, as though it were the same, and the references: if it was a tie, both
+    models found theirs equally probable. What follows it was written from other beginnings.
+    """
+    texts, references = ([each[each[:, 2] == kind] for each in (before, after)] for kind in (0, 1))
+    shared = min(map(len, texts))
+    others = np.flatnonzero(texts[0][:shared, 0] != texts[1][:shared, 0])
+    if not len(others):
+        return before, after, False
+    first = int(others[0])
+    heads = [text[: first + 1].copy() for text in texts]
+    heads[1][first, 0] = heads[0][first, 0]
+    one, other = (np.concatenate(parts) for parts in zip(heads, references, strict=True))
+    return one, other, True
 
 
 def _largest(outputs: Outputs) -> NDArray[np.float64]:

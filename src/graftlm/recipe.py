@@ -82,6 +82,9 @@ class TrainingOptions(Config):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the forward pass. auto: bf16 on GPUs that have it, fp32 elsewhere."""
 
+    execution: Literal["auto", "padded"] = "auto"
+    """auto: without padding, faster at the same numbers, where the base model allows it. padded: as transformers does."""
+
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute. auto: the accelerator where there is one."""
 

@@ -19,6 +19,7 @@ from graftlm.data.features import Outputs
 from graftlm.data.places import first_places
 from graftlm.errors import Diverged, Interrupted, RunError
 from graftlm.kernels.library import describe
+from graftlm.models.flat.probe import make_flat
 from graftlm.preparation import (
     Prepared,
     build_model,
@@ -44,6 +45,8 @@ from graftlm.training.signals import StopRequest
 from graftlm.training.stopping import BestSoFar
 
 CHECKPOINT_SECONDS = 60.0
+# The conditions of checkpoints that are older than the choice.
+_BEFORE = {"execution": "padded", "kernels": "none"}
 
 
 class _StopNow(Exception):
@@ -73,6 +76,7 @@ class TrainingRun:
     prepared: Prepared
     plan: Plan
     model: PreTrainedModel
+    padded_because: str
     optimizer: Stepping
     identity: dict[str, Any]
     state: dict[str, Any] | None
@@ -105,8 +109,17 @@ class TrainingRun:
         self.model = build_model(self.recipe, self.prepared, self.progress)
         place(self.model, self.accelerator.device)
         self.optimizer = build_strategy(self.recipe, self.model)
+        self.padded_because = self._lay_flat()
         self.identity = identity(self.recipe, self.prepared)
         self.state = self._restore(extending) if resume else None
+
+    def _lay_flat(self) -> str:
+        """Let the model work without padding where it can; return why it does not, or nothing."""
+        asked = self.recipe.training.execution == "padded"
+        reason = "the recipe asks for it" if asked else make_flat(self.model)
+        if reason and not asked:
+            self.progress.say(f"this base model works on padded batches, which is slower: {reason}")
+        return reason
 
     def execute(self) -> Fitted:
         """Train with validation and checkpoints, and return the model with the weights to keep.
@@ -263,8 +276,7 @@ class TrainingRun:
             self.progress.warn("no valid checkpoint was found; the run starts again from step 0")
             return None
         for name, now in self._conditions().items():
-            # A checkpoint that says nothing of kernels is older than they are.
-            if (then := checkpoint.state["conditions"].get(name, "none")) != now:
+            if (then := (_BEFORE | checkpoint.state["conditions"])[name]) != now:
                 self.progress.warn(f"{name} was {then}, now {now}: the run continues, but not bit for bit")
         best = checkpoint.restore(self.model, self.optimizer)
         self.best = BestSoFar(**checkpoint.state["best"])
@@ -285,6 +297,7 @@ class TrainingRun:
         return {
             "threads": torch.get_num_threads(),
             "device": self.accelerator.device.type,
+            "execution": "padded" if self.padded_because else "flat",
             "precision": str(self.autocast or torch.float32),
             "processes": self.accelerator.num_processes,
             "kernels": describe().partition(":")[0],

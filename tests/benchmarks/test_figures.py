@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.tiny import tiny_base
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -94,6 +95,14 @@ def test_correlation_of_drawn_rows_is_that_of_numpy():
             [{"context": "the grass is green", "answers": [{"text": "grass", "answer_start": 4}]}],
             200 / 3,
         ),
+        (
+            [
+                {"text": "a b", "log_probability": -2.0, "tokens": 4},
+                {"text": "", "log_probability": -1.0, "tokens": 2},
+            ],
+            [{}, {}],
+            -50.0,
+        ),
         ([{"number": number, "reference": 2 * number} for number in (1.0, 2.0, 4.0)], [{}] * 3, 100.0),
     ],
 )
@@ -102,6 +111,29 @@ def test_every_kind_of_answer_has_its_score(records: list[dict], rows: list[dict
     side = against_stock.Rated({"rows": against_stock.outcome(records, rows).dump()})
     assert float(side.score(np.ones(len(rows)))) == pytest.approx(score, abs=1e-3)
     assert len(side.decided) == len(rows)
+
+
+@pytest.mark.parametrize("family", ["bart", "llama"])
+def test_both_sides_train_and_read_a_model_that_writes_alike(family: str, tmp_path: Path):
+    against_stock = benchmark("against_stock")
+    rows = [
+        {"source": f"the {word} book", "target": f"a {word} film !"} for word in ("red", "blue", "new", "old")
+    ]
+    if family == "llama":
+        turns = [("user", "source"), ("assistant", "target")]
+        rows = [{"messages": [{"role": role, "content": row[key]} for role, key in turns]} for row in rows]
+    setting = against_stock.Setting(12, 1e-2, longest=60, written=8)
+    options = against_stock.options(setting, 1, str(tiny_base(tmp_path / "base", family)))
+    # Not inferred: four targets look like labels.
+    options["task.name"] = "text_generation" if family == "bart" else "dialogue"
+    splits = {"train": rows * 10, "test": rows}
+    ours, stock = (against_stock.TRAIN[side](splits, options) for side in ("ours", "stock_paired"))
+    assert [each["text"] for each in ours] == [each["text"] for each in stock]
+    tokens = [each["tokens"] for each in ours]
+    assert tokens == [each["tokens"] for each in stock] and min(tokens) >= 5  # the words and the end
+    given, wanted = ([each["log_probability"] for each in side] for side in (ours, stock))
+    assert given == pytest.approx(wanted, rel=1e-3)
+    assert max(given) > -5  # it learnt: before, a token has a probability of one of 400
 
 
 def test_predictions_agree_but_for_rounding():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import yaml
 from tests.cli.conftest import Made
 from tests.rows import classified_rows
 
@@ -33,7 +34,10 @@ def test_both_halves_of_mnli(finished: Made, place: Path, graft) -> None:
     outcome = graft("evaluate", "run", "glue:mnli_mismatched=.", "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.json()["rows"] == 15
-    assert "Official metrics of glue:mnli: accuracy." in Path("run/model/README.md").read_text()
+    card = Path("run/model/README.md").read_text()
+    assert "Official metrics of glue:mnli: accuracy." in card
+    (entry,) = yaml.safe_load(card.split("---\n")[1])["model-index"]
+    assert entry["results"][0]["dataset"] == {"name": "glue:mnli=.", "type": "custom", "split": "test"}
     assert json.loads(Path("run/run.json").read_text())["data"]["origin"] == "glue:mnli=., 102 rows"
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,41 @@ def test_front_matter_has_what_hubs_read(run: Run, card: str) -> None:
     assert {"name", "type", "split"} <= set(result["dataset"])
     assert result["metrics"] == [{"type": "accuracy", "value": round(run.metrics["accuracy"], 4)}]
     assert body.lstrip().startswith("# Text classification: 4 labels")
+
+
+SHA = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+OWN = {"name": "own rows", "type": "custom", "split": "test"}
+RTE = {"name": "glue:rte", "type": "nyu-mll/glue", "config": "rte", "split": "validation"}
+
+
+@pytest.mark.parametrize(
+    ("address", "origin", "test", "expected"),
+    [
+        ("glue:rte", f"glue:rte, commit {SHA}, 2,767 rows", None, {**RTE, "revision": SHA}),
+        ("glue:rte", "glue:rte, 2,767 rows", None, RTE),
+        ("glue:rte@abc", "glue:rte@abc, 2,767 rows", None, {**RTE, "revision": "abc"}),
+        (
+            "squad:v2", f"squad:v2, commit {SHA}, 9 rows", None,
+            {"name": "squad:v2", "type": "rajpurkar/squad_v2", "split": "validation", "revision": SHA},
+        ),
+        ("glue:rte=RTE", "glue:rte=RTE, 2,767 rows", None, {**OWN, "name": "glue:rte=RTE"}),
+        ("glue:rte", "glue:rte, 2,767 rows, test from own.csv", "own.csv", OWN),
+        ("glue:rte", "list of dicts, 9 rows", None, OWN),  # rows in memory went before the path
+        ("hub:org/name", "hub:org/name, 9 rows", None, OWN),
+        ("reviews.csv", "reviews.csv, 9 rows", None, OWN),
+    ],
+)  # fmt: skip
+def test_benchmarks_are_named_and_other_rows_are_not(
+    run: Run, address: str, origin: str, test: str | None, expected: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    copy = Run.open(tmp_path / "run").directory
+    recipe = yaml.safe_load(copy.recipe.read_text())
+    recipe["data"] |= {"path": address, "test": test}
+    copy.recipe.write_text(yaml.safe_dump(recipe))
+    copy.update_record(data={**copy.read_record()["data"], "origin": origin})
+    (entry,) = yaml.safe_load(render_model_card(copy).split("---\n")[1])["model-index"]
+    assert entry["results"][0]["dataset"] == expected
 
 
 def test_a_hub_model_is_named_as_the_base(run: Run) -> None:

@@ -374,7 +374,7 @@ def test_scores_are_of_the_last_reply_and_perplexity_of_all(bases: dict[str, Pat
     )
     predictor = run.predictor("cpu")
     split = split_of(TURNS, TURNS[:4])
-    predictions = predictor.predict(split, 2)
+    predictions = predictor.predict(split, 2, compared=True)
     tokens = predictor.encoder.tokenizer
     total = 0.0
     for conversation, prediction in zip(split.columns["messages"], predictions, strict=True):

@@ -520,7 +520,7 @@ def test_predictions_are_in_row_order_in_any_batch_and_perplexity_is_that_of_sto
     predictor = runs[family].predictor("cpu")
     rows = written_rows(9, seed=7)
     split = split_of([row["source"] for row in rows], [row["target"] for row in rows])
-    whole, alone = predictor.predict(split, 4), predictor.predict(split, 1)
+    whole, alone = (predictor.predict(split, size, compared=True) for size in (4, 1))
     for one, other in zip(whole, alone, strict=True):
         assert (one.text, one.cut, one.reference_tokens) == (other.text, other.cut, other.reference_tokens)
         assert one.reference_log_probability == pytest.approx(other.reference_log_probability, rel=1e-4)
@@ -657,7 +657,7 @@ def test_a_pretrained_model_writes_what_it_was_trained_to(beams: int, tmp_path: 
     rows = [{"source": source, "target": target} for source, target in NAMES.items()]
     predictor = finetune(recipe_of(base, **changes), rows, tmp_path / "run").predictor("cpu")
     split = split_of(list(NAMES), list(NAMES.values()))
-    predictions = predictor.predict(split, 5)
+    predictions = predictor.predict(split, 5, compared=True)
     assert [prediction.text for prediction in predictions] == list(NAMES.values())
     assert not any(prediction.cut for prediction in predictions)
     scores = predictor.task.score(predictions, split, predictor.learnt, resamples=100)

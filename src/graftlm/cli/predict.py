@@ -41,7 +41,7 @@ def predict(
     quiet
         No progress.
     chat
-        Talk with a model of dialogue: what was said before is part of each turn.
+        Talk with a model of dialogue: what was said before is part of each turn. Goes with a device only.
     """
     from graftlm.cli.words import split_words
     from graftlm.predictor import Predictor
@@ -54,17 +54,18 @@ def predict(
     if output is not None and output.exists():
         raise RunError("this file exists already", where=str(output), fix="choose another name")
     source, overrides = split_words(source, overrides)
-    if source in (None, "-"):
+    talking = chat or (source is None and sys.stdin.isatty())
+    if talking:
+        _refuse_idle(chat, source, {"--output": output is not None, "--quiet": quiet})
+        options = load_part("graft predict in a conversation", ("training.device",), overrides)
+    elif source in (None, "-"):
         options = load_part("graft predict of standard input", COMPUTING_KEYS, overrides)
     else:
         options = load_part("graft predict", (*READING_KEYS, *COMPUTING_KEYS), overrides, source)
     predictor = Predictor.open(run, options.training.device)
-    if chat:
-        return _chat(predictor, source)
+    if talking:
+        return _chat(predictor) if chat or _replies(predictor) else _interactive(predictor)
     if source in (None, "-"):
-        if source is None and sys.stdin.isatty():
-            talks = [role.kind for role in predictor.roles] == ["messages"]
-            return _chat(predictor, source) if talks else _interactive(predictor)
         records = predict_lines(predictor, sys.stdin.buffer, options.evaluation.batch_size)
         _write(records, output)
         return 0
@@ -94,18 +95,40 @@ def _write(records: Iterable[dict[str, Any]], output: Path | None) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _chat(predictor: Predictor, source: str | None) -> int:
+def _refuse_idle(chat: bool, source: str | None, given: dict[str, bool]) -> None:
+    """Refuse what a conversation has no use for: it would be ignored silently.
+
+    Raises:
+        ConfigurationError: a file to read was named, or a flag given that says how rows are written.
+    """
+    if source not in (None, "-"):
+        raise ConfigurationError(
+            "a conversation is typed, not read from a file", where="--chat", fix="leave --chat out"
+        )
+    idle = [flag for flag, there in given.items() if there]
+    if idle:
+        raise ConfigurationError(
+            "a conversation is shown as it goes; it has no use for this",
+            where=", ".join(idle),
+            fix="leave it out"
+            + ("" if chat else ", or name the file of the rows to predict (- for standard input)"),
+        )
+
+
+def _replies(predictor: Predictor) -> bool:
+    return [role.kind for role in predictor.roles] == ["messages"]
+
+
+def _chat(predictor: Predictor) -> int:
     """Take turns with the user until an empty line or the end of the input."""
     from rich.text import Text
 
     from graftlm.reports.terminal import Terminal
     from graftlm.workflows.predict import decoded_lines
 
-    if [role.kind for role in predictor.roles] != ["messages"] or source not in (None, "-"):
+    if not _replies(predictor):
         raise ConfigurationError(
-            "only a model of dialogue can talk, and only with somebody who types"
-            if source in (None, "-")
-            else "a conversation is typed, not read from a file",
+            "only a model of dialogue can talk, and only with somebody who types",
             where="--chat",
             fix="leave --chat out",
         )

@@ -7,7 +7,7 @@ import json
 from rich.table import Table
 from rich.text import Text
 
-from graftlm.reports.figures import SELECTED, figure, other_baselines, value_of
+from graftlm.reports.figures import SELECTED, agreement, figure, other_baselines, value_of
 from graftlm.reports.terminal import Terminal
 from graftlm.run import Run
 from graftlm.scoring.scores import Scores
@@ -40,9 +40,7 @@ def print_result(run: Run, as_json: bool, quiet: bool) -> None:
             console.print(sentence)
     proof = record["proof"]
     if proof["done"]:
-        console.print(
-            f"proved: a fresh process reloaded the model and decided all {proof['rows']} rows alike"
-        )
+        console.print(f"proved: a fresh process reloaded the model and {agreement(proof)}")
     else:
         console.print("NOT proved: no fresh process has reloaded this model", style="yellow")
     console.print(f"training: {record['training_seconds']:.1f} s, {record['steps']} steps")

@@ -34,6 +34,35 @@ def folder_of(address: str) -> str | None:
     return parts["folder"] if parts and is_benchmark(address) else None
 
 
+def held_out_as(address: str, origin: str) -> dict[str, str] | None:
+    """Return how hubs call the held-out rows of a benchmark: name, type, config, split, revision.
+
+    Rows of a folder are called by the address, which names it: nobody knows which revision they are.
+
+    Args:
+        address: as the user wrote it.
+        origin: of the rows as the run recorded it; what begins otherwise was not read from this address.
+
+    Returns:
+        None: the rows are no benchmark's.
+    """
+    parts = _ADDRESS.fullmatch(address)
+    if parts is None or parts["name"] not in BENCHMARKS or not origin.startswith(f"{address}, "):
+        return None
+    if parts["folder"]:
+        return {"name": address, "type": "custom", "split": "test"}
+    benchmark = BENCHMARKS[parts["name"]]
+    commit = re.match(r", commit ([^ ,]+),", origin.removeprefix(address))
+    known = {
+        "name": parts["name"],
+        "type": benchmark.repository,
+        "config": benchmark.configuration,
+        "split": benchmark.held_out,
+        "revision": commit[1] if commit else parts["revision"],
+    }
+    return {key: value for key, value in known.items() if value is not None}
+
+
 def read_benchmark(address: str, options: DataOptions, read_file: ReadFile) -> Tables:
     """Read ``glue:rte``, ``glue:rte@revision`` or ``glue:rte=FOLDER``: train, and the official held-out rows as test.
 

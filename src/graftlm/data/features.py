@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -50,6 +50,10 @@ class Features:
     def num_tokens(self) -> int:
         """Tokens of all examples together, special tokens included."""
         return sum(len(ids) for ids in self.inputs["input_ids"])
+
+    def without_targets(self) -> Features:
+        """Return the features without the texts that should be written: nobody asks how probable these are."""
+        return self if self.writing is None else replace(self, writing=replace(self.writing, targets=()))
 
 
 class Encoder(Protocol):

@@ -47,6 +47,14 @@ def interval(score: Score, name: str = "") -> str:
     return f"{figure(score.value, name)} [{figure(score.low, name)}, {figure(score.high, name)}]"
 
 
+def agreement(proof: dict[str, Any]) -> str:
+    """Return how a fresh process decided the rows of a proof: all of them alike, but for ties."""
+    rows, ties = proof["rows"], proof.get("ties", 0)
+    if not ties:
+        return f"decided all {rows} rows alike"
+    return f"decided {rows - ties} of {rows} rows alike, and {ties} otherwise in a tie"
+
+
 def headline_sentence(evaluation: dict[str, Any]) -> str:
     """Return the one sentence a reader should take away from an evaluation."""
     scores, baseline = Scores.load(evaluation["scores"]), Scores.load(evaluation["baseline"]["scores"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from graftlm.data.benchmark_reading import held_out_as
 from graftlm.data.roles import INPUT_KINDS, Role
 from graftlm.models.artefact import ArtefactFacts, read_facts
 from graftlm.predictor import learnt_of, task_of
@@ -34,7 +35,10 @@ question, context, limit = "your question", "your context", {limit}""",
     "AutoModelForSeq2SeqLM": 'source, limit = "your source", {limit}',
     "AutoModelForCausalLM": 'source, limit = "your source", {limit}',
 }
-_CHAT = 'messages = [{"role": "user", "content": "your message"}]'
+_CHAT = """\
+import re
+
+messages = [{"role": "user", "content": "your message"}]"""
 
 
 def write_model_card(run: RunDirectory) -> None:
@@ -50,7 +54,10 @@ def render_model_card(run: RunDirectory) -> str:
     headline = record.get("headline")
     evaluation = read_evaluation(run, headline) if headline else None
     task, learnt = task_of(facts, run.model), learnt_of(facts)
-    matter = yaml.safe_dump(_front_matter(facts, task, evaluation), sort_keys=False, allow_unicode=True)
+    rows_of = _data_set(recipe["data"], record["data"]["origin"], headline)
+    matter = yaml.safe_dump(
+        _front_matter(facts, task, evaluation, rows_of), sort_keys=False, allow_unicode=True
+    )
     count = f": {len(facts.labels)} labels" if facts.labels else ""
     parts = [
         "---", matter.rstrip(), "---",
@@ -114,7 +121,17 @@ def _lengths(facts: ArtefactFacts, task: Task, truncated: dict[str, int]) -> str
     return f"- it reads at most {facts.max_length_tokens} tokens at once ({cut} of this run's texts were cut)"
 
 
-def _front_matter(facts: ArtefactFacts, task: Task, evaluation: dict[str, Any] | None) -> dict[str, Any]:
+def _data_set(data: dict[str, Any], origin: str, headline: str | None) -> dict[str, str]:
+    """Return what the rows behind the headline are called: a benchmark where they are its held-out rows."""
+    known = None
+    if headline == "test" and data["test"] is None and data["path"]:
+        known = held_out_as(data["path"], origin)
+    return known or {"name": "own rows", "type": "custom", "split": str(headline)}
+
+
+def _front_matter(
+    facts: ArtefactFacts, task: Task, evaluation: dict[str, Any] | None, rows_of: dict[str, str]
+) -> dict[str, Any]:
     matter: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": task.pipeline_tag,
@@ -130,7 +147,7 @@ def _front_matter(facts: ArtefactFacts, task: Task, evaluation: dict[str, Any] |
                 "results": [
                     {
                         "task": {"type": task.pipeline_tag},
-                        "dataset": {"name": "own rows", "type": "custom", "split": evaluation["split"]},
+                        "dataset": rows_of,
                         "metrics": [{"type": scores.primary, "value": round(scores.headline.value, 4)}],
                     }
                 ],

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from graftlm.reports.figures import confusions, headline_sentence, label_table, metric_table, read_evaluation
+from graftlm.reports.figures import (
+    agreement,
+    confusions,
+    headline_sentence,
+    label_table,
+    metric_table,
+    read_evaluation,
+)
 from graftlm.rundir import RunDirectory, write_bytes
 
 
@@ -43,7 +50,7 @@ def _proof(record: dict[str, Any]) -> str:
             "The saved model was NOT proved: reloading it in a fresh process was switched off or had no rows."
         )
     return (
-        f"Proved: a fresh process reloaded the saved model and decided all {proof['rows']} rows alike "
+        f"Proved: a fresh process reloaded the saved model and {agreement(proof)} "
         f"(largest difference of a logit {proof['largest_difference']:.1e})."
     )
 

@@ -31,11 +31,21 @@ from graftlm.tasks._written import (
 
 _ECHO = "the last message before the reply"
 _ALWAYS = "always the most frequent training reply"
+# The template is rendered with marks for the contents; then each piece becomes tokens on its own, as in training. At
+# once would be shorter: whoever writes the token that ends a turn would end it, and many tokenizers put a mark of a
+# space before each piece.
 _USAGE = """\
-batch = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+marked = [{**message, "content": f"\\ue000{at}\\ue001"} for at, message in enumerate(messages)]
+template = tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=True)
+ids = []
+for at, piece in enumerate(re.split("\\ue000([0-9]+)\\ue001", template)):
+    said = at % 2 == 1  # in a message names of control tokens are text
+    text = messages[int(piece)]["content"] if said else piece
+    ids += tokenizer(text, add_special_tokens=False, split_special_tokens=said)["input_ids"]
+ids = torch.tensor([ids])
 with torch.inference_mode():
-    written = model.generate(**batch)
-print(tokenizer.decode(written[0, batch["input_ids"].shape[1] :], skip_special_tokens=True))"""
+    written = model.generate(ids, attention_mask=torch.ones_like(ids))
+print(tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True))"""
 
 
 class Dialogue(Config):

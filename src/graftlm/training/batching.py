@@ -26,12 +26,14 @@ class Batch:
         inputs: model argument name -> tensor [examples, tokens]; ``attention_mask`` marks real tokens.
         targets: [examples], [examples, outputs] or [examples, tokens]; None where there are none.
         rows: positions of the examples in their split.
+        real: the attention mask once more, on the CPU, where nobody has to wait for it.
         written: whether the targets are a text that a decoder writes, see `Examples`.
     """
 
     inputs: dict[str, Tensor]
     targets: Tensor | None
     rows: NDArray[np.int64]
+    real: Tensor
     written: bool = False
 
     @property
@@ -43,7 +45,7 @@ class Batch:
     @property
     def num_tokens(self) -> int:
         """Number of real (unpadded) tokens."""
-        return int(self.inputs["attention_mask"].sum())
+        return int(self.real.sum())
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,10 @@ class Examples:
             for name, values in self.inputs.items()
         }
         ones = [[1] * len(self.inputs["input_ids"][row]) for row in rows]
-        inputs["attention_mask"] = self._padded(ones, 0).to(device)
+        real = self._padded(ones, 0)
+        inputs["attention_mask"] = real.to(device)
         targets = None if self.targets is None else self.targets_of(rows).to(device)
-        return Batch(inputs, targets, rows, self.written)
+        return Batch(inputs, targets, rows, real, self.written)
 
     def take(self, rows: NDArray[np.int64]) -> Examples:
         """Return some of the examples of a model that writes."""

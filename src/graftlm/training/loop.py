@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from graftlm.errors import Diverged
+from graftlm.kernels.keys import example_keys
 from graftlm.objectives._objective import Loss
 from graftlm.training.batching import Examples, epoch_batches, micro_batches
 from graftlm.training.memory import SMALLER_MODEL, SMALLER_STEPS, memory_for
 from graftlm.training.optimisation import Stepping, learning_rate_factor, set_learning_rate
-from graftlm.training.outputs import forward
+from graftlm.training.outputs import forward_where_targets
 from graftlm.training.randomness import dropout_seed
 
 
@@ -171,18 +172,18 @@ def _accumulate(
     for index, part in enumerate(parts or [rows[:1]]):
         batch = examples.batch(part, device)
         last = index == max(0, len(parts) - 1)
-        assert batch.targets is not None
         place = f"step {number + 1}, micro-batch of {batch.size}"
         with (
             memory_for(place, SMALLER_STEPS),
             contextlib.nullcontext() if last else accelerator.no_sync(model),
         ):
             with dropout_seed(device, plan.seed, number, index, rank):
-                outputs = forward(model, batch, plan.autocast)
+                keys = example_keys(plan.seed, number, part)
+                outputs, targets = forward_where_targets(model, batch, plan.autocast, keys)
             value = sum(
                 (
                     term.total * (term.coefficient / weights[term.name] if weights[term.name] else 0.0)
-                    for term in loss.terms(outputs, batch.targets)
+                    for term in loss.terms(outputs, targets)
                 ),
                 start=torch.zeros((), device=device),
             )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import extract_model_from_parallel
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from graftlm.data.features import IGNORED
+from graftlm.models.flat.execution import is_flat, laid_flat
+from graftlm.models.flat.layout import Layout
 from graftlm.training.batching import Batch
 
 
@@ -26,13 +31,57 @@ def forward(model: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Ten
         batch: of examples.
         autocast: dtype of the forward pass, or None for float32.
     """
+    return _forward(model, batch, autocast, _layout(model, batch))
+
+
+def forward_where_targets(
+    model: nn.Module,
+    batch: Batch,
+    autocast: torch.dtype | None,
+    dropout_keys: NDArray[np.uint64] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return outputs and the targets that they are compared with.
+
+    As `forward` and the targets of the batch; but where a network that works flat writes, only the outputs at tokens
+    that have a target, [1, targets, vocabulary] and [1, targets]: a vocabulary is large.
+
+    Args:
+        model, batch, autocast: see `forward`.
+        dropout_keys: of each example, see `graftlm.kernels.keys.example_keys`; None where nothing is dropped. A
+            model that works padded drops by torch's generator instead.
+    """
+    assert batch.targets is not None
+    layout = _layout(model, batch)
+    if layout is None or not batch.written:
+        return _forward(model, batch, autocast, layout, dropout_keys), batch.targets
+    targets = layout.flat(batch.targets)[0]
+    read = (targets != IGNORED).nonzero().squeeze(1)
+    return _forward(model, batch, autocast, layout, dropout_keys, read), targets[read][None]
+
+
+def _forward(
+    model: nn.Module,
+    batch: Batch,
+    autocast: torch.dtype | None,
+    layout: Layout | None,
+    dropout_keys: NDArray[np.uint64] | None = None,
+    read: Tensor | None = None,
+) -> Tensor:
     inputs = batch.inputs
-    with torch.autocast(inputs["input_ids"].device.type, dtype=autocast, enabled=autocast is not None):
+    with (
+        torch.autocast(inputs["input_ids"].device.type, dtype=autocast, enabled=autocast is not None),
+        laid_flat(layout, dropout_keys, read) if layout is not None else contextlib.nullcontext(),
+    ):
         result = model(**inputs, **_decoder_inputs(model, batch))
     if hasattr(result, "start_logits"):
         both = torch.stack([result.start_logits, result.end_logits], dim=-1)
         return both.masked_fill(inputs["attention_mask"].unsqueeze(-1) == 0, -torch.inf)
     return result.logits
+
+
+def _layout(model: nn.Module, batch: Batch) -> Layout | None:
+    flat = is_flat(extract_model_from_parallel(model))
+    return Layout.of(batch.real, batch.inputs["input_ids"].device) if flat else None
 
 
 def _decoder_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -12,7 +12,11 @@ from transformers import PreTrainedModel
 
 from graftlm.data.features import IGNORED
 from graftlm.training.batching import Examples
-from graftlm.training.outputs import forward
+from graftlm.training.outputs import forward_where_targets
+
+MOST_LOGITS = 2**27
+"""Rows x tokens x vocabulary of one forward pass that scores texts: half a GiB in float32; one row may have more. Of a
+vocabulary of 150,000 a batch of 32 rows of 300 tokens would hold ten times as many at once."""
 
 
 def write(
@@ -64,12 +68,19 @@ def _log_probabilities(
     model: PreTrainedModel, examples: Examples, device: torch.device, autocast: torch.dtype | None
 ) -> list[NDArray[np.float32]]:
     """Return the natural log-probability of every target of every example, in order."""
-    batch = examples.batch(np.arange(len(examples)), device)
-    assert batch.targets is not None
-    logits = forward(model, batch, autocast)
+    assert examples.targets is not None
+    # The logits are as wide as the targets, whatever is read before.
+    tokens = max(map(len, examples.targets))
+    settings: Any = model.config.get_text_config(decoder=True)
+    at_once = max(1, MOST_LOGITS // (tokens * settings.vocab_size))
     found: list[NDArray[np.float32]] = []
-    for scores, targets in zip(logits, batch.targets, strict=True):  # one at a time: vocabularies are large
+    for start in range(0, len(examples), at_once):
+        some = np.arange(start, min(start + at_once, len(examples)))
+        logits, targets = forward_where_targets(model, examples.batch(some, device), autocast)
         there = targets != IGNORED
-        chosen = scores[there].float().log_softmax(-1).gather(1, targets[there, None])
-        found.append(chosen.squeeze(1).cpu().numpy())
+        counts = [int((examples.targets[row] != IGNORED).sum()) for row in some]
+        parts = zip(logits[there].split(counts), targets[there].split(counts), strict=True)
+        for scores, wanted in parts:  # one at a time: in float32 they are larger
+            chosen = scores.float().log_softmax(-1).gather(1, wanted[:, None])
+            found.append(chosen.squeeze(1).cpu().numpy())
     return found

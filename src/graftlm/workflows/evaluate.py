@@ -47,7 +47,8 @@ def evaluate(
         bootstrap: confidence, resamples, seed.
 
     Raises:
-        DataError: for a label the model does not know, with its places.
+        DataError: for a label the model does not know, or a row that nothing can be compared with, with its places;
+            before anything is computed.
     """
     progress = progress or Silent()
     predictor = Predictor.open(path, device)
@@ -64,7 +65,7 @@ def evaluate(
         done += examples
         progress.advance(min(done, len(split)), len(split))  # a long row has several examples
 
-    predictions = predictor.predict(split, batch_size, on_batch)
+    predictions = predictor.predict(split, batch_size, on_batch, compared=True)
     scores = predictor.task.score(predictions, split, predictor.learnt, **bootstrap)
     return replace(scores, rows_in_training=trained)
 

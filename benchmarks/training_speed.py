@@ -1,0 +1,386 @@
+"""How many times faster is a step of ours than one of ``transformers.Trainer``, at the same numbers?
+
+    python benchmarks/training_speed.py
+
+Three mixes of lengths: (a) short texts, 14 tokens on average, (b) paragraphs of 150, both classified, (c) windows of 175
+in which an answer is marked. Sides, all with batches of 16, float32, AdamW with decay 0.01, clipping and dropout 0.1:
+
+- ours: `graftlm.training.loop.fit`; *without kernels*: the same where no compiled kernels are installed;
+- stock: the Trainer as it comes; *grouped*: with batches of similar length; *fixed*: every row padded to the limit.
+
+The sides take turns, some steps each. What is timed is from the end of one step to the end of the next, so that reading
+and padding rows counts. A ratio is the median over the turns of the ratio of medians within a turn, its interval the
+middle 95 % of that of resampled turns. Before anything is timed both train some steps on the same batches without
+dropout: where their losses differ by more than 1e-5, the benchmark fails. Rows are random tokens, frequent ones
+frequent as in any language (Zipf); nothing has to be downloaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from records import machine, read_runs, run_key, show
+from stock_trainer import without_padding
+from torch.utils.data import DataLoader
+from transformers import (
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_callback import PrinterCallback
+
+from graftlm.kernels.library import VARIABLE
+from graftlm.models.base_model import load_model
+from graftlm.models.flat.probe import make_flat
+from graftlm.models.locating import locate
+from graftlm.objectives.answer_span import AnswerSpan
+from graftlm.objectives.cross_entropy import CrossEntropy
+from graftlm.rundir import write_json
+from graftlm.strategies.full import Full
+from graftlm.training.batching import Examples, epoch_batches
+from graftlm.training.loop import Plan, fit
+from graftlm.training.optimisation import build_optimizer
+
+RESULTS = Path(__file__).parent / "results" / "training_speed.json"
+SIDES = ("ours", "ours_without_kernels", "stock", "stock_grouped", "stock_fixed")
+NETWORKS = ("minilm-l6", "bert-base")
+BATCH, DECAY, RATE, SEED = 16, 0.01, 2e-5, 1
+EQUAL_STEPS, EQUAL = 6, 1e-5
+ENDLESS = 1_000_000
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Lengths of texts: log-normal around ``middle`` tokens, within ``shortest`` and ``longest``.
+
+    Args:
+        answers: whether an answer is marked instead of a class given.
+        limit: tokens of every row of the side *fixed*.
+        rows: that are trained on, again and again.
+        turn: steps of each side before the next has its turn.
+    """
+
+    middle: float
+    spread: float
+    shortest: int
+    longest: int
+    limit: int
+    rows: int
+    turn: int
+    answers: bool = False
+
+
+MIXES = {
+    "short": Mix(12, 0.6, 4, 66, 128, 4_000, 16),
+    "paragraphs": Mix(140, 0.55, 20, 256, 256, 1_600, 5),
+    "answers": Mix(165, 0.40, 60, 384, 384, 1_600, 4, answers=True),
+}
+# What the design asks for, and hopes for.
+BOUNDS = {
+    ("ours", "stock"): {"short": (2.3, 2.9), "paragraphs": (3.2, 4.0), "answers": (4.5, 5.6)},
+    ("ours", "stock_grouped"): {"short": (1.3, 1.5), "paragraphs": (1.7, 2.1), "answers": (1.6, 1.9)},
+    ("ours_without_kernels", "stock"): {"short": (1.4, 1.65), "paragraphs": (2.0, 2.45), "answers": (3.3, 4.2)},
+}  # fmt: skip
+
+
+def make_examples(mix: Mix, vocabulary: int) -> Examples:
+    """Return random rows of a mix."""
+    random = np.random.default_rng(SEED)
+    lengths = np.exp(random.normal(np.log(mix.middle), mix.spread, mix.rows)).round()
+    lengths = lengths.clip(mix.shortest, mix.longest).astype(np.int64)
+    first = 1_000 if vocabulary > 2_000 else 5  # what stands before are special tokens and single characters
+    ranks = np.arange(vocabulary - first)
+    share = 1 / (ranks + 2.7)
+    words = first + random.permutation(vocabulary - first)
+    ids = [words[random.choice(ranks, size=length, p=share / share.sum())].tolist() for length in lengths]
+    if mix.answers:
+        start = (random.random(mix.rows) * (lengths - 1)).astype(np.int64)
+        targets = np.stack([start, np.minimum(start + 2, lengths - 1)], axis=1)
+    else:
+        targets = random.integers(0, 2, size=mix.rows)
+    segments = [[0] * len(each) for each in ids]
+    return Examples({"input_ids": ids, "token_type_ids": segments}, targets, {"input_ids": 0, "token_type_ids": 0})
+
+
+def make_model(network: str, mix: Mix, dropout: float) -> PreTrainedModel:
+    """Return the network with a new head, the same for every side."""
+    head = "QuestionAnswering" if mix.answers else "SequenceClassification"
+    options = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    if network == "minilm-l6":
+        base = locate("bundled:minilm-l6")
+        return load_model(base, [f"AutoModelFor{head}"], options, SEED).model
+    torch.manual_seed(SEED)
+    return getattr(transformers, f"BertFor{head}")(transformers.BertConfig(**options))
+
+
+def plan(examples: Examples, steps: int) -> Plan:
+    """Return our steps; the Trainer gets the same by `arguments`."""
+    return Plan(
+        total_steps=steps, batch_size=BATCH, micro_batch=BATCH, order="shuffled", seed=SEED, warmup_share=0.0,
+        schedule="linear", max_gradient_norm=1.0,
+    )  # fmt: skip
+
+
+def arguments(folder: str, steps: int, **more: Any) -> TrainingArguments:
+    """Return the Trainer's settings."""
+    return TrainingArguments(
+        output_dir=folder, max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=RATE,
+        weight_decay=DECAY, lr_scheduler_type="linear", max_grad_norm=1.0, save_strategy="no", report_to=[],
+        use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False, **more,
+    )  # fmt: skip
+
+
+class Turns:
+    """A worker's side of taking turns: a number of steps comes in, their seconds go out."""
+
+    def wait(self) -> None:
+        """Wait for the next turn; end the process when there is none."""
+        if not (line := sys.stdin.readline()):
+            os._exit(0)  # from within the Trainer: nothing is to be saved or told
+        self.steps, self.seconds, self.mark = int(line), list[float](), time.perf_counter()
+
+    def step_ended(self) -> None:
+        """Take the time; after the last step of the turn, tell and wait."""
+        now = time.perf_counter()
+        self.seconds.append(now - self.mark)
+        self.mark = now
+        if len(self.seconds) == self.steps:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            print(json.dumps({"seconds": self.seconds, "peak_mib": peak / 1024}), flush=True)
+            self.wait()
+
+
+class TurnsOfTrainer(TrainerCallback):
+    """The same within the Trainer."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Wait for the first turn."""
+        self.turns.wait()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Take the time of a step."""
+        self.turns.step_ended()
+
+
+def our_steps(network: str, mix: Mix, dropout: float, steps: int) -> Iterator[float]:
+    """Yield the loss of each step of ours."""
+    model = make_model(network, mix, dropout)
+    examples = make_examples(mix, model.config.vocab_size)
+    optimizer = build_optimizer(model, Full().parameter_groups(model), RATE, DECAY)
+    if reason := make_flat(model):
+        raise SystemExit(f"the network does not work flat: {reason}")
+    assert examples.targets is not None
+    objective = AnswerSpan() if mix.answers else CrossEntropy()
+    loss: Any = objective.bind(examples.targets, ["0", "1"])
+    for step in fit(model, examples, loss, optimizer, plan(examples, steps), Accelerator(cpu=True)):
+        yield step.loss
+
+
+def stock_rows(examples: Examples, mix: Mix) -> list[dict[str, Any]]:
+    """Return the rows as the Trainer wants them."""
+    targets: Any = examples.targets
+    names = ("start_positions", "end_positions") if mix.answers else ("labels",)
+    return [
+        {
+            "input_ids": examples.inputs["input_ids"][row],
+            "token_type_ids": examples.inputs["token_type_ids"][row],
+            **dict(zip(names, np.atleast_1d(targets[row]).tolist(), strict=True)),
+        }
+        for row in range(len(examples))
+    ]
+
+
+def stock_trainer(side: str, network: str, mix: Mix, dropout: float, steps: int, folder: str, **more: Any) -> Trainer:
+    """Return the Trainer of a side."""
+    model = make_model(network, mix, dropout)
+    tokenizer: Any = AutoTokenizer.from_pretrained(locate("bundled:minilm-l6").folder)
+    padding: dict[str, Any] = {"padding": "max_length", "max_length": mix.limit} if side == "stock_fixed" else {}
+    if side == "stock_grouped":
+        more["train_sampling_strategy"] = "group_by_length"
+    trainer = Trainer(
+        model=model,
+        args=arguments(folder, steps, **more),
+        train_dataset=stock_rows(make_examples(mix, model.config.vocab_size), mix),  # pyright: ignore[reportArgumentType]
+        data_collator=DataCollatorWithPadding(tokenizer, **padding),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+class SameBatches(Trainer):
+    """The Trainer in our order of rows."""
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return a loader of our batches."""
+        rows: Any = self.train_dataset
+        lengths: NDArray[np.int64] = np.array([len(row["input_ids"]) for row in rows])
+        batches = [each.tolist() for each in epoch_batches(lengths, BATCH, "shuffled", SEED, 0)]
+        return DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)  # pyright: ignore
+
+
+def stock_losses(network: str, mix: Mix) -> list[float]:
+    """Return the losses of the Trainer on our batches, without dropout."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = stock_trainer("stock", network, mix, 0.0, EQUAL_STEPS, folder, logging_steps=1)
+        trainer.__class__ = SameBatches
+        if mix.answers:
+            without_padding(trainer.model)
+        trainer.train()
+    return [record["loss"] for record in trainer.state.log_history if "loss" in record]
+
+
+def check_equal(network: str, mix: Mix) -> float:
+    """Return the largest relative difference of the losses of both sides on the same batches without dropout."""
+    ours, stock = list(our_steps(network, mix, 0.0, EQUAL_STEPS)), stock_losses(network, mix)
+    difference = max(abs(one - other) / other for one, other in zip(ours, stock, strict=True))
+    if not difference <= EQUAL:
+        raise SystemExit(f"the losses differ, so there is nothing to compare: {ours} and {stock}")
+    return difference
+
+
+def work(side: str, network: str, mix: Mix) -> None:
+    """Be a side: train for ever, a turn at a time."""
+    if side.startswith("ours"):
+        turns = Turns()
+        steps = our_steps(network, mix, 0.1, ENDLESS)
+        next(steps)  # the model is made
+        turns.wait()
+        for _ in steps:
+            turns.step_ended()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = stock_trainer(side, network, mix, 0.1, ENDLESS, folder)
+        trainer.add_callback(TurnsOfTrainer())
+        trainer.train()
+
+
+class Worker:
+    """A side in a process of its own, which sleeps between its turns."""
+
+    def __init__(self, side: str, network: str, mix: str, threads: int) -> None:
+        off = {VARIABLE: "off"} if side == "ours_without_kernels" else {}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--worker", side, "--networks", network, "--mixes", mix, "--threads", str(threads)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **off},
+        )  # fmt: skip
+
+    def turn(self, steps: int) -> dict[str, Any]:
+        """Return the seconds of some steps, and the largest memory of the process so far in MiB."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        if not (line := self.process.stdout.readline()):
+            raise SystemExit("a side has ended early; its error stands above")
+        return json.loads(line)
+
+    def end(self) -> None:
+        """Let the process end."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(network: str, name: str, sides: list[str], turns: int, threads: int) -> dict[str, Any]:
+    """Return the seconds of every step of every side, turn by turn."""
+    mix = MIXES[name]
+    difference = check_equal(network, mix)
+    workers = {side: Worker(side, network, name, threads) for side in sides}
+    found: dict[str, list[list[float]]] = {side: [] for side in sides}
+    memory: dict[str, float] = {}
+    for turn in range(turns + 1):
+        for side, worker in workers.items():
+            told = worker.turn(mix.turn)
+            memory[side] = round(told["peak_mib"])
+            if turn:  # the first is for caches to fill
+                found[side].append([round(each, 5) for each in told["seconds"]])
+    for worker in workers.values():
+        worker.end()
+    return {"loss_difference": difference, "seconds": found, "peak_mib": memory}
+
+
+def ratio(run: dict[str, Any], ours: str, stock: str) -> tuple[float, float, float]:
+    """Return how many times faster a side is, median over turns, with its 95 % interval over resampled turns."""
+    pairs = zip(run["seconds"][stock], run["seconds"][ours], strict=True)
+    ratios = np.array([np.median(slow) / np.median(fast) for slow, fast in pairs])
+    random = np.random.default_rng(0)
+    drawn = np.median(ratios[random.integers(len(ratios), size=(RESAMPLES, len(ratios)))], axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(np.median(ratios)), float(low), float(high)
+
+
+def tables(document: dict[str, Any]) -> str:
+    """Return the Markdown tables of a result file."""
+    lines = [
+        "| network | rows | side | ms a step, median | peak MiB | ours is faster | without kernels | must, goal |",
+        "|---|---|---|---:|---:|---|---|---|",
+    ]
+    for run in document["runs"]:
+        for side in run["seconds"]:
+            milliseconds = 1000 * float(np.median(np.concatenate(run["seconds"][side])))
+            cells = [run["network"], run["mix"], side.replace("_", ", "), f"{milliseconds:.0f}", f"{run['peak_mib'][side]}"]
+            for ours in ("ours", "ours_without_kernels"):
+                if side.startswith("stock") and ours in run["seconds"]:
+                    value, low, high = ratio(run, ours, side)
+                    cells.append(f"{value:.2f} [{low:.2f}, {high:.2f}]")
+                else:
+                    cells.append("")
+            bounds = [
+                f"{must}, {goal}"
+                for ours in ("ours", "ours_without_kernels")
+                if run["network"] == "minilm-l6" and (ours, side) in BOUNDS
+                for must, goal in [BOUNDS[ours, side][run["mix"]]]
+            ]
+            lines.append(f"| {' | '.join([*cells, '; '.join(bounds)])} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--networks", choices=NETWORKS, nargs="*", default=["minilm-l6"])
+    parser.add_argument("--mixes", choices=list(MIXES), nargs="*", default=list(MIXES))
+    parser.add_argument("--sides", choices=SIDES, nargs="*", default=list(SIDES))
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="show what is on file, measure nothing")
+    parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    transformers.utils.logging.set_verbosity_error()
+    if chosen.worker:
+        work(chosen.worker, chosen.networks[0], MIXES[chosen.mixes[0]])
+    runs = {run["key"]: run for run in read_runs(chosen.output)}
+    for network in [] if chosen.table else chosen.networks:
+        for mix in chosen.mixes:
+            found = measure(network, mix, chosen.sides, chosen.turns, chosen.threads)
+            key = run_key(network=network, mix=mix)
+            runs[key] = {"key": key, "network": network, "mix": mix, **found, "machine": machine()}
+            write_json(chosen.output, {"runs": list(runs.values())})
+    show("training_speed", tables({"runs": list(runs.values())}), into_page=chosen.output == RESULTS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Dropout whose mask is a function of what it drops, not of how many numbers were drawn before."""
+
+from __future__ import annotations
+
+from ctypes import c_float, c_int64, c_uint32, c_void_p
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from graftlm.kernels.library import load
+from graftlm.kernels.masks import kept_features, threshold
+
+_ARGUMENTS = (c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_uint32, c_float)
+
+
+def keyed_dropout(x: Tensor, bases: Tensor, probability: float) -> Tensor:
+    """Drop numbers of ``x`` and scale the others by ``1 / (1 - probability)``.
+
+    float32 on the CPU is computed by the compiled kernel where there is one, all else in torch, with one mask.
+
+    Args:
+        x: floating point [..., features].
+        bases: int32 [rows] on the device of ``x``, of `keys.site_bases`: one for each row of features.
+        probability: of dropping, in [0, 1). With 0 the result is ``x`` itself.
+
+    Returns:
+        As ``x``. A NaN stays one, even where it is dropped. It can be differentiated once.
+
+    Raises:
+        ValueError: a probability out of its range, or bases that do not fit the rows.
+    """
+    threshold(probability)
+    if not x.is_floating_point() or x.dim() == 0:
+        raise ValueError(f"dropout needs floating point [..., features], not {x.dtype} {list(x.shape)}")
+    rows = x.shape[:-1].numel()
+    if bases.dtype != torch.int32 or bases.shape != (rows,) or bases.device != x.device:
+        raise ValueError(
+            f"dropout of {list(x.shape)} on {x.device} needs int32 bases [{rows}] there, "
+            f"not {bases.dtype} {list(bases.shape)} on {bases.device}"
+        )
+    if probability == 0.0:
+        return x
+    return _KeyedDropout.apply(x, bases, probability)
+
+
+class _KeyedDropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bases: Tensor, probability: float) -> Tensor:
+        ctx.save_for_backward(bases)
+        ctx.probability = probability
+        return _drop(x, bases, probability)
+
+    @staticmethod
+    @once_differentiable  # of which the type checker only sees that it forgets the names of parameters
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor, None, None]:
+        (bases,) = ctx.saved_tensors
+        return _drop(gradients[0], bases, ctx.probability), None, None
+
+
+def _drop(x: Tensor, bases: Tensor, probability: float) -> Tensor:
+    factor = 1.0 / (1.0 - probability)
+    library = load() if x.dtype == torch.float32 and x.device.type == "cpu" else None
+    if library is None:
+        kept = kept_features(bases, x.shape[-1], probability).view(x.shape)
+        return (x * kept).mul_(factor)
+    x, bases = x.contiguous(), bases.contiguous()
+    output = torch.empty_like(x)
+    library.kernel("graft_dropout", _ARGUMENTS)(
+        *(x.data_ptr(), bases.data_ptr(), output.data_ptr(), len(bases), x.shape[-1]),
+        *(threshold(probability), factor),
+    )
+    return output

@@ -1,0 +1,88 @@
+"""What a random decision about a token depends on, as numbers: a key for each example, token and site.
+
+    example key  = f(seed, step, forward pass, occurrence of the example)
+    token key    = f(example key, position in the example)
+    base of site = upper 32 bits of f(token key, site)
+
+f is a chain of the finaliser of splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators",
+2014), a bijection in which each bit of the input moves each bit of the output with probability one half. A key says
+nothing of the batch, so that neither the split into micro-batches nor the neighbours change a mask.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+Keys = NDArray[np.uint64]
+
+_WORD = (1 << 64) - 1
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+def example_keys(seed: int, step: int, rows: ArrayLike, *, forward_pass: int = 0) -> Keys:
+    """Return the key of each example of a step.
+
+    Args:
+        seed: of the run; any integer, of which the lowest 64 bits count.
+        step: the optimiser step.
+        rows: [examples] integers, one for each occurrence: an example that occurs twice in a step needs two numbers,
+            or both get one mask.
+        forward_pass: tells apart passes over one example within one step.
+
+    Returns:
+        uint64 [examples].
+    """
+    key = np.zeros(1, dtype=np.uint64)
+    for word in (seed, step, forward_pass):
+        key = _absorb(key, np.array([word & _WORD], dtype=np.uint64))
+    return _absorb(key, np.asarray(rows, dtype=np.int64).reshape(-1).view(np.uint64))
+
+
+def token_keys(examples: Keys, lengths: ArrayLike) -> Keys:
+    """Return the key of each token of examples that lie one after the other.
+
+    Args:
+        examples: uint64 [examples].
+        lengths: [examples] numbers of tokens, zero or more.
+
+    Returns:
+        uint64 [sum of lengths].
+
+    Raises:
+        ValueError: as many lengths as examples are needed, none of them negative.
+    """
+    counts = np.asarray(lengths, dtype=np.int64).reshape(-1)
+    if counts.shape != examples.shape or (counts < 0).any():
+        raise ValueError(
+            f"{len(examples)} examples need as many lengths of zero or more, not {len(counts)} numbers"
+        )
+    starts = np.cumsum(counts) - counts
+    positions = np.arange(counts.sum()) - np.repeat(starts, counts)
+    return _absorb(np.repeat(examples, counts), positions.astype(np.uint64))
+
+
+def site_bases(tokens: Keys, site: int) -> torch.Tensor:
+    """Return the base of each token at one site, a place of the model where something is dropped.
+
+    Args:
+        tokens: uint64 [tokens].
+        site: any integer; another for each place.
+
+    Returns:
+        int32 [tokens] on the CPU, holding the bit patterns of unsigned 32-bit numbers.
+    """
+    salt = _absorb(np.zeros(1, dtype=np.uint64), np.array([site & _WORD], dtype=np.uint64))
+    bases = (_mix(tokens ^ salt) >> np.uint64(32)).astype(np.uint32)
+    return torch.from_numpy(bases.view(np.int32))
+
+
+def _absorb(key: Keys, word: Keys) -> Keys:
+    return _mix((key + _GAMMA) ^ _mix(word + _GAMMA))
+
+
+def _mix(word: Keys) -> Keys:
+    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return word ^ (word >> np.uint64(31))

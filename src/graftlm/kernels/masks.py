@@ -1,0 +1,83 @@
+"""Which numbers dropout keeps, in torch for every device; the compiled kernels decide the same bits.
+
+    hidden      bits = hash(base + feature * STEP)
+    attention   bits = hash(hash(base + (head + 1) * HEAD_STEP) + key * STEP)
+    kept        bits >= threshold(p), all modulo 2**32
+
+So a mask is never stored: the way back computes it again.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_STEP, _HEAD_STEP = 0x9E3779B9, 0x85EBCA6B
+
+
+def threshold(probability: float) -> int:
+    """Return the least of the 2**32 random numbers that keeps what it decides about.
+
+    Raises:
+        ValueError: the probability is not in [0, 1).
+    """
+    if not 0.0 <= probability < 1.0:
+        raise ValueError(f"a dropout probability is at least 0 and below 1, not {probability}")
+    return min(round(probability * 2**32), 2**32 - 1)
+
+
+def kept_features(bases: Tensor, features: int, probability: float) -> Tensor:
+    """Return which features of each row are kept.
+
+    Args:
+        bases: int32 [rows], of `keys.site_bases`.
+        features: how many numbers a row has.
+        probability: of dropping, in [0, 1).
+
+    Returns:
+        bool [rows, features].
+    """
+    return _kept(bases[:, None] + _multiples(0, features, _STEP, bases.device), probability)
+
+
+def kept_keys(bases: Tensor, heads: int, keys: int, probability: float) -> Tensor:
+    """Return which keys of its sequence each query attends to after dropout.
+
+    Args:
+        bases: int32 [..., queries], of `keys.site_bases`.
+        heads: how many heads of queries there are.
+        keys: how many tokens the sequence has.
+        probability: of dropping, in [0, 1).
+
+    Returns:
+        bool [..., heads, queries, keys].
+    """
+    of_heads = _multiples(1, heads + 1, _HEAD_STEP, bases.device)
+    rows = _hash_in_place(bases[..., None, :] + of_heads[:, None])
+    return _kept(rows[..., None] + _multiples(0, keys, _STEP, bases.device), probability)
+
+
+def _multiples(begin: int, end: int, factor: int, device: torch.device) -> Tensor:
+    # int32 stands for unsigned numbers: sums and products wrap around to the same bits.
+    return torch.arange(begin, end, dtype=torch.int32, device=device) * _signed(factor)
+
+
+def _kept(bits: Tensor, probability: float) -> Tensor:
+    # Flipping the sign bit brings unsigned numbers into signed order.
+    return _hash_in_place(bits).bitwise_xor_(_signed(1 << 31)) >= threshold(probability) - (1 << 31)
+
+
+def _hash_in_place(bits: Tensor) -> Tensor:
+    """The same as graft_hash in source/dropout.h."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        _fold(bits, shift).mul_(_signed(factor))
+    return _fold(bits, 16)
+
+
+def _fold(bits: Tensor, shift: int) -> Tensor:
+    # >> repeats the sign; masked, it is the shift of an unsigned number.
+    return bits.bitwise_xor_((bits >> shift).bitwise_and_((1 << (32 - shift)) - 1))
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 32) if number >= 1 << 31 else number

@@ -1,0 +1,110 @@
+"""Does a network compute the same flat as padded? Asked of each model when it is loaded, never assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from graftlm.models.flat.execution import NotFlat, install, laid_flat
+from graftlm.models.flat.layout import Layout
+
+LENGTHS = (5, 1, 9, 3)
+"""Tokens of the texts that are tried; one more reaches beyond a window of attention where there is a short one."""
+LONGEST_WINDOW = 256
+TOLERANCE = 1e-4
+"""Of outputs, relative to the largest: rounding stays far below it, and a token that sees what it should not, or not what
+it should, far above."""
+GRADIENT_TOLERANCE, ROUNDING = 1e-3, 1e-6
+"""Of the gradient of one weight, relative to its norm and to that of all gradients together."""
+
+
+def make_flat(model: PreTrainedModel, gradients: bool = True) -> str:
+    """Let the model work flat where it then computes the same; return why not, or nothing.
+
+    A batch of random tokens goes through the model padded and flat. Outputs are compared, and the gradients of every
+    weight that is trained. Where anything differs, the model is left as it was.
+
+    Args:
+        model: with its head, in float32.
+        gradients: whether it will be trained.
+    """
+    try:
+        undo = install(model)
+    except NotFlat as reason:
+        return str(reason)
+    try:
+        with _evaluating(model):
+            difference = _compare(model, gradients)
+    except Exception as error:  # whatever a family does that we do not know: it works padded
+        undo()
+        return f"{type(error).__name__}: {error}" if not isinstance(error, NotFlat) else str(error)
+    if difference:
+        undo()
+    return difference
+
+
+def _compare(model: PreTrainedModel, gradients: bool) -> str:
+    inputs = _random_batch(model)
+    layout = Layout.of(inputs["attention_mask"].cpu(), inputs["attention_mask"].device)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad] if gradients else []
+    with torch.set_grad_enabled(bool(trained)):
+        usual = _outputs(model, inputs)
+        with laid_flat(layout, None):
+            flat = _outputs(model, inputs)
+    scale = max(1.0, float(usual.detach().abs().max()))
+    if not float((usual - flat).detach().abs().max()) <= TOLERANCE * scale:  # nor where it is not a number
+        return "its outputs differ when padding is left out"
+    if not trained:
+        return ""
+    weights = torch.linspace(-1.0, 1.0, usual.numel(), device=usual.device).view_as(usual)
+    one, other = (
+        torch.autograd.grad((weights * outputs).sum(), trained, allow_unused=True, materialize_grads=True)
+        for outputs in (usual, flat)
+    )
+    norms = torch.stack([each.norm() for each in one])
+    apart = torch.stack([(first - second).norm() for first, second in zip(one, other, strict=True)])
+    # Each weight by itself: in a network that is not trained yet, what attention learns is a small part of the whole.
+    allowed = GRADIENT_TOLERANCE * norms + ROUNDING * norms.norm()
+    return "" if bool((apart <= allowed).all()) else "its gradients differ when padding is left out"
+
+
+def _outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
+    """Return all outputs at real tokens in one row."""
+    result = model(**inputs)
+    real = inputs["attention_mask"].bool()
+    known = [result[name] for name in ("logits", "start_logits", "end_logits") if name in result]
+    return torch.cat([(each[real] if each.shape[:2] == real.shape else each).flatten() for each in known])
+
+
+def _random_batch(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Return random tokens of a few lengths, padded on the right; no generator of the caller's is touched."""
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None) or getattr(config, "local_attention", None) or 0
+    lengths = [*LENGTHS, window + 3] if 0 < window <= LONGEST_WINDOW else [*LENGTHS]
+    random = np.random.default_rng(0)
+    device = next(model.parameters()).device
+    padding = config.pad_token_id
+    ids = random.integers(0, config.vocab_size, size=(len(lengths), max(lengths)))
+    real = np.arange(max(lengths)) < np.array(lengths)[:, None]
+    fill = 0 if padding is None else padding
+    ids = np.where(real, np.where(ids == fill, (fill + 1) % config.vocab_size, ids), fill)
+    batch = {"input_ids": ids, "attention_mask": real.astype(np.int64)}
+    if getattr(config, "type_vocab_size", 0) > 1:
+        batch["token_type_ids"] = np.where(real, random.integers(0, 2, size=ids.shape), 0)
+    return {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Generator[None]:
+    """Switch dropout off inside the block."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -1,0 +1,175 @@
+"""Flat execution: the same numbers as padded, for every family and head, or the padded path and a word about it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.models.families import DECODERS, ENCODERS, PADDED, VOCABULARY, build, heads_of
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from graftlm.kernels.keys import example_keys
+from graftlm.models.flat import execution
+from graftlm.models.flat.execution import is_flat, laid_flat
+from graftlm.models.flat.layout import DropoutKeys, Layout
+from graftlm.models.flat.probe import make_flat
+
+FLAT = [(family, head) for family in (*ENCODERS, *DECODERS) for head in heads_of(family)]
+LENGTHS = (3, 17, 1, 8, 17, 2)
+
+
+def random_batch(seed: int, lengths: tuple[int, ...] = LENGTHS, left: bool = False) -> dict[str, Tensor]:
+    random = np.random.default_rng(seed)
+    width = max(lengths)
+    real = np.arange(width) < np.array(lengths)[:, None]
+    real = real[:, ::-1].copy() if left else real
+    ids = np.where(real, random.integers(3, VOCABULARY, size=real.shape), 0)
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(real.astype(np.int64))}
+
+
+def outputs(model: PreTrainedModel, inputs: dict[str, Tensor], keys: Any = None, flat: bool = True) -> Tensor:
+    """Everything the model says about real tokens, in one row."""
+    if not flat:
+        result = model(**inputs)
+    else:
+        with laid_flat(Layout.of(inputs["attention_mask"], torch.device("cpu")), keys):
+            result = model(**inputs)
+    real = inputs["attention_mask"].bool()
+    found = [result[name] for name in ("logits", "start_logits", "end_logits") if name in result]
+    return torch.cat([(each[real] if each.shape[:2] == real.shape else each).flatten() for each in found])
+
+
+@pytest.mark.parametrize(("family", "head"), FLAT)
+def test_outputs_and_gradients_are_those_of_the_padded_network(seed: int, family: str, head: str) -> None:
+    usual, flat = (build(family, head, seed).eval() for _ in range(2))
+    assert make_flat(flat) == ""
+    inputs = random_batch(seed)
+    if family == "Roberta" and head != "SequenceClassification":
+        inputs["input_ids"] = torch.where(inputs["attention_mask"] == 0, 1, inputs["input_ids"])
+    expected, found = outputs(usual, inputs, flat=False), outputs(flat, inputs)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-6)
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(seed))
+    (expected * weights).sum().backward()
+    (found * weights).sum().backward()
+    for (name, one), other in zip(usual.named_parameters(), flat.parameters(), strict=True):
+        if one.grad is None or float(one.grad.norm()) < 1e-5:  # a key bias has no gradient but rounding
+            continue
+        assert other.grad is not None, name
+        assert float((one.grad - other.grad).norm()) <= 2e-5 * float(one.grad.norm()) + 1e-6, name
+
+
+@pytest.mark.parametrize("family", sorted(PADDED))
+def test_a_family_that_cannot_says_so_and_stays_as_it_was(seed: int, family: str) -> None:
+    model = build(family, "QuestionAnswering", seed).eval()
+    before = model.config._attn_implementation
+    expected = model(**random_batch(seed)).start_logits
+    assert make_flat(model) != ""
+    assert not is_flat(model)
+    assert model.config._attn_implementation == before
+    assert torch.equal(model(**random_batch(seed)).start_logits, expected)
+
+
+def test_attention_that_sees_across_examples_is_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe can fail: one sequence instead of several."""
+    real = execution.variable_length_attention
+
+    def across(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, **options: Any) -> Tensor:
+        return real(query, key, value, starts[[0, -1]], **options)
+
+    monkeypatch.setattr(execution, "variable_length_attention", across)
+    model = build("Bert", "SequenceClassification", seed)
+    assert make_flat(model) == "its outputs differ when padding is left out"
+    assert not is_flat(model)
+    assert model.training
+
+
+def test_a_window_that_is_ignored_is_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = execution.variable_length_attention
+    monkeypatch.setattr(
+        execution, "variable_length_attention", lambda *args, **options: real(*args, **{**options, "window": None})
+    )
+    for family in ("ModernBert", "Mistral"):
+        assert "differ" in make_flat(build(family, "SequenceClassification", seed))
+
+
+def test_gradients_that_differ_are_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = execution.variable_length_attention
+    monkeypatch.setattr(
+        execution, "variable_length_attention",
+        lambda query, key, value, *rest, **options: real(query, key.detach(), value, *rest, **options),
+    )  # fmt: skip
+    assert make_flat(build("Bert", "SequenceClassification", seed)) == (
+        "its gradients differ when padding is left out"
+    )
+
+
+@pytest.mark.parametrize("family", ["Bert", "DistilBert", "Electra", "GPT2", "OPT", "ModernBert", "Albert"])
+def test_dropout_depends_on_the_example_not_on_its_batch(seed: int, family: str) -> None:
+    model = build(family, "SequenceClassification", seed, dropout=0.2).train()
+    assert make_flat(model) == ""
+    inputs, rows = random_batch(seed), np.arange(len(LENGTHS))
+    keys = example_keys(seed, 7, rows)
+    whole = outputs(model, inputs, keys)
+    parts = [
+        outputs(model, {name: values[part] for name, values in inputs.items()}, keys[part])
+        for part in (slice(0, 1), slice(1, 4), slice(4, 6))
+    ]
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-5, atol=1e-6)
+    torch.manual_seed(seed + 1)  # the generator of torch plays no part
+    assert torch.equal(outputs(model, inputs, keys), whole)
+    for other in (example_keys(seed, 8, rows), example_keys(seed + 1, 7, rows), example_keys(seed, 7, rows + 1)):
+        assert not torch.allclose(outputs(model, inputs, other), whole)
+    model.eval()
+    assert not torch.allclose(outputs(model, inputs), whole)
+
+
+def test_dropout_of_every_site_is_its_own(seed: int) -> None:
+    """Two layers, two tokens and two examples never drop alike."""
+    layout = Layout.of(random_batch(seed, (4, 4))["attention_mask"], torch.device("cpu"))
+    keys = DropoutKeys(example_keys(seed, 1, np.arange(2)), layout)
+    bases = torch.stack([keys.of_tokens() for _ in range(5)]).flatten().tolist()
+    assert len(set(bases)) == len(bases)
+
+
+def test_texts_are_written_as_before(seed: int) -> None:
+    """Outside a flat pass nothing changes, so generation, with its cache and its padding on the left, does not."""
+    for family in ("GPT2", "Llama"):
+        usual, flat = (build(family, "CausalLM", seed).eval() for _ in range(2))
+        assert make_flat(flat) == ""
+        inputs = random_batch(seed, left=True)
+        options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+        assert torch.equal(usual.generate(**inputs, **options), flat.generate(**inputs, **options))
+
+
+def test_threads_do_not_see_each_others_batches(seed: int) -> None:
+    model = build("Bert", "SequenceClassification", seed).eval()
+    assert make_flat(model, gradients=False) == ""
+    batches = [random_batch(seed + number, (number + 1, 9)) for number in range(8)]
+    expected = [outputs(model, batch).detach() for batch in batches]
+    found: dict[int, Tensor] = {}
+
+    def work(number: int) -> None:
+        for _ in range(10):
+            found[number] = outputs(model, batches[number]).detach()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(batches))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, each in enumerate(expected):
+        torch.testing.assert_close(found[number], each, rtol=1e-6, atol=1e-7)
+
+
+def test_a_flat_model_is_saved_like_any_other(seed: int, tmp_path: Any) -> None:
+    model = build("Bert", "SequenceClassification", seed).eval()
+    expected = model(**random_batch(seed)).logits
+    assert make_flat(model) == ""
+    model.save_pretrained(tmp_path)
+    assert "graftlm" not in (tmp_path / "config.json").read_text()
+    again = type(model).from_pretrained(tmp_path)
+    assert torch.equal(again(**random_batch(seed)).logits, expected)
