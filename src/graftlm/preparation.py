@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.optim import AdamW
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from graftlm.checking.finding import Finding
@@ -40,7 +39,7 @@ from graftlm.recipe import Recipe
 from graftlm.tasks._task import Learnt, Task
 from graftlm.training.batching import Examples
 from graftlm.training.loop import Plan, steps_per_epoch
-from graftlm.training.optimisation import build_optimizer
+from graftlm.training.optimisation import Stepping, build_optimizer
 
 # Small data sets are trained longer, not less: about this many steps, between 3 and 20 passes
 # (Mosbach et al. 2021 train small sets for 20 epochs; measured here in docs/log.md).
@@ -230,7 +229,7 @@ def build_objective(recipe: Recipe, prepared: Prepared) -> Loss:
     return objective.bind(prepared.examples["train"].targets, prepared.learnt.labels)
 
 
-def build_strategy(recipe: Recipe, model: PreTrainedModel) -> AdamW:
+def build_strategy(recipe: Recipe, model: PreTrainedModel) -> Stepping:
     """Return the optimiser over the weights that the strategy lets move; all others are frozen."""
     strategy: Any = recipe.strategy
     training = recipe.training

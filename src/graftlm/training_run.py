@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.optim import AdamW
 from transformers import PreTrainedModel
 
 from graftlm.data.features import Outputs
 from graftlm.data.places import first_places
 from graftlm.errors import Diverged, Interrupted, RunError
+from graftlm.kernels.library import describe
 from graftlm.models.flat.probe import make_flat
 from graftlm.preparation import (
     Prepared,
@@ -40,6 +40,7 @@ from graftlm.training.devices import resolve_precision
 from graftlm.training.evaluation import predict_outputs
 from graftlm.training.loop import Plan, Step, fit
 from graftlm.training.memory import place
+from graftlm.training.optimisation import Stepping
 from graftlm.training.signals import StopRequest
 from graftlm.training.stopping import BestSoFar
 
@@ -74,7 +75,7 @@ class TrainingRun:
     plan: Plan
     model: PreTrainedModel
     padded_because: str
-    optimizer: AdamW
+    optimizer: Stepping
     identity: dict[str, Any]
     state: dict[str, Any] | None
 
@@ -273,7 +274,8 @@ class TrainingRun:
             self.progress.warn("no valid checkpoint was found; the run starts again from step 0")
             return None
         for name, now in self._conditions().items():
-            if (then := checkpoint.state["conditions"][name]) != now:
+            # A checkpoint that says nothing of kernels is older than they are.
+            if (then := checkpoint.state["conditions"].get(name, "none")) != now:
                 self.progress.warn(f"{name} was {then}, now {now}: the run continues, but not bit for bit")
         best = checkpoint.restore(self.model, self.optimizer)
         self.best = BestSoFar(**checkpoint.state["best"])
@@ -297,6 +299,7 @@ class TrainingRun:
             "execution": "padded" if self.padded_because else "flat",
             "precision": str(self.autocast or torch.float32),
             "processes": self.accelerator.num_processes,
+            "kernels": describe().partition(":")[0],
             "torch": str(torch.__version__),
             "transformers": version("transformers"),
         }

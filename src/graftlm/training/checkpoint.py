@@ -21,10 +21,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.optim import AdamW
 
 from graftlm.errors import GraftError, MissingResource, RunError
 from graftlm.rundir import sync_folder, write_json
+from graftlm.training.optimisation import Stepping
 
 FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
@@ -45,8 +45,11 @@ class Checkpoint:
     step: int
     state: dict[str, Any]
 
-    def restore(self, model: nn.Module, optimizer: AdamW) -> dict[str, Tensor] | None:
-        """Copy weights and optimiser state in place, bit for bit; return the best weights if kept apart."""
+    def restore(self, model: nn.Module, optimizer: Stepping) -> dict[str, Tensor] | None:
+        """Copy weights and optimiser state in place, bit for bit; return the best weights if kept apart.
+
+        For an optimiser that is not attached yet: whose training has not begun.
+        """
         device = next(model.parameters()).device
         copy_weights(model, load_file(self.path / "model.safetensors"))
         tensors = load_file(self.path / "optimizer.safetensors")
@@ -66,7 +69,7 @@ def save_checkpoint(
     folder: Path,
     step: int,
     model: nn.Module,
-    optimizer: AdamW,
+    optimizer: Stepping,
     best: Mapping[str, Tensor] | None,
     state: Mapping[str, Any],
 ) -> Path:
@@ -76,6 +79,7 @@ def save_checkpoint(
         MissingResource: when the disk is full or not writable; older checkpoints are untouched.
         RunError: when a weight is not finite; nothing is written.
     """
+    optimizer.flush()
     weights = named_weights(model)
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
@@ -130,7 +134,11 @@ def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint |
 
 
 def named_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return every distinct parameter and persistent buffer, detached; tied weights once."""
+    """Return every distinct parameter and persistent buffer, detached; tied weights once.
+
+    None is late (see `graftlm.training.optimisation.Stepping`).
+    """
+    # The state dict is what makes them so; it also tells which buffers persist.
     kept = set(model.state_dict().keys())
     tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
     tensors |= {name: buffer for name, buffer in model.named_buffers() if name in kept}
@@ -185,6 +193,6 @@ def _problem(path: Path) -> str | None:
     return None
 
 
-def _moving(model: nn.Module, optimizer: AdamW) -> dict[str, nn.Parameter]:
+def _moving(model: nn.Module, optimizer: Stepping) -> dict[str, nn.Parameter]:
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in held}

@@ -16,14 +16,13 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
-from torch.optim import AdamW
 
 from graftlm.errors import Diverged
 from graftlm.kernels.keys import example_keys
 from graftlm.objectives._objective import Loss
 from graftlm.training.batching import Examples, epoch_batches, micro_batches
 from graftlm.training.memory import SMALLER_MODEL, SMALLER_STEPS, memory_for
-from graftlm.training.optimisation import learning_rate_factor, set_learning_rate
+from graftlm.training.optimisation import Stepping, learning_rate_factor, set_learning_rate
 from graftlm.training.outputs import forward_where_targets
 from graftlm.training.randomness import dropout_seed
 
@@ -88,7 +87,7 @@ def fit(
     model: nn.Module,
     examples: Examples,
     loss: Loss,
-    optimizer: AdamW,
+    optimizer: Stepping,
     plan: Plan,
     accelerator: Accelerator,
     start_step: int = 0,
@@ -98,10 +97,26 @@ def fit(
     The loss of a step is ``sum over terms of coefficient * total / weight`` with totals and weights summed over all
     micro-batches and ranks, so any split of the same examples gives the same update.
 
+    Between steps some weights may be late (see `Stepping.attached`): run the model or take its state dict, or call
+    ``optimizer.flush()``. When this generator has ended or was closed, none is.
+
     Raises:
         Diverged: at the first non-finite loss or gradient norm, before the weights are touched.
         MissingResource: the memory does not suffice.
     """
+    with optimizer.attached():
+        yield from _steps(model, examples, loss, optimizer, plan, accelerator, start_step)
+
+
+def _steps(
+    model: nn.Module,
+    examples: Examples,
+    loss: Loss,
+    optimizer: Stepping,
+    plan: Plan,
+    accelerator: Accelerator,
+    start_step: int,
+) -> Iterator[Step]:
     per_epoch = steps_per_epoch(len(examples), plan.batch_size)
     lengths = examples.lengths
     epoch, batches = -1, list[NDArray[np.int64]]()
@@ -116,7 +131,7 @@ def fit(
             optimizer, learning_rate_factor(number, plan.total_steps, plan.warmup_share, plan.schedule)
         )
         value, tokens = _accumulate(model, examples, rows, loss, plan, accelerator, number)
-        norm = _gradient_norm(model, plan.max_gradient_norm, accelerator)
+        norm = optimizer.gradient_norm()
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise Diverged(
                 f"step {number + 1}: loss {value}, gradient norm {norm}",
@@ -124,7 +139,7 @@ def fit(
                 fix="look at these rows, or lower training.learning_rate; the last checkpoint is finite",
             )
         with memory_for(f"step {number + 1}, the moments of AdamW", SMALLER_MODEL):
-            optimizer.step()
+            optimizer.clip_and_step(norm, plan.max_gradient_norm)
         optimizer.zero_grad(set_to_none=True)
         yield Step(
             number=number + 1,
@@ -182,13 +197,3 @@ def _accumulate(
     if ranks > 1:
         total = torch.as_tensor(accelerator.reduce(total.to(device), reduction="sum")).cpu()
     return float(total), tokens
-
-
-def _gradient_norm(model: nn.Module, limit: float | None, accelerator: Accelerator) -> float:
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if limit is not None:
-        norm = accelerator.clip_grad_norm_(parameters, limit)
-    else:
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    assert norm is not None
-    return float(norm)

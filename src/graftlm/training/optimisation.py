@@ -3,11 +3,72 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import AdamW
+
+from graftlm.kernels.adamw import suits
+from graftlm.kernels.library import load
+from graftlm.training.adamw import KernelAdamW
+from graftlm.training.lazy_rows import lazy_embedding
+
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8
+
+
+class Stepping(Protocol):
+    """What the loop and checkpoints ask of an optimiser; groups and state are as in `torch.optim.AdamW`."""
+
+    param_groups: list[dict[str, Any]]
+    state: defaultdict[Tensor, Any]
+
+    def attached(self) -> AbstractContextManager[None]:
+        """Within, weights of the model may be late. They are not for whoever runs it or takes its state dict."""
+        ...
+
+    def flush(self) -> None:
+        """Bring late weights and moments up to date: for whoever reads them otherwise."""
+        ...
+
+    def gradient_norm(self) -> float:
+        """Return the global L2 norm of the gradients, which are left alone."""
+        ...
+
+    def clip_and_step(self, norm: float, limit: float | None) -> None:
+        """Move the weights by the gradients times ``min(1, limit / (norm + 1e-6))``; None does not clip."""
+        ...
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        ...
+
+
+class TorchAdamW(AdamW):
+    """AdamW of torch, for every device and without the compiled kernels; answers `Stepping`."""
+
+    def attached(self) -> AbstractContextManager[None]:
+        """Nothing is ever late here."""
+        return nullcontext()
+
+    def flush(self) -> None:
+        """Nothing is ever late here."""
+
+    def gradient_norm(self) -> float:
+        """Return the global L2 norm of the gradients, which are left alone."""
+        return float(nn.utils.get_total_norm([p.grad for p in self._parameters() if p.grad is not None]))
+
+    def clip_and_step(self, norm: float, limit: float | None) -> None:
+        """Scale the gradients by ``min(1, limit / (norm + 1e-6))`` and take a step; None does not scale."""
+        if limit is not None:
+            nn.utils.clip_grads_with_norm_(self._parameters(), limit, torch.tensor(norm))
+        self.step()
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
 
 
 class Group(Protocol):
@@ -31,30 +92,33 @@ class Group(Protocol):
 
 def build_optimizer(
     model: nn.Module, groups: Sequence[Group], learning_rate: float, weight_decay: float
-) -> AdamW:
+) -> KernelAdamW | TorchAdamW:
     """Return bias-corrected AdamW over the groups; parameters in no group are frozen (no gradient).
 
-    Bias correction is what keeps small data sets from diverging (Mosbach et al. 2021).
+    On the CPU it is ours where the compiled kernels are there. Bias correction is what keeps small data sets from
+    diverging (Mosbach et al. 2021).
     """
     parameters = dict(model.named_parameters())
     moving = {name for group in groups for name in group.names}
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in moving)
+    settings = [
+        {
+            "params": [parameters[name] for name in group.names],
+            "lr": learning_rate * group.learning_rate_scale,
+            "peak": learning_rate * group.learning_rate_scale,
+            "weight_decay": weight_decay if group.decayed else 0.0,
+        }
+        for group in groups
+    ]
+    library = load()
+    if library is not None and all(suits(parameters[name]) for name in moving):
+        embedding = lazy_embedding(model)
+        return KernelAdamW(
+            settings, library, _BETAS, _EPSILON, None if isinstance(embedding, str) else embedding
+        )
     device = next(model.parameters()).device
-    return AdamW(
-        [
-            {
-                "params": [parameters[name] for name in group.names],
-                "lr": learning_rate * group.learning_rate_scale,
-                "peak": learning_rate * group.learning_rate_scale,
-                "weight_decay": weight_decay if group.decayed else 0.0,
-            }
-            for group in groups
-        ],
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        fused=device.type in ("cpu", "cuda"),
-    )
+    return TorchAdamW(settings, betas=_BETAS, eps=_EPSILON, fused=device.type in ("cpu", "cuda"))
 
 
 def learning_rate_factor(step: int, total_steps: int, warmup_share: float, schedule: str) -> float:
@@ -74,7 +138,7 @@ def learning_rate_factor(step: int, total_steps: int, warmup_share: float, sched
     return 1.0
 
 
-def set_learning_rate(optimizer: AdamW, factor: float) -> float:
+def set_learning_rate(optimizer: Stepping, factor: float) -> float:
     """Set every group to its peak times ``factor``; return the largest rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
