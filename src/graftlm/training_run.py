@@ -45,6 +45,8 @@ from graftlm.training.signals import StopRequest
 from graftlm.training.stopping import BestSoFar
 
 CHECKPOINT_SECONDS = 60.0
+# The conditions of checkpoints that are older than the choice.
+_BEFORE = {"execution": "padded", "kernels": "none"}
 
 
 class _StopNow(Exception):
@@ -274,8 +276,7 @@ class TrainingRun:
             self.progress.warn("no valid checkpoint was found; the run starts again from step 0")
             return None
         for name, now in self._conditions().items():
-            # A checkpoint that says nothing of kernels is older than they are.
-            if (then := checkpoint.state["conditions"].get(name, "none")) != now:
+            if (then := (_BEFORE | checkpoint.state["conditions"])[name]) != now:
                 self.progress.warn(f"{name} was {then}, now {now}: the run continues, but not bit for bit")
         best = checkpoint.restore(self.model, self.optimizer)
         self.best = BestSoFar(**checkpoint.state["best"])
