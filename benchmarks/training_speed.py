@@ -2,8 +2,8 @@
 
     python benchmarks/training_speed.py
 
-Three mixes of lengths: (a) short texts, 14 tokens on average, (b) paragraphs of 150, both classified, (c) windows of 175
-in which an answer is marked. Sides, all with batches of 16, float32, AdamW with decay 0.01, clipping and dropout 0.1:
+Three mixes of lengths: short texts, 14 tokens on average, and paragraphs of 150, both classified, and windows of 175
+tokens in which an answer is marked. Sides, with batches of 16, float32, AdamW with decay 0.01, clipping, dropout 0.1:
 
 - ours: `graftlm.training.loop.fit`; *without kernels*: the same where no compiled kernels are installed;
 - stock: the Trainer as it comes; *grouped*: with batches of similar length; *fixed*: every row padded to the limit.
@@ -119,13 +119,15 @@ def make_examples(mix: Mix, vocabulary: int) -> Examples:
     else:
         targets = random.integers(0, 2, size=mix.rows)
     segments = [[0] * len(each) for each in ids]
-    return Examples({"input_ids": ids, "token_type_ids": segments}, targets, {"input_ids": 0, "token_type_ids": 0})
+    return Examples(
+        {"input_ids": ids, "token_type_ids": segments}, targets, {"input_ids": 0, "token_type_ids": 0}
+    )
 
 
 def make_model(network: str, mix: Mix, dropout: float) -> PreTrainedModel:
     """Return the network with a new head, the same for every side."""
     head = "QuestionAnswering" if mix.answers else "SequenceClassification"
-    options = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    options: dict[str, Any] = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     if network == "minilm-l6":
         base = locate("bundled:minilm-l6")
         return load_model(base, [f"AutoModelFor{head}"], options, SEED).model
@@ -213,11 +215,15 @@ def stock_rows(examples: Examples, mix: Mix) -> list[dict[str, Any]]:
     ]
 
 
-def stock_trainer(side: str, network: str, mix: Mix, dropout: float, steps: int, folder: str, **more: Any) -> Trainer:
+def stock_trainer(
+    side: str, network: str, mix: Mix, dropout: float, steps: int, folder: str, **more: Any
+) -> Trainer:
     """Return the Trainer of a side."""
     model = make_model(network, mix, dropout)
     tokenizer: Any = AutoTokenizer.from_pretrained(locate("bundled:minilm-l6").folder)
-    padding: dict[str, Any] = {"padding": "max_length", "max_length": mix.limit} if side == "stock_fixed" else {}
+    padding: dict[str, Any] = (
+        {"padding": "max_length", "max_length": mix.limit} if side == "stock_fixed" else {}
+    )
     if side == "stock_grouped":
         more["train_sampling_strategy"] = "group_by_length"
     trainer = Trainer(
@@ -282,7 +288,8 @@ class Worker:
     def __init__(self, side: str, network: str, mix: str, threads: int) -> None:
         off = {VARIABLE: "off"} if side == "ours_without_kernels" else {}
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--worker", side, "--networks", network, "--mixes", mix, "--threads", str(threads)],
+            [sys.executable, __file__, "--worker", side, "--networks", network, "--mixes", mix,
+             "--threads", str(threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **off},
         )  # fmt: skip
 
@@ -340,7 +347,13 @@ def tables(document: dict[str, Any]) -> str:
     for run in document["runs"]:
         for side in run["seconds"]:
             milliseconds = 1000 * float(np.median(np.concatenate(run["seconds"][side])))
-            cells = [run["network"], run["mix"], side.replace("_", ", "), f"{milliseconds:.0f}", f"{run['peak_mib'][side]}"]
+            cells = [
+                run["network"],
+                run["mix"],
+                side.replace("_", ", "),
+                f"{milliseconds:.0f}",
+                f"{run['peak_mib'][side]}",
+            ]
             for ours in ("ours", "ours_without_kernels"):
                 if side.startswith("stock") and ours in run["seconds"]:
                     value, low, high = ratio(run, ours, side)

@@ -65,7 +65,10 @@ def conclude(training: TrainingRun, fitted: Fitted) -> None:
         steps=fitted.steps,
         kept_step=fitted.best_step,
         training_seconds=round(fitted.seconds, 3),
-        execution={"path": "padded" if training.padded_because else "flat", "because": training.padded_because},
+        execution={
+            "path": "padded" if training.padded_because else "flat",
+            "because": training.padded_because,
+        },
     )
     write_model_card(run)
     write_report(run)

@@ -90,7 +90,9 @@ def test_attention_that_sees_across_examples_is_noticed(seed: int, monkeypatch: 
 def test_a_window_that_is_ignored_is_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     real = execution.variable_length_attention
     monkeypatch.setattr(
-        execution, "variable_length_attention", lambda *args, **options: real(*args, **{**options, "window": None})
+        execution,
+        "variable_length_attention",
+        lambda *args, **options: real(*args, **{**options, "window": None}),
     )
     for family in ("ModernBert", "Mistral"):
         assert "differ" in make_flat(build(family, "SequenceClassification", seed))
@@ -121,7 +123,11 @@ def test_dropout_depends_on_the_example_not_on_its_batch(seed: int, family: str)
     torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-5, atol=1e-6)
     torch.manual_seed(seed + 1)  # the generator of torch plays no part
     assert torch.equal(outputs(model, inputs, keys), whole)
-    for other in (example_keys(seed, 8, rows), example_keys(seed + 1, 7, rows), example_keys(seed, 7, rows + 1)):
+    for other in (
+        example_keys(seed, 8, rows),
+        example_keys(seed + 1, 7, rows),
+        example_keys(seed, 7, rows + 1),
+    ):
         assert not torch.allclose(outputs(model, inputs, other), whole)
     model.eval()
     assert not torch.allclose(outputs(model, inputs), whole)

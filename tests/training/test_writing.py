@@ -16,7 +16,7 @@ from graftlm.progress import Silent
 from graftlm.recipe import load_recipe
 from graftlm.training import writing
 from graftlm.training.batching import Batch
-from graftlm.training.outputs import forward
+from graftlm.training.outputs import forward_where_targets
 
 CPU = torch.device("cpu")
 
@@ -34,12 +34,12 @@ def test_logits_are_never_held_for_more_rows_than_the_bound_allows(
     model, examples = build_model(recipe, prepared, Silent()).eval(), prepared.examples["train"]
     sizes: list[tuple[int, ...]] = []
 
-    def watched(model: Any, batch: Batch, autocast: torch.dtype | None) -> torch.Tensor:
-        logits = forward(model, batch, autocast)
+    def watched(model: Any, batch: Batch, autocast: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, targets = forward_where_targets(model, batch, autocast)
         sizes.append(tuple(logits.shape))
-        return logits
+        return logits, targets
 
-    monkeypatch.setattr(writing, "forward", watched)
+    monkeypatch.setattr(writing, "forward_where_targets", watched)
     with torch.inference_mode():
         whole = writing._log_probabilities(model, examples, CPU, None)
         ((rows, tokens, vocabulary),) = sizes

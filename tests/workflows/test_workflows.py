@@ -140,12 +140,13 @@ def test_a_second_process_is_refused(run: Run, tiny_bert: Path) -> None:
 def test_divergence_is_recorded_and_saves_no_model(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = loop.forward
+    forward = loop.forward_where_targets
 
-    def poisoned(model: object, batch: object, autocast: object) -> object:
-        return forward(model, batch, autocast) * float("nan")  # type: ignore
+    def poisoned(*arguments: object) -> object:
+        outputs, targets = forward(*arguments)  # type: ignore
+        return outputs * float("nan"), targets
 
-    monkeypatch.setattr(loop, "forward", poisoned)
+    monkeypatch.setattr(loop, "forward_where_targets", poisoned)
     recipe = load_recipe(None, {"base": str(tiny_bert), "evaluation.proof": "none"})
     with pytest.raises(Diverged, match="step 1: loss nan"):
         finetune(recipe, classified_rows(40), tmp_path / "run")

@@ -3,7 +3,7 @@
 A batch reads a few hundred of the 30,000 rows of an embedding matrix, but AdamW moves them all: without a gradient the
 moments fade and what is left of them moves the weights on, weight decay included. Here only the rows of the batch take
 a step. Every other row is late, and takes its missed steps, one by one and with the rates they had, before anybody
-reads it (docs/decisions/0013-lazy-rows.md).
+reads it (docs/decisions/0013-late-rows.md).
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def _log_probabilities(
         some = np.arange(start, min(start + at_once, len(examples)))
         logits, targets = forward_where_targets(model, examples.batch(some, device), autocast)
         there = targets != IGNORED
-        counts = [int((examples.targets[row] != IGNORED).sum()) for row in some]
+        counts = [int((examples.targets[row] != IGNORED).sum()) for row in some.tolist()]
         parts = zip(logits[there].split(counts), targets[there].split(counts), strict=True)
         for scores, wanted in parts:  # one at a time: in float32 they are larger
             chosen = scores.float().log_softmax(-1).gather(1, wanted[:, None])

@@ -17,8 +17,8 @@ LENGTHS = (5, 1, 9, 3)
 """Tokens of the texts that are tried; one more reaches beyond a window of attention where there is a short one."""
 LONGEST_WINDOW = 256
 TOLERANCE = 1e-4
-"""Of outputs, relative to the largest: rounding stays far below it, and a token that sees what it should not, or not what
-it should, far above."""
+"""Of outputs, relative to the largest: rounding stays far below it, and a token that sees what it should not, or does
+not see what it should, far above."""
 GRADIENT_TOLERANCE, ROUNDING = 1e-3, 1e-6
 """Of the gradient of one weight, relative to its norm and to that of all gradients together."""
 
