@@ -73,6 +73,14 @@ def test_a_family_that_cannot_says_so_and_stays_as_it_was(seed: int, family: str
     assert torch.equal(model(**random_batch(seed)).start_logits, expected)
 
 
+def test_an_accelerator_stays_padded(seed: int) -> None:
+    """Until there is an attention kernel for it."""
+    with torch.device("meta"):
+        model = build("Bert", "SequenceClassification", seed)
+    assert "on meta" in make_flat(model)
+    assert not is_flat(model)
+
+
 def test_attention_that_sees_across_examples_is_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The probe can fail: one sequence instead of several."""
     real = execution.variable_length_attention
