@@ -13,11 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.tiny import WORDS, tiny_base
+from tests.training.compiled import need_library
 
+from graftlm import training_run
 from graftlm.errors import Diverged, GraftError, Interrupted, RunError
+from graftlm.kernels.library import describe
 from graftlm.progress import Silent
 from graftlm.recipe import Recipe, load_recipe
 from graftlm.rundir import RunDirectory
+from graftlm.training import lazy_rows
 from graftlm.workflows.finetune import finetune, resume
 
 LABELS = {"parcel": "order", "refund": "money", "password": "account"}
@@ -141,8 +145,6 @@ def test_a_signal_saves_the_step_and_resume_continues(
 def test_sigterm_during_the_last_save_ends_there_and_resume_only_concludes(
     base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from graftlm import training_run
-
     recipe = _recipe(base, rows, **{"training.checkpoint_steps": 1000})
     whole = finetune(recipe, None, tmp_path / "whole")
     real = training_run.save_checkpoint
@@ -166,8 +168,6 @@ def test_sigterm_during_the_last_save_ends_there_and_resume_only_concludes(
 def test_a_signal_during_validation_repeats_the_validation(
     base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from graftlm import training_run
-
     recipe = _recipe(base, rows, **{"training.checkpoint_steps": 1000})
     whole = finetune(recipe, None, tmp_path / "whole")
     real = training_run.predict_outputs
@@ -279,6 +279,53 @@ def test_other_threads_are_said_and_the_run_continues(base: Path, rows: Path, tm
         f"threads was {before}, now {before + 1}: the run continues, but not bit for bit"
     ]
     assert run.read_record()["state"] == "finished"
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_missing_kernels_are_said_and_the_run_continues(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bool
+) -> None:
+    """A checkpoint that says nothing of kernels is older than they are, and was made without."""
+    need_library()
+    run = _crashed(_recipe(base, rows, **{"training.execution": "padded"}), tmp_path / "run")
+    listener, level, real = Listener(), describe(), training_run.newest_checkpoint
+
+    def found(*arguments: Any) -> Any:
+        checkpoint = real(*arguments)
+        assert checkpoint is not None
+        if older:
+            del checkpoint.state["conditions"]["kernels"], checkpoint.state["conditions"]["execution"]
+        return checkpoint
+
+    monkeypatch.setattr(training_run, "newest_checkpoint", found)
+    if not older:
+        monkeypatch.setenv("GRAFTLM_KERNELS", "off")
+    resume(run.path, progress=listener)
+    then, now = ("none", level) if older else (level, "none")
+    assert listener.warnings == [f"kernels was {then}, now {now}: the run continues, but not bit for bit"]
+    assert run.read_record()["state"] == "finished"
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_late_rows_change_nothing_of_a_run_crashed_or_not(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str
+) -> None:
+    """Trained with every row in time, against rows that are late, a crash and another one: the same bits."""
+    need_library()
+    recipe = _recipe(base, rows, **{"training.keep": keep, "training.checkpoint_steps": 2})
+    dense = finetune(recipe, None, tmp_path / "dense")
+    monkeypatch.setattr(lazy_rows, "FEWEST_ROWS", 1)
+    _assert_equal_runs(dense.path, finetune(recipe, None, tmp_path / "late").path)
+    for step in (3, 6, 9):
+        path = tmp_path / f"crashed-{step}"
+        with pytest.raises(SystemError):
+            finetune(recipe, None, path, StopAt(step))
+        with pytest.raises(SystemError):
+            resume(path, progress=StopAt(step + 2))
+        resume(path)
+        _assert_equal_runs(dense.path, path)
+    extended = [resume(tmp_path / name, extend_epochs=3).path for name in ("late", "crashed-6")]
+    _assert_equal_runs(*extended)
 
 
 def test_a_half_written_line_of_the_log_is_made_again(base: Path, rows: Path, tmp_path: Path) -> None:
