@@ -113,8 +113,9 @@ struct outlook {
  * b = beta1 / sqrt(beta2) < 1, the k-th of them would subtract at most
  *     size * first * beta1^k / (sqrt(second) * beta2^(k/2) + epsilon) <= b^k * size * first / (sqrt(second) + epsilon)
  * from a weight that is at least kept * |weight| by then. Less than 2^-26 of a float32 is less than half the distance
- * to its neighbours, and rounds away; 2^-28 leaves room for the rounding of this estimate. Below, first = 0 is the one
- * case in which a product that underflowed may be trusted. */
+ * to its neighbours, and rounds away; 2^-28 leaves room for the rounding of this estimate. A first moment of zero
+ * subtracts +0, which changes no weight, not even -0. Otherwise a weight whose share underflows is never quiet, since
+ * of a weight that decays to -0 a step that underflowed to -0 would make +0. */
 static int is_quiet(const float *weights, const float *first, const float *second, const struct outlook *outlook,
                     float epsilon) {
     const float share = outlook->kept * 0x1p-28f;
