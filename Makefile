@@ -36,6 +36,7 @@ bench: .venv/installed-dev kernels  ## every figure of the docs, measured again 
 	$(BIN)/python benchmarks/against_stock.py
 	$(BIN)/python benchmarks/real_data.py
 	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/prediction_speed.py
 	$(BIN)/python benchmarks/prediction_speed.py --threads 1
 

@@ -83,7 +83,7 @@ class TrainingOptions(Config):
     """Arithmetic of the forward pass. auto: bf16 on GPUs that have it, fp32 elsewhere."""
 
     execution: Literal["auto", "padded"] = "auto"
-    """auto: without padding where the base model allows it, faster at the same numbers. padded: as transformers."""
+    """auto: without padding on a CPU where the base model allows it, faster at the same numbers. padded: never so."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute. auto: the accelerator where there is one."""

@@ -118,7 +118,7 @@ class TrainingRun:
         asked = self.recipe.training.execution == "padded"
         reason = "the recipe asks for it" if asked else make_flat(self.model)
         if reason and not asked:
-            self.progress.say(f"this base model works on padded batches, which is slower: {reason}")
+            self.progress.say(f"this base model works on padded batches: {reason}")
         return reason
 
     def execute(self) -> Fitted:

@@ -88,7 +88,14 @@ def test_correlation_of_drawn_rows_is_that_of_numpy():
     ("records", "rows", "score"),
     [
         ([{"label": "a", "reference": "a"}, {"label": "b", "reference": "a"}], [{}, {}], 50.0),
-        ([{"labels": ["a", "b"], "reference": ["a"]}, {"labels": [], "reference": ["c"]}], [{}, {}], 50.0),
+        (
+            [
+                {"scores": {"a": 0.7, "b": 0.5, "c": 0.1}, "reference": ["a"]},
+                {"scores": {"a": 0.2, "b": 0.0, "c": 0.4}, "reference": ["c"]},
+            ],
+            [{}, {}],
+            50.0,
+        ),
         ([{"tags": ["B-X", "I-X", "B-Y"], "reference": ["B-X", "I-X", "O"]}], [{}], 200 / 3),
         (
             [{"start": 4, "end": 12, "reference": [[4, 9]]}],

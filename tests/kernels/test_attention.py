@@ -282,3 +282,12 @@ def test_arguments_that_do_not_fit_are_refused(changes: dict[str, Any], said: st
     arguments = {"query": ones, "key": ones, "value": ones, "starts": torch.tensor([0, 5]), "scale": 1.0}
     with pytest.raises(ValueError, match=said):
         variable_length_attention(**{**arguments, **changes})
+
+
+@pytest.mark.parametrize("strides", [(1, 8, 1), (0, 8, 1)])
+def test_a_single_token_may_have_any_stride(strides: tuple[int, int, int]) -> None:
+    """Torch calls it contiguous, a BLAS does not."""
+    odd = torch.as_strided(torch.randn(64), (1, 4, 8), strides)
+    starts = torch.tensor([0, 1])
+    found = variable_length_attention(odd, odd, odd, starts, scale=1.0)
+    torch.testing.assert_close(found, odd.clone())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from tests.models.families import DECODERS, ENCODERS, PADDED, VOCABULARY, build, heads_of
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PhimoeConfig, PhimoeForSequenceClassification, PreTrainedModel
 
 from graftlm.kernels.keys import example_keys
 from graftlm.models.flat import execution
@@ -71,6 +72,14 @@ def test_a_family_that_cannot_says_so_and_stays_as_it_was(seed: int, family: str
     assert not is_flat(model)
     assert model.config._attn_implementation == before
     assert torch.equal(model(**random_batch(seed)).start_logits, expected)
+
+
+def test_an_accelerator_stays_padded(seed: int) -> None:
+    """Until there is an attention kernel for it."""
+    with torch.device("meta"):
+        model = build("Bert", "SequenceClassification", seed)
+    assert "on meta" in make_flat(model)
+    assert not is_flat(model)
 
 
 def test_attention_that_sees_across_examples_is_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +158,62 @@ def test_texts_are_written_as_before(seed: int) -> None:
         inputs = random_batch(seed, left=True)
         options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
         assert torch.equal(usual.generate(**inputs, **options), flat.generate(**inputs, **options))
+
+
+@pytest.mark.parametrize("family", ["Llama", "Qwen3", "EuroBert", "Bert", "ModernBert"])
+def test_half_precision_works_as_padded(seed: int, family: str) -> None:
+    """Rotary families turn queries and keys in float32: attention casts them as torch's own does."""
+    usual, flat = (build(family, "SequenceClassification", seed).eval() for _ in range(2))
+    assert make_flat(flat) == ""
+    inputs = random_batch(seed)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected, found = outputs(usual, inputs, flat=False), outputs(flat, inputs)
+    assert found.dtype == expected.dtype
+    torch.testing.assert_close(found, expected, rtol=0.1, atol=0.02)
+
+
+def test_a_window_that_only_the_mask_has_is_refused(seed: int) -> None:
+    """However long: no text of the probe reaches beyond it."""
+    options = {"num_key_value_heads": 2, "num_local_experts": 2, "num_experts_per_tok": 1, "pad_token_id": 0}
+    small = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = PhimoeConfig(**small, **options, intermediate_size=48, sliding_window=4_000)
+    assert "window" in make_flat(PhimoeForSequenceClassification(config))
+
+
+def test_layers_that_are_computed_again_stay_padded(seed: int) -> None:
+    model = build("Bert", "SequenceClassification", seed).train()
+    layers = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
+    assert layers  # transformers calls what switches it on differently from version to version
+    for layer in layers:
+        layer.gradient_checkpointing = True
+    assert "second time" in make_flat(model)
+
+
+def test_a_copy_pools_by_its_own_weights(seed: int) -> None:
+    model = build("Bert", "SequenceClassification", seed).eval()
+    assert make_flat(model) == ""
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        copied.bert.pooler.dense.weight.zero_()
+    inputs = random_batch(seed)
+    torch.testing.assert_close(
+        outputs(copied, inputs), outputs(copied, inputs, flat=False), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_dropping_everything_stays_padded(seed: int) -> None:
+    assert "not 1.0" in make_flat(build("Bert", "SequenceClassification", seed, dropout=1.0))
+
+
+def test_dropout_by_the_batch_is_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe can fail: masks by the place in the batch."""
+    real = execution.keyed_dropout
+    monkeypatch.setattr(
+        execution, "keyed_dropout",
+        lambda x, bases, p: real(x, torch.arange(len(bases), dtype=torch.int32), p),
+    )  # fmt: skip
+    model = build("Bert", "SequenceClassification", seed, dropout=0.3)
+    assert make_flat(model) == "what it drops depends on the batch"
 
 
 def test_threads_do_not_see_each_others_batches(seed: int) -> None:

@@ -102,7 +102,8 @@ def _readable(tensor: Tensor) -> Tensor:
     token_stride, head_stride, feature_stride = tensor.stride()
     if feature_stride == 1 and tensor.shape[2] <= token_stride <= _LARGEST_STRIDE and head_stride >= 0:
         return tensor
-    return tensor.contiguous()
+    # Not `contiguous`, for which any stride of a single token will do.
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _job(

@@ -125,7 +125,7 @@ def _open() -> Library | str:
         return f"{path.name} was not built (no C compiler at installation?)"
     try:
         return Library(path, level)
-    except OSError as error:
+    except (OSError, AttributeError) as error:  # the latter where a function is missing
         return str(error)
 
 

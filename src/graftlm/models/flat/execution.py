@@ -13,10 +13,11 @@ import contextlib
 import inspect
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -49,6 +50,8 @@ class _Pass:
     dropout: DropoutKeys | None
     read: Tensor | None
     inside: bool = False
+    windows: set[int | None] = field(default_factory=set[int | None])
+    """How far the masks reach that the family asked for, and that are not made: None where a token sees all."""
 
 
 _current: ContextVar[_Pass | None] = ContextVar("graftlm_flat_pass", default=None)
@@ -65,6 +68,8 @@ def install(model: PreTrainedModel) -> Callable[[], None]:
         raise NotFlat("its encoder and decoder would need layouts of their own")
     if before != _SAME:
         raise NotFlat(f"its attention is {before}, not the interface of transformers")
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        raise NotFlat("it computes layers a second time, after the pass")
     body: Any = model.base_model
     offset = _first_position(body)
     accepted = frozenset(inspect.signature(body.forward).parameters)
@@ -78,7 +83,7 @@ def install(model: PreTrainedModel) -> Callable[[], None]:
         current.inside = True
         return (), _flat_inputs(given, current.layout, accepted, offset)
 
-    def leave(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         current = _current.get()
         if current is None:
             return None
@@ -89,7 +94,7 @@ def install(model: PreTrainedModel) -> Callable[[], None]:
             return output
         output["last_hidden_state"] = hidden = current.layout.padded(hidden)
         if output.get("pooler_output") is not None:
-            output["pooler_output"] = _pooled(body, hidden)
+            output["pooler_output"] = _pooled(module, hidden)
         return output
 
     handles: list[RemovableHandle] = [
@@ -209,6 +214,8 @@ def _attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **options
         )  # fmt: skip
     window = options.pop("sliding_window", None)
+    if not _masked_alike(window, current.windows):
+        raise NotFlat(f"its attention has the window {window}, its masks {sorted(map(str, current.windows))}")
     asked = {name for name, value in options.items() if value is not None and name not in _IDLE}
     if asked:
         raise NotFlat(f"its attention is given {', '.join(sorted(asked))}")
@@ -219,6 +226,9 @@ def _attention(
             raise NotFlat("its attention drops though nothing else does")
         bases = current.dropout.of_tokens()
     query, key, value = (each[0].transpose(0, 1) for each in (query, key, value))
+    if torch.is_autocast_enabled(query.device.type):  # as torch does it before its own attention
+        narrow = torch.get_autocast_dtype(query.device.type)
+        query, key, value = (each.to(narrow) for each in (query, key, value))
     found = variable_length_attention(
         query, key, value, current.layout.starts,
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
@@ -227,10 +237,24 @@ def _attention(
     return found[None], None
 
 
-def _mask(*args: Any, **options: Any) -> Tensor | None:
-    """No mask in a flat pass: the layout keeps examples apart."""
+def _masked_alike(window: int | None, masks: set[int | None]) -> bool:
+    """Whether attention is told of a window exactly where the masks that were asked for have one.
+
+    Some families keep a window in the mask alone, others name one that their masks have not. Where they count its ends
+    differently by one, the probe decides.
+    """
+    if window is None:
+        return None in masks or not masks
+    return any(size is not None and abs(size - window) <= 1 for size in masks)
+
+
+def _mask(*args: Any, local_size: int | None = None, **options: Any) -> Tensor | None:
+    """No mask in a flat pass: the layout keeps examples apart, and attention its window."""
     current = _current.get()
-    return sdpa_mask(*args, **options) if current is None or not current.inside else None
+    if current is None or not current.inside:
+        return sdpa_mask(*args, local_size=local_size, **options)
+    current.windows.add(local_size)
+    return None
 
 
 AttentionInterface.register(NAME, _attention)
