@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from tests.models.families import DECODERS, ENCODERS, PADDED, VOCABULARY, build, heads_of
 from torch import Tensor
 from transformers import PhimoeConfig, PhimoeForSequenceClassification, PreTrainedModel
@@ -32,6 +33,14 @@ def random_batch(seed: int, lengths: tuple[int, ...] = LENGTHS, left: bool = Fal
     return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(real.astype(np.int64))}
 
 
+def lay_flat(model: PreTrainedModel) -> None:
+    """Make the model flat; an older transformers cannot exchange the attention of ModernBERT, which stays padded."""
+    reason = make_flat(model)
+    if "cannot exchange" in reason and model.config.model_type == "modernbert":
+        pytest.skip(f"with transformers {transformers.__version__} ModernBERT works padded: {reason}")
+    assert reason == ""
+
+
 def outputs(model: PreTrainedModel, inputs: dict[str, Tensor], keys: Any = None, flat: bool = True) -> Tensor:
     """Everything the model says about real tokens, in one row."""
     if not flat:
@@ -47,7 +56,7 @@ def outputs(model: PreTrainedModel, inputs: dict[str, Tensor], keys: Any = None,
 @pytest.mark.parametrize(("family", "head"), FLAT)
 def test_outputs_and_gradients_are_those_of_the_padded_network(seed: int, family: str, head: str) -> None:
     usual, flat = (build(family, head, seed).eval() for _ in range(2))
-    assert make_flat(flat) == ""
+    lay_flat(flat)
     inputs = random_batch(seed)
     if family == "Roberta" and head != "SequenceClassification":
         inputs["input_ids"] = torch.where(inputs["attention_mask"] == 0, 1, inputs["input_ids"])
@@ -63,6 +72,7 @@ def test_outputs_and_gradients_are_those_of_the_padded_network(seed: int, family
         assert float((one.grad - other.grad).norm()) <= 2e-5 * float(one.grad.norm()) + 1e-6, name
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # DeBERTa of older versions
 @pytest.mark.parametrize("family", sorted(PADDED))
 def test_a_family_that_cannot_says_so_and_stays_as_it_was(seed: int, family: str) -> None:
     model = build(family, "QuestionAnswering", seed).eval()
@@ -104,7 +114,8 @@ def test_a_window_that_is_ignored_is_noticed(seed: int, monkeypatch: pytest.Monk
         lambda *args, **options: real(*args, **{**options, "window": None}),
     )
     for family in ("ModernBert", "Mistral"):
-        assert "differ" in make_flat(build(family, "SequenceClassification", seed))
+        reason = make_flat(build(family, "SequenceClassification", seed))
+        assert "differ" in reason or (family == "ModernBert" and "cannot exchange" in reason)
 
 
 def test_gradients_that_differ_are_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +132,7 @@ def test_gradients_that_differ_are_noticed(seed: int, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("family", ["Bert", "DistilBert", "Electra", "GPT2", "OPT", "ModernBert", "Albert"])
 def test_dropout_depends_on_the_example_not_on_its_batch(seed: int, family: str) -> None:
     model = build(family, "SequenceClassification", seed, dropout=0.2).train()
-    assert make_flat(model) == ""
+    lay_flat(model)
     inputs, rows = random_batch(seed), np.arange(len(LENGTHS))
     keys = example_keys(seed, 7, rows)
     whole = outputs(model, inputs, keys)
@@ -164,7 +175,7 @@ def test_texts_are_written_as_before(seed: int) -> None:
 def test_half_precision_works_as_padded(seed: int, family: str) -> None:
     """Rotary families turn queries and keys in float32: attention casts them as torch's own does."""
     usual, flat = (build(family, "SequenceClassification", seed).eval() for _ in range(2))
-    assert make_flat(flat) == ""
+    lay_flat(flat)
     inputs = random_batch(seed)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         expected, found = outputs(usual, inputs, flat=False), outputs(flat, inputs)

@@ -28,6 +28,7 @@ from transformers.masking_utils import sdpa_mask
 
 from graftlm.kernels.attention import variable_length_attention
 from graftlm.kernels.dropout import keyed_dropout
+from graftlm.models.base_model import quiet_transformers
 from graftlm.models.flat.layout import DropoutKeys, Layout
 
 NAME = "graftlm_flat"
@@ -97,11 +98,14 @@ def install(model: PreTrainedModel) -> Callable[[], None]:
             output["pooler_output"] = _pooled(module, hidden)
         return output
 
+    with quiet_transformers():
+        model.set_attn_implementation(NAME)
+    if model.config._attn_implementation != NAME:  # pyright: ignore[reportPrivateUsage]
+        raise NotFlat("this version of transformers cannot exchange its attention")
     handles: list[RemovableHandle] = [
         body.register_forward_pre_hook(enter, with_kwargs=True),
         body.register_forward_hook(leave),
     ]
-    model.set_attn_implementation(NAME)
     model._graftlm_flat = True  # pyright: ignore
 
     def undo() -> None:
