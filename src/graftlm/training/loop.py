@@ -104,54 +104,42 @@ def fit(
         Diverged: at the first non-finite loss or gradient norm, before the weights are touched.
         MissingResource: the memory does not suffice.
     """
-    with optimizer.attached():
-        yield from _steps(model, examples, loss, optimizer, plan, accelerator, start_step)
-
-
-def _steps(
-    model: nn.Module,
-    examples: Examples,
-    loss: Loss,
-    optimizer: Stepping,
-    plan: Plan,
-    accelerator: Accelerator,
-    start_step: int,
-) -> Iterator[Step]:
     per_epoch = steps_per_epoch(len(examples), plan.batch_size)
     lengths = examples.lengths
     epoch, batches = -1, list[NDArray[np.int64]]()
     model.train()
-    for number in range(start_step, plan.total_steps):
-        began = time.perf_counter()
-        if number // per_epoch != epoch:
-            epoch = number // per_epoch
-            batches = epoch_batches(lengths, plan.batch_size, plan.order, plan.seed, epoch)
-        rows = batches[number % per_epoch]
-        rate = set_learning_rate(
-            optimizer, learning_rate_factor(number, plan.total_steps, plan.warmup_share, plan.schedule)
-        )
-        value, tokens = _accumulate(model, examples, rows, loss, plan, accelerator, number)
-        norm = optimizer.gradient_norm()
-        if not (math.isfinite(value) and math.isfinite(norm)):
-            raise Diverged(
-                f"step {number + 1}: loss {value}, gradient norm {norm}",
-                rows=sorted(rows.tolist()),
-                fix="look at these rows, or lower training.learning_rate; the last checkpoint is finite",
+    with optimizer.attached():
+        for number in range(start_step, plan.total_steps):
+            began = time.perf_counter()
+            if number // per_epoch != epoch:
+                epoch = number // per_epoch
+                batches = epoch_batches(lengths, plan.batch_size, plan.order, plan.seed, epoch)
+            rows = batches[number % per_epoch]
+            rate = set_learning_rate(
+                optimizer, learning_rate_factor(number, plan.total_steps, plan.warmup_share, plan.schedule)
             )
-        with memory_for(f"step {number + 1}, the moments of AdamW", SMALLER_MODEL):
-            optimizer.clip_and_step(norm, plan.max_gradient_norm)
-        optimizer.zero_grad(set_to_none=True)
-        yield Step(
-            number=number + 1,
-            epoch=(number + 1) / per_epoch,
-            loss=value,
-            gradient_norm=norm,
-            learning_rate=rate,
-            examples=len(rows),
-            tokens=tokens,
-            seconds=time.perf_counter() - began,
-        )
-        model.train()
+            value, tokens = _accumulate(model, examples, rows, loss, plan, accelerator, number)
+            norm = optimizer.gradient_norm()
+            if not (math.isfinite(value) and math.isfinite(norm)):
+                raise Diverged(
+                    f"step {number + 1}: loss {value}, gradient norm {norm}",
+                    rows=sorted(rows.tolist()),
+                    fix="look at these rows, or lower training.learning_rate; the last checkpoint is finite",
+                )
+            with memory_for(f"step {number + 1}, the moments of AdamW", SMALLER_MODEL):
+                optimizer.clip_and_step(norm, plan.max_gradient_norm)
+            optimizer.zero_grad(set_to_none=True)
+            yield Step(
+                number=number + 1,
+                epoch=(number + 1) / per_epoch,
+                loss=value,
+                gradient_norm=norm,
+                learning_rate=rate,
+                examples=len(rows),
+                tokens=tokens,
+                seconds=time.perf_counter() - began,
+            )
+            model.train()
 
 
 def _accumulate(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,18 +73,19 @@ def install(model: PreTrainedModel) -> Callable[[], None]:
         raise NotFlat("it computes layers a second time, after the pass")
     body: Any = model.base_model
     offset = _first_position(body)
-    accepted = frozenset(inspect.signature(body.forward).parameters)
-    names = list(accepted and inspect.signature(body.forward).parameters)
+    names = list(inspect.signature(body.forward).parameters)
 
     def enter(_: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Take the padding out of the arguments, however they were given."""
         current = _current.get()
         if current is None:
             return None
         given = {**dict(zip(names, args, strict=False)), **keywords}
         current.inside = True
-        return (), _flat_inputs(given, current.layout, accepted, offset)
+        return (), _flat_inputs(given, current.layout, names, offset)
 
     def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Put the padding back, or hand on the tokens that the head reads."""
         current = _current.get()
         if current is None:
             return None
@@ -165,7 +166,7 @@ def _drop(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = 
 
 
 def _flat_inputs(
-    given: dict[str, Any], layout: Layout, accepted: frozenset[str], first_position: int
+    given: dict[str, Any], layout: Layout, accepted: Sequence[str], first_position: int
 ) -> dict[str, Any]:
     """Return the arguments of the body with the padding taken out."""
     inputs: dict[str, Any] = {}

@@ -61,7 +61,7 @@ def _compare(model: PreTrainedModel, gradients: bool) -> str:
             return "its outputs differ when padding is left out"
         if not trained:
             return ""
-        weights = torch.linspace(-1.0, 1.0, usual.numel(), device=usual.device).view_as(usual)
+        weights = torch.linspace(-1.0, 1.0, usual.numel()).view_as(usual)
         one, other = (
             torch.autograd.grad((weights * outputs).sum(), trained, allow_unused=True, materialize_grads=True)
             for outputs in (usual, flat)
@@ -96,8 +96,7 @@ def _alike(one: Tensor, other: Tensor) -> bool:
 def _flat_outputs(
     model: PreTrainedModel, inputs: dict[str, Tensor], keys: NDArray[np.uint64] | None
 ) -> Tensor:
-    layout = Layout.of(inputs["attention_mask"].cpu(), inputs["attention_mask"].device)
-    with laid_flat(layout, keys):
+    with laid_flat(Layout.of(inputs["attention_mask"], model.device), keys):
         return _outputs(model, inputs)
 
 
@@ -119,7 +118,6 @@ def _random_batch(model: PreTrainedModel) -> dict[str, Tensor]:
     window = getattr(config, "sliding_window", None) or getattr(config, "local_attention", None) or 0
     lengths = [*LENGTHS, window + 3] if 0 < window <= LONGEST_WINDOW else [*LENGTHS]
     random = np.random.default_rng(0)
-    device = next(model.parameters()).device
     padding = config.pad_token_id
     ids = random.integers(0, config.vocab_size, size=(len(lengths), max(lengths)))
     real = np.arange(max(lengths)) < np.array(lengths)[:, None]
@@ -128,7 +126,7 @@ def _random_batch(model: PreTrainedModel) -> dict[str, Tensor]:
     batch = {"input_ids": ids, "attention_mask": real.astype(np.int64)}
     if getattr(config, "type_vocab_size", 0) > 1:
         batch["token_type_ids"] = np.where(real, random.integers(0, 2, size=ids.shape), 0)
-    return {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
+    return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
 @contextmanager
