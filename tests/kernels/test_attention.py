@@ -23,17 +23,19 @@ class Batch:
     value: Tensor
     starts: Tensor
     bases: Tensor
+    key_starts: Tensor | None = None
 
     def attend(self, **options: Any) -> Tensor:
         tensors = (self.query, self.key, self.value, self.starts)
-        return variable_length_attention(*tensors, bases=self.bases, **{"scale": 0.3, **options})
+        options = {"scale": 0.3, "key_starts": self.key_starts, **options}
+        return variable_length_attention(*tensors, bases=self.bases, **options)
 
     def gradients(self, output: Tensor, of_output: Tensor) -> tuple[Tensor, ...]:
         return torch.autograd.grad(output, (self.query, self.key, self.value), of_output)
 
     def double(self) -> Batch:
         wide = (tensor.detach().double().requires_grad_() for tensor in (self.query, self.key, self.value))
-        return Batch(*wide, self.starts, self.bases)
+        return Batch(*wide, self.starts, self.bases, self.key_starts)
 
 
 def _batch(
@@ -44,6 +46,14 @@ def _batch(
     shapes = ((heads, width), (key_heads, width), (key_heads, value_width))
     tensors = (torch.randn(tokens, *shape, requires_grad=True) for shape in shapes)
     return Batch(*tensors, starts_of(lengths), bases_of(seed, lengths))
+
+
+def _apart(seed: int, lengths: list[int], key_lengths: list[int], width: int = 8) -> Batch:
+    """Queries and keys of their own."""
+    torch.manual_seed(seed)
+    query = torch.randn(sum(lengths), 4, width, requires_grad=True)
+    key, value = (torch.randn(sum(key_lengths), 2, width, requires_grad=True) for _ in range(2))
+    return Batch(query, key, value, starts_of(lengths), bases_of(seed, lengths), starts_of(key_lengths))
 
 
 def _assert_as_in_float64(batch: Batch, **options: Any) -> None:
@@ -78,6 +88,43 @@ def test_the_kernel_against_double_precision(
     print(heads, key_heads, width, value_width, lengths)
     batch = _batch(seed, lengths, heads, key_heads, width, value_width)
     _assert_as_in_float64(batch, causal=causal, window=window, dropout=dropout)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_keys_apart_from_queries(dropout: float, kernels: Library, seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    lengths = [1, 0, *(int(length) for length in chance.integers(0, 40, 4)), 150]
+    key_lengths = [300, 7, *(int(length) for length in chance.integers(1, 80, 4)), 1]
+    print(lengths, key_lengths)
+    _assert_as_in_float64(_apart(seed, lengths, key_lengths), dropout=dropout)
+    _assert_as_in_float64(_apart(seed, [1] * 5, [3, 50, 1, 700, 16]), dropout=dropout)
+
+
+@pytest.mark.parametrize("switch", ["on", "off"])
+def test_keys_without_queries_have_no_gradient(
+    switch: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAFTLM_KERNELS", switch)
+    for lengths, key_lengths in (([0, 2, 0], [3, 4, 0]), ([0, 0], [2, 1])):
+        batch = _apart(seed, lengths, key_lengths)
+        output = batch.attend(dropout=0.1)
+        of_query, of_key, of_value = batch.gradients(output, torch.ones_like(output))
+        assert of_query.shape == batch.query.shape
+        seen = torch.repeat_interleave(torch.tensor(lengths) > 0, torch.tensor(key_lengths))
+        for gradient in (of_key, of_value):
+            assert gradient.shape == batch.key.shape and not gradient[~seen].any()
+
+
+def test_a_query_alone_drops_as_among_its_neighbours(seed: int) -> None:
+    """The first tokens by themselves attend as they do when all tokens ask."""
+    lengths = [4, 60, 1, 33]
+    batch = _batch(seed, lengths)
+    whole, first = batch.attend(dropout=0.3), batch.starts[:-1]
+    alone = variable_length_attention(
+        batch.query[first], batch.key, batch.value, starts_of([1] * 4), scale=0.3, dropout=0.3,
+        bases=batch.bases[first], key_starts=batch.starts,
+    )  # fmt: skip
+    torch.testing.assert_close(alone, whole[first], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("options", [{}, {"causal": True}, {"window": 30}])
@@ -154,6 +201,15 @@ def test_derivatives_in_torch(options: dict[str, Any], biased: bool, dropout: fl
         )
 
     assert torch.autograd.gradcheck(function, (batch.query, batch.key, batch.value, bias))
+
+
+def test_derivatives_in_torch_with_keys_apart(seed: int) -> None:
+    batch = _apart(seed, [1, 3, 0, 3, 2], [2, 5, 1, 5, 1], width=3).double()
+
+    def function(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return Batch(query, key, value, batch.starts, batch.bases, batch.key_starts).attend(dropout=0.3)
+
+    assert torch.autograd.gradcheck(function, (batch.query, batch.key, batch.value))
 
 
 def test_torch_against_the_definition(seed: int) -> None:
@@ -267,6 +323,15 @@ def test_a_second_derivative_is_refused(kernels: Library, seed: int) -> None:
         ({"starts": torch.tensor([0, 4])}, "must rise from 0 to the 5 tokens"),
         ({"starts": torch.tensor([1, 5])}, "must rise from 0 to the 5 tokens"),
         ({"starts": torch.tensor([0, 9, 5])}, "must rise from 0 to the 5 tokens"),
+        ({"query": torch.ones(4, 4, 8)}, "4 queries and 5 keys need key_starts"),
+        ({"key_starts": torch.tensor([0, 4])}, "key_starts must rise from 0 to the 5 tokens"),
+        ({"key_starts": torch.tensor([0, 2, 5])}, "starts are of 1 sequences, key_starts of 2"),
+        ({"key_starts": torch.tensor([0, 5]), "causal": True}, "apart from it"),
+        ({"key_starts": torch.tensor([0, 5]), "window": 3}, "apart from it"),
+        (
+            {"starts": torch.tensor([0, 2, 5]), "key_starts": torch.tensor([0, 5, 5])},
+            "sequence 1 has queries but no key",
+        ),
         ({"window": 0}, "at least 1 key"),
         ({"dropout": 1.0}, "below 1"),
         ({"dropout": 0.1}, "needs bases"),

@@ -23,7 +23,7 @@ class _Job(ctypes.Structure):
     _fields_ = (
         *((name, c_void_p) for name in ("query", "key", "value")),
         *((f"{name}_{of}_stride", c_int64) for name in ("query", "key", "value") for of in ("token", "head")),
-        *((name, c_void_p) for name in ("starts", "bases")),
+        *((name, c_void_p) for name in ("starts", "key_starts", "bases")),
         *((name, c_int64) for name in ("sequences", "heads", "key_heads", "width", "value_width")),
         *((name, c_int64) for name in ("window", "causal")),
         *(("scale", c_float), ("kept_factor", c_float), ("threshold", c_uint32)),
@@ -41,6 +41,7 @@ def attention_by_kernel(
     key: Tensor,
     value: Tensor,
     starts: Tensor,
+    key_starts: Tensor,
     pattern: Pattern,
     bases: Tensor | None,
 ) -> Tensor:
@@ -49,7 +50,8 @@ def attention_by_kernel(
     Tensors are float32 on the CPU with at least one head and one feature.
     """
     query, key, value = (_readable(tensor) for tensor in (query, key, value))
-    return _KernelAttention.apply(library, query, key, value, starts.contiguous(), pattern, bases)
+    starts, key_starts = starts.contiguous(), key_starts.contiguous()
+    return _KernelAttention.apply(library, query, key, value, starts, key_starts, pattern, bases)
 
 
 class _KernelAttention(torch.autograd.Function):
@@ -61,6 +63,7 @@ class _KernelAttention(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         starts: Tensor,
+        key_starts: Tensor,
         pattern: Pattern,
         bases: Tensor | None,
     ) -> Tensor:
@@ -68,10 +71,10 @@ class _KernelAttention(torch.autograd.Function):
         bases = None if bases is None or pattern.dropout == 0.0 else bases.contiguous()
         output = query.new_empty(tokens, heads, value.shape[2])
         log_sums = query.new_empty(tokens, heads)
-        job = _job(query, key, value, starts, pattern, bases)
+        job = _job(query, key, value, starts, key_starts, pattern, bases)
         job.output, job.log_sums = output.data_ptr(), log_sums.data_ptr()
         library.kernel("graft_attention", _ARGUMENTS)(job)
-        ctx.save_for_backward(query, key, value, starts, bases, output, log_sums)
+        ctx.save_for_backward(query, key, value, starts, key_starts, bases, output, log_sums)
         ctx.library, ctx.pattern = library, pattern
         return output
 
@@ -80,13 +83,13 @@ class _KernelAttention(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *gradients: Tensor
     ) -> tuple[Tensor | None, ...]:
-        query, key, value, starts, bases, output, log_sums = ctx.saved_tensors
+        query, key, value, starts, key_starts, bases, output, log_sums = ctx.saved_tensors
         gradient = gradients[0].contiguous()
         tokens, heads, width = query.shape
         groups = (key.shape[1], heads // key.shape[1])
-        of_query, of_key = (query.new_empty(tokens, heads, width) for _ in range(2))
-        of_value = query.new_empty(tokens, heads, value.shape[2])
-        job = _job(query, key, value, starts, ctx.pattern, bases)
+        of_query, of_key = (query.new_empty(count, heads, width) for count in (tokens, len(key)))
+        of_value = query.new_empty(len(value), heads, value.shape[2])
+        job = _job(query, key, value, starts, key_starts, ctx.pattern, bases)
         job.output, job.log_sums, job.output_gradient = (t.data_ptr() for t in (output, log_sums, gradient))
         job.query_gradient, job.key_gradient, job.value_gradient = (
             tensor.data_ptr() for tensor in (of_query, of_key, of_value)
@@ -94,7 +97,7 @@ class _KernelAttention(torch.autograd.Function):
         ctx.library.kernel("graft_attention_backward", _ARGUMENTS)(job)
         if groups[1] > 1:
             of_key, of_value = (tensor.unflatten(1, groups).sum(2) for tensor in (of_key, of_value))
-        return None, of_query, of_key, of_value, None, None, None
+        return None, of_query, of_key, of_value, None, None, None, None
 
 
 def _readable(tensor: Tensor) -> Tensor:
@@ -107,14 +110,21 @@ def _readable(tensor: Tensor) -> Tensor:
 
 
 def _job(
-    query: Tensor, key: Tensor, value: Tensor, starts: Tensor, pattern: Pattern, bases: Tensor | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    starts: Tensor,
+    key_starts: Tensor,
+    pattern: Pattern,
+    bases: Tensor | None,
 ) -> _Job:
     job = _Job()
     for name, tensor in (("query", query), ("key", key), ("value", value)):
         setattr(job, name, tensor.data_ptr())
         setattr(job, f"{name}_token_stride", tensor.stride(0))
         setattr(job, f"{name}_head_stride", tensor.stride(1))
-    job.starts, job.bases = starts.data_ptr(), None if bases is None else bases.data_ptr()
+    job.starts, job.key_starts = starts.data_ptr(), key_starts.data_ptr()
+    job.bases = None if bases is None else bases.data_ptr()
     job.sequences, job.heads, job.key_heads = len(starts) - 1, query.shape[1], key.shape[1]
     job.width, job.value_width = query.shape[2], value.shape[2]
     job.window, job.causal = pattern.window or 0, int(pattern.causal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,30 +27,29 @@ def attention_in_torch(
     key: Tensor,
     value: Tensor,
     starts: Tensor,
+    key_starts: Tensor,
     pattern: Pattern,
     bases: Tensor | None,
     bias: Tensor | None,
 ) -> Tensor:
     """Return what `variable_length_attention` returns; its arguments have been checked there.
 
-    Sequences of one length are computed together. In GPU memory of half precision without dropout,
+    Sequences of the same lengths are computed together. In GPU memory of half precision without dropout,
     `torch.nn.attention.varlen` would take all at once: its place is at the top of this function.
     """
     parts: list[Tensor] = []
     places: list[Tensor] = []
-    for length, begins in _by_length(starts):
-        place = (begins[:, None] + torch.arange(length)).view(-1)
-        places.append(place)
-        batch = (len(begins), length)
-        if len(begins) == 1:
-            inside = slice(int(begins[0]), int(begins[0]) + length)
-        else:
-            inside = place.to(query.device)
+    for (queries, keys), sequences in _by_lengths(starts, key_starts):
+        rows, at_rows = _places(starts[sequences], queries, query.device)
+        _, at_keys = _places(key_starts[sequences], keys, query.device)
+        batch = len(sequences)
         # [sequences, heads, length, width]
-        q, k, v = (tensor[inside].unflatten(0, batch).transpose(1, 2) for tensor in (query, key, value))
-        drawn = None if bases is None else bases[inside].view(batch)
-        part = _attention(q, k, v, pattern, drawn, None if bias is None else bias[:, :length, :length])
+        q = query[at_rows].unflatten(0, (batch, queries)).transpose(1, 2)
+        k, v = (tensor[at_keys].unflatten(0, (batch, keys)).transpose(1, 2) for tensor in (key, value))
+        drawn = None if bases is None else bases[at_rows].view(batch, queries)
+        part = _attention(q, k, v, pattern, drawn, None if bias is None else bias[:, :queries, :keys])
         parts.append(part.transpose(1, 2).flatten(0, 1))
+        places.append(rows)
     if not parts:
         return query.new_zeros(0, query.shape[1], value.shape[2]) + 0 * (
             query.sum() + key.sum() + value.sum()
@@ -59,11 +59,24 @@ def attention_in_torch(
     return torch.cat(parts)[torch.argsort(torch.cat(places)).to(query.device)]
 
 
-def _by_length(starts: Tensor) -> list[tuple[int, Tensor]]:
-    """Return each length with the first tokens of its sequences; that of empty ones only where there are no others."""
-    lengths = starts.diff()
-    occurring = torch.unique(lengths[lengths > 0]).tolist()
-    return [(length, starts[:-1][lengths == length]) for length in occurring] or [(0, starts[:1])]
+def _by_lengths(starts: Tensor, key_starts: Tensor) -> list[tuple[tuple[int, int], Tensor]]:
+    """Return each pair of lengths, of queries and of keys, with the numbers of its sequences.
+
+    Those without queries only where there are no others.
+    """
+    lengths = torch.stack([starts.diff(), key_starts.diff()], dim=1)
+    occurring = torch.unique(lengths[lengths[:, 0] > 0], dim=0)
+    pairs = [(int(queries), int(keys)) for queries, keys in occurring]
+    found = [(pair, (lengths == torch.tensor(pair)).all(1).nonzero().flatten()) for pair in pairs]
+    return found or [((0, 0), torch.zeros(1, dtype=torch.int64))]
+
+
+def _places(begins: Tensor, length: int, device: torch.device) -> tuple[Tensor, Any]:
+    """Return the numbers of the tokens of sequences of one length, and what to index a tensor there with."""
+    places = (begins[:, None] + torch.arange(length)).view(-1)
+    if len(begins) == 1:  # without a copy
+        return places, slice(int(begins[0]), int(begins[0]) + length)
+    return places, places.to(device)
 
 
 def _attention(
@@ -92,7 +105,7 @@ def _attention(
     wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
     probabilities = scores.softmax(-1, dtype=wide)
     if bases is not None and pattern.dropout > 0.0:
-        kept = kept_keys(bases, heads, length, pattern.dropout)
+        kept = kept_keys(bases, heads, key.shape[2], pattern.dropout)
         probabilities = probabilities * kept * (1.0 / (1.0 - pattern.dropout))
     return probabilities.to(value.dtype) @ value
 

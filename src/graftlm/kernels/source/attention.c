@@ -19,21 +19,21 @@ struct job {
     const float *query, *key, *value;
     int64_t query_token_stride, query_head_stride, key_token_stride, key_head_stride, value_token_stride,
         value_head_stride;
-    const int64_t *starts; /* [sequences + 1] */
-    const int32_t *bases;  /* [tokens]; NULL without dropout */
+    const int64_t *starts, *key_starts; /* [sequences + 1]: where queries and keys of a sequence begin */
+    const int32_t *bases;               /* [queries]; NULL without dropout */
     int64_t sequences, heads, key_heads, width, value_width;
     int64_t window; /* keys at least this far from the query are invisible; 0 for no limit */
-    int64_t causal;
+    int64_t causal; /* this and a window: only where queries and keys are the same tokens */
     float scale, kept_factor;
     uint32_t threshold;
-    float *output, *log_sums; /* log_sums: [tokens, heads] */
+    float *output, *log_sums; /* log_sums: [queries, heads] */
     const float *output_gradient;
-    float *query_gradient, *key_gradient, *value_gradient; /* [tokens, heads, ...], one for each query head */
+    float *query_gradient, *key_gradient, *value_gradient; /* [queries or keys, heads, ...]: one for each query head */
 };
 
-/* Query rows [first, end) of one sequence that begins at token start. */
+/* Query rows [first, end) of one sequence whose queries begin at token start, and whose length keys at key_start. */
 struct block {
-    int64_t start, length, first, end;
+    int64_t start, key_start, length, first, end;
 };
 
 struct region {
@@ -57,11 +57,11 @@ static int64_t end_of_visible(const struct job *job, int64_t row, int64_t length
 }
 
 /* How many query rows are treated at once: scores of 128 KB where that gives no fewer than 32 rows. Depends on the
- * length alone, so that neither the threads nor the neighbours in a batch change a sum. */
-static int64_t rows_in_block(int64_t length) {
-    const int64_t most = larger(32, smaller(128, 32768 / length));
-    const int64_t blocks = (length + most - 1) / most;
-    return (length + blocks - 1) / blocks;
+ * lengths alone, so that neither the threads nor the neighbours in a batch change a sum. */
+static int64_t rows_in_block(int64_t queries, int64_t keys) {
+    const int64_t most = larger(32, smaller(128, 32768 / keys));
+    const int64_t blocks = larger(1, (queries + most - 1) / most);
+    return larger(1, (queries + blocks - 1) / blocks);
 }
 
 /* e^x for x <= 0 to about 1e-7 relative; 0 where the result would come near the subnormal numbers, whose products
@@ -99,7 +99,7 @@ static void score_block(const struct job *job, const struct block *block, int64_
     const int64_t rows = block->end - block->first, key_head = head / (job->heads / job->key_heads);
     const float *query = job->query + (block->start + block->first) * job->query_token_stride +
                          head * job->query_head_stride;
-    const float *key = job->key + (block->start + first_key) * job->key_token_stride +
+    const float *key = job->key + (block->key_start + first_key) * job->key_token_stride +
                        key_head * job->key_head_stride;
     graft_multiply(0, 1, rows, keys, job->width, job->scale, query, job->query_token_stride, key,
                    job->key_token_stride, 0.0f, scores, stride);
@@ -154,7 +154,7 @@ static void attend(const struct job *job, const struct block *block, int64_t hea
     }
     const int64_t output_stride = job->heads * job->value_width;
     float *output = job->output + (block->start + block->first) * output_stride + head * job->value_width;
-    const float *value = job->value + (block->start + first_key) * job->value_token_stride +
+    const float *value = job->value + (block->key_start + first_key) * job->value_token_stride +
                          key_head * job->value_head_stride;
     graft_multiply(0, 0, rows, job->value_width, keys, 1.0f, scores, stride, value, job->value_token_stride, 0.0f,
                    output, output_stride);
@@ -198,7 +198,7 @@ static void attend_backward(const struct job *job, const struct block *block, in
     const int64_t rows = block->end - block->first, key_head = head / (job->heads / job->key_heads);
     const int64_t first_key = first_visible(job, block->first);
     const int64_t keys = end_of_visible(job, block->end - 1, block->length) - first_key, stride = padded(keys);
-    const int64_t token = block->start + block->first, key_token = block->start + first_key;
+    const int64_t token = block->start + block->first, key_token = block->key_start + first_key;
     const int64_t stride_out = job->heads * job->value_width, stride_in = job->heads * job->width;
     const float *query = job->query + token * job->query_token_stride + head * job->query_head_stride;
     const float *key = job->key + key_token * job->key_token_stride + key_head * job->key_head_stride;
@@ -241,16 +241,16 @@ static void backward_items(void *data, int64_t begin, int64_t end) {
     float *scratch = region->scratch + graft_thread_number() * region->scratch_size;
     for (int64_t item = begin; item < end; item++) {
         const struct block sequence = region->blocks[item / job->heads];
-        const int64_t head = item % job->heads, step = rows_in_block(sequence.length);
+        const int64_t head = item % job->heads, step = rows_in_block(sequence.end, sequence.length);
         for (int64_t row = 0; row < sequence.length; row++) {
-            const int64_t place = (sequence.start + row) * job->heads + head;
+            const int64_t place = (sequence.key_start + row) * job->heads + head;
             memset(job->key_gradient + place * job->width, 0, (size_t)job->width * sizeof(float));
             memset(job->value_gradient + place * job->value_width, 0, (size_t)job->value_width * sizeof(float));
         }
-        for (int64_t row = 0; row < sequence.length; row += step) {
+        for (int64_t row = 0; row < sequence.end; row += step) {
             struct block block = sequence;
             block.first = row;
-            block.end = smaller(row + step, sequence.length);
+            block.end = smaller(row + step, sequence.end);
             attend_backward(job, &block, head, scratch);
         }
     }
@@ -261,17 +261,30 @@ static int by_work(const void *left, const void *right) {
     const struct block *a = left, *b = right;
     const int64_t work_a = a->length * (a->end - a->first), work_b = b->length * (b->end - b->first);
     if (work_a != work_b) return work_a < work_b ? 1 : -1;
-    return a->start + a->first < b->start + b->first ? -1 : 1;
+    if (a->key_start != b->key_start) return a->key_start < b->key_start ? -1 : 1;
+    return a->first < b->first ? -1 : 1;
 }
 
-/* Blocks of at most rows_in_block rows, or whole sequences; returns how many. With blocks NULL only counts. */
+static int64_t queries_of(const struct job *job, int64_t sequence) {
+    return job->starts[sequence + 1] - job->starts[sequence];
+}
+
+static int64_t keys_of(const struct job *job, int64_t sequence) {
+    return job->key_starts[sequence + 1] - job->key_starts[sequence];
+}
+
+/* Blocks of at most rows_in_block rows; or whole sequences, with those that only have keys, whose gradients are zero.
+ * Returns how many. With blocks NULL only counts. */
 static int64_t list_blocks(const struct job *job, int whole, struct block *blocks) {
     int64_t count = 0;
     for (int64_t sequence = 0; sequence < job->sequences; sequence++) {
-        const int64_t start = job->starts[sequence], length = job->starts[sequence + 1] - start;
-        const int64_t step = whole || length == 0 ? length : rows_in_block(length);
-        for (int64_t row = 0; row < length; row += step, count++)
-            if (blocks != NULL) blocks[count] = (struct block){start, length, row, smaller(row + step, length)};
+        const int64_t queries = queries_of(job, sequence), keys = keys_of(job, sequence);
+        if (keys == 0 || (queries == 0 && !whole)) continue;
+        const int64_t step = whole ? larger(1, queries) : rows_in_block(queries, keys);
+        for (int64_t row = 0; row < larger(1, queries); row += step, count++)
+            if (blocks != NULL)
+                blocks[count] = (struct block){job->starts[sequence], job->key_starts[sequence], keys, row,
+                                               smaller(row + step, queries)};
     }
     return count;
 }
@@ -279,9 +292,9 @@ static int64_t list_blocks(const struct job *job, int whole, struct block *block
 static int64_t scratch_size(const struct job *job, int64_t matrices) {
     int64_t size = 0;
     for (int64_t sequence = 0; sequence < job->sequences; sequence++) {
-        const int64_t length = job->starts[sequence + 1] - job->starts[sequence];
+        const int64_t length = keys_of(job, sequence);
         if (length == 0) continue;
-        const int64_t rows = rows_in_block(length);
+        const int64_t rows = rows_in_block(queries_of(job, sequence), length);
         const int64_t keys = job->window > 0 ? smaller(length, rows + 2 * smaller(job->window, length)) : length;
         size = larger(size, matrices * rows * padded(keys) + rows);
     }
