@@ -15,9 +15,10 @@ from torch import Tensor
 from transformers import PhimoeConfig, PhimoeForSequenceClassification, PreTrainedModel
 
 from graftlm.kernels.keys import example_keys
-from graftlm.models.flat import execution
-from graftlm.models.flat.execution import is_flat, laid_flat
+from graftlm.models.flat import attention, passes, probe
+from graftlm.models.flat.execution import is_flat
 from graftlm.models.flat.layout import DropoutKeys, Layout
+from graftlm.models.flat.passes import NotFlat, laid_flat
 from graftlm.models.flat.probe import make_flat
 
 FLAT = [(family, head) for family in (*ENCODERS, *DECODERS) for head in heads_of(family)]
@@ -70,6 +71,95 @@ def test_outputs_and_gradients_are_those_of_the_padded_network(seed: int, family
         assert float((one.grad - other.grad).norm()) <= 2e-5 * float(one.grad.norm()) + 1e-6, name
 
 
+# Families whose heads read the first token of a text, and whose last layer has a norm behind each part.
+FIRST = ("Bert", "Roberta", "XLMRoberta", "Camembert", "Electra", "DistilBert")
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("family", FIRST)
+def test_first_tokens_alone_come_out_of_the_last_layer_as_among_all(
+    seed: int, family: str, dropout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout too: what a token drops does not depend on which others are computed."""
+    alone = build(family, "SequenceClassification", seed, dropout=dropout).train()
+    lay_flat(alone)
+    monkeypatch.setattr(probe, "install_first_tokens", _refuse)
+    among = build(family, "SequenceClassification", seed, dropout=dropout).train()
+    lay_flat(among)
+    inputs, keys = random_batch(seed), example_keys(seed, 1, np.arange(len(LENGTHS)))
+    sizes = [_given_to_last_feed_forward(model, inputs, keys) for model in (alone, among)]
+    assert sizes == [len(LENGTHS), sum(LENGTHS)]
+    found, expected = (outputs(model, inputs, keys) for model in (alone, among))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-6)
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(seed))
+    for result in (found, expected):
+        (result * weights).sum().backward()
+    for (name, one), other in zip(among.named_parameters(), alone.parameters(), strict=True):
+        if one.grad is not None and float(one.grad.norm()) > 1e-5:
+            assert other.grad is not None, name
+            assert float((one.grad - other.grad).norm()) <= 2e-5 * float(one.grad.norm()) + 1e-6, name
+
+
+@pytest.mark.parametrize(
+    ("family", "head"),
+    [("Bert", "TokenClassification"), ("Bert", "QuestionAnswering"), ("Bert", "MaskedLM"),
+     ("GPT2", "SequenceClassification"), ("ModernBert", "SequenceClassification"),
+     ("Albert", "SequenceClassification"), ("EuroBert", "SequenceClassification")],
+)  # fmt: skip
+def test_heads_and_layers_that_need_all_tokens_get_them(seed: int, family: str, head: str) -> None:
+    model = build(family, head, seed).eval()
+    lay_flat(model)
+    inputs = random_batch(seed)
+    with laid_flat(Layout.of(inputs["attention_mask"], torch.device("cpu")), None):
+        hidden = model.base_model(**inputs)["last_hidden_state"]
+    assert hidden.shape[:2] == inputs["input_ids"].shape
+
+
+def test_a_head_that_reads_more_than_it_seems_is_noticed(seed: int) -> None:
+    """One class for a text, from the mean of its tokens: of the right shape and wrong."""
+    model = build("Bert", "SequenceClassification", seed).eval()
+    body, pooler = model.base_model, model.base_model.pooler
+
+    class Mean(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = pooler.dense
+
+        def forward(self, hidden: Tensor) -> Tensor:
+            real = (hidden != 0).any(-1, keepdim=True)  # padding comes out of a flat body as zeros
+            return torch.tanh(self.dense(hidden.sum(1) / real.sum(1)))
+
+    body.pooler = Mean()
+    inputs = random_batch(seed, (5, 5, 5))
+    expected = outputs(model, inputs, flat=False).detach()
+    make_flat(model)
+    torch.testing.assert_close(outputs(model, inputs), expected, rtol=1e-5, atol=2e-6)
+
+
+def test_an_example_without_tokens_is_computed_with_all(seed: int) -> None:
+    model = build("Bert", "SequenceClassification", seed).eval()
+    lay_flat(model)
+    inputs = random_batch(seed, (3, 0, 5))
+    logits = outputs(model, inputs).view(3, -1)
+    for row in (0, 2):
+        alone = {name: values[[row]] for name, values in inputs.items()}
+        torch.testing.assert_close(logits[row], outputs(model, alone), rtol=1e-5, atol=1e-6)
+
+
+def _refuse(model: PreTrainedModel) -> Any:
+    raise NotFlat("not here")
+
+
+def _given_to_last_feed_forward(model: PreTrainedModel, inputs: dict[str, Tensor], keys: Any) -> int:
+    """How many tokens the last layer normalises at its end."""
+    seen: list[int] = []
+    norms = [module for module in model.base_model.modules() if isinstance(module, torch.nn.LayerNorm)]
+    handle = norms[-1].register_forward_hook(lambda _, __, output: seen.append(output.shape[1]))
+    outputs(model, inputs, keys)
+    handle.remove()
+    return seen[-1]
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # DeBERTa of older versions
 @pytest.mark.parametrize("family", sorted(PADDED))
 def test_a_family_that_cannot_says_so_and_stays_as_it_was(seed: int, family: str) -> None:
@@ -92,12 +182,12 @@ def test_an_accelerator_stays_padded(seed: int) -> None:
 
 def test_attention_that_sees_across_examples_is_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The probe can fail: one sequence instead of several."""
-    real = execution.variable_length_attention
+    real = attention.variable_length_attention
 
     def across(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, **options: Any) -> Tensor:
         return real(query, key, value, starts[[0, -1]], **options)
 
-    monkeypatch.setattr(execution, "variable_length_attention", across)
+    monkeypatch.setattr(attention, "variable_length_attention", across)
     model = build("Bert", "SequenceClassification", seed)
     assert make_flat(model) == "its outputs differ when padding is left out"
     assert not is_flat(model)
@@ -105,9 +195,9 @@ def test_attention_that_sees_across_examples_is_noticed(seed: int, monkeypatch: 
 
 
 def test_a_window_that_is_ignored_is_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = execution.variable_length_attention
+    real = attention.variable_length_attention
     monkeypatch.setattr(
-        execution,
+        attention,
         "variable_length_attention",
         lambda *args, **options: real(*args, **{**options, "window": None}),
     )
@@ -117,9 +207,9 @@ def test_a_window_that_is_ignored_is_noticed(seed: int, monkeypatch: pytest.Monk
 
 
 def test_gradients_that_differ_are_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = execution.variable_length_attention
+    real = attention.variable_length_attention
     monkeypatch.setattr(
-        execution, "variable_length_attention",
+        attention, "variable_length_attention",
         lambda query, key, value, *rest, **options: real(query, key.detach(), value, *rest, **options),
     )  # fmt: skip
     assert make_flat(build("Bert", "SequenceClassification", seed)) == (
@@ -216,9 +306,9 @@ def test_dropping_everything_stays_padded(seed: int) -> None:
 
 def test_dropout_by_the_batch_is_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The probe can fail: masks by the place in the batch."""
-    real = execution.keyed_dropout
+    real = passes.keyed_dropout
     monkeypatch.setattr(
-        execution, "keyed_dropout",
+        passes, "keyed_dropout",
         lambda x, bases, p: real(x, torch.arange(len(bases), dtype=torch.int32), p),
     )  # fmt: skip
     model = build("Bert", "SequenceClassification", seed, dropout=0.3)

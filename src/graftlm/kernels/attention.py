@@ -32,8 +32,8 @@ def variable_length_attention(
 
     Args:
         query: [tokens, heads, width]; views with any strides are read without a copy if features are neighbours.
-        key: [tokens or keys, key heads, width]; the number of heads is a multiple of that of key heads, and head h reads
-            key head h // (heads / key heads).
+        key: [tokens or keys, key heads, width]; the number of heads is a multiple of that of key heads, and head h
+            reads key head h // (heads / key heads).
         value: [tokens or keys, key heads, value width].
         starts: int64 [sequences + 1] on the CPU: sequence i is tokens starts[i] to starts[i + 1].
         scale: factor of the scores, as a rule width ** -0.5.

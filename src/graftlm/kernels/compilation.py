@@ -26,7 +26,7 @@ _FLAGS = ["-std=c11", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", 
 _EXACT = ["-ffp-contract=off"]
 # Fused products make the exponential function faster, and the matrix products of the BLAS use them anyway. The pragmas
 # of OpenMP say which sums and maxima may be taken in several lanes; no runtime comes with them.
-_FREER = {"attention.c": ["-ffp-contract=fast", "-fopenmp-simd"]}
+_FREER = {name: ["-ffp-contract=fast", "-fopenmp-simd"] for name in ("attention.c", "gelu.c")}
 # Exactly the features that torch has checked when it names its level (`torch.backends.cpu.get_cpu_capability()`).
 _X86_LEVELS = {
     "baseline": [],

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from graftlm.data.features import IGNORED
-from graftlm.models.flat.execution import is_flat, laid_flat
+from graftlm.models.flat.execution import is_flat
 from graftlm.models.flat.layout import Layout
+from graftlm.models.flat.passes import laid_flat
 from graftlm.training.batching import Batch
 
 

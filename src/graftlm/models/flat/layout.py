@@ -93,6 +93,10 @@ class DropoutKeys:
         """Return the bases of the next site, where values are flat, [tokens]."""
         return self._next(self._tokens)
 
+    def of_first_tokens(self) -> Tensor:
+        """Return of the bases of the next site those of the first token of each example, [examples]."""
+        return self._next(self._tokens[self._layout.starts[:-1].numpy()])
+
     def of_values(self, shape: torch.Size) -> Tensor:
         """Return the bases of the next site outside the flat part, one for each row of features.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from graftlm.kernels.keys import example_keys
-from graftlm.models.flat.execution import NotFlat, install, laid_flat
+from graftlm.models.flat.execution import install
+from graftlm.models.flat.first_tokens import install_first_tokens
 from graftlm.models.flat.layout import Layout
+from graftlm.models.flat.passes import NotFlat, laid_flat
 
 LENGTHS = (5, 1, 9, 3)
 """Tokens of the texts that are tried; one more reaches beyond a window of attention where there is a short one."""
@@ -29,7 +31,8 @@ def make_flat(model: PreTrainedModel, gradients: bool = True) -> str:
     """Let the model work flat where it then computes the same, on a CPU; return why not, or nothing.
 
     A batch of random tokens goes through the model padded and flat. Outputs are compared, and the gradients of every
-    weight that is trained. Where anything differs, the model is left as it was.
+    weight that is trained. Where anything differs, the model is left as it was. One that works flat is tried once more,
+    with its last layer computed for first tokens only; where its head reads others it computes all.
 
     Args:
         model: with its head, in float32.
@@ -38,13 +41,23 @@ def make_flat(model: PreTrainedModel, gradients: bool = True) -> str:
     if model.device.type != "cpu":
         # One call of attention for each example would keep an accelerator waiting; it wants one kernel for all.
         return f"on {model.device.type} it would not be faster yet"
+    reason = _try(install, model, gradients)
+    if not reason:
+        _try(install_first_tokens, model, gradients)
+    return reason
+
+
+def _try(
+    change: Callable[[PreTrainedModel], Callable[[], None]], model: PreTrainedModel, gradients: bool
+) -> str:
+    """Make a change to the model where it then still computes the same; return why not, or nothing."""
     try:
-        undo = install(model)
+        undo = change(model)
     except NotFlat as reason:
         return str(reason)
     try:
         difference = _compare(model, gradients)
-    except Exception as error:  # whatever a family does that we do not know: it works padded
+    except Exception as error:  # whatever a family does that we do not know: it works as before
         undo()
         return f"{type(error).__name__}: {error}" if not isinstance(error, NotFlat) else str(error)
     if difference:

@@ -1,0 +1,127 @@
+"""One forward pass on flat tokens, and what is done in it by other means than usual."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from graftlm.kernels.dropout import keyed_dropout
+from graftlm.kernels.gelu import gelu
+from graftlm.models.flat.layout import DropoutKeys, Layout
+
+
+class NotFlat(Exception):
+    """This network asks for something that flat execution does not give."""
+
+
+@dataclass
+class LastLayer:
+    """What the last layer works with where it is computed for the first token of each example alone.
+
+    Args:
+        given: what the layer before has made of all tokens, [1, tokens, features].
+        first: of it, the first tokens, [1, examples, features].
+        keys: of all tokens, [1, tokens, features], once they are made.
+        values: likewise.
+    """
+
+    given: Tensor
+    first: Tensor
+    keys: Tensor | None = None
+    values: Tensor | None = None
+
+
+@dataclass
+class Pass:
+    """A forward pass. ``inside`` the body values are flat, before and behind it padded.
+
+    Args:
+        layout: of the batch.
+        dropout: what decides it; None where nothing is dropped.
+        read: the tokens that the head gets, all where it is None.
+        inside: whether the body is at work.
+        windows: how far the masks reach that the family asked for, and that are not made; None where a token sees all.
+        last: the last layer, from where it begins, if it is computed for the first tokens alone.
+    """
+
+    layout: Layout
+    dropout: DropoutKeys | None
+    read: Tensor | None
+    inside: bool = False
+    windows: set[int | None] = field(default_factory=set[int | None])
+    last: LastLayer | None = None
+
+    def bases(self) -> Tensor:
+        """Return what decides about dropout of the tokens that are being computed, at the next site."""
+        if self.dropout is None:
+            raise NotFlat("its attention drops though nothing else does")
+        return self.dropout.of_tokens() if self.last is None else self.dropout.of_first_tokens()
+
+
+_current: ContextVar[Pass | None] = ContextVar("graftlm_flat_pass", default=None)
+
+
+def current_pass() -> Pass | None:
+    """Return the flat pass that this thread is in, if any."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def laid_flat(
+    layout: Layout, examples: NDArray[np.uint64] | None, read: Tensor | None = None
+) -> Generator[None]:
+    """Let a forward pass of an `install`-ed model inside the block work flat.
+
+    Args:
+        layout: of its batch.
+        examples: keys of the examples for dropout, uint64 [examples]; None where nothing is dropped.
+        read: the head gets these tokens only, as one row: their numbers among all tokens, int64. For heads that answer
+            for each token and are dear, as the projection onto a vocabulary. None gives it padded examples.
+    """
+    dropout = None if examples is None else DropoutKeys(examples, layout)
+    token = _current.set(Pass(layout, dropout, read))
+    try:
+        with _OurFunctions():
+            yield
+    finally:
+        _current.reset(token)
+
+
+class _OurFunctions(TorchFunctionMode):
+    """Functions that we compute otherwise, whichever module calls them.
+
+    Dropout by the keys of the pass instead of a generator's next numbers; activations by kernels.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        ours = _OURS.get(func, func)
+        return ours(*args, **(kwargs or {}))
+
+
+def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    current = _current.get()
+    assert current is not None
+    if current.dropout is None:
+        return functional.dropout(input, p, training, inplace)
+    if not training or p == 0.0:
+        return input
+    bases = current.bases() if current.inside else current.dropout.of_values(input.shape)
+    return keyed_dropout(input, bases, p)
+
+
+def _gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
+    return gelu(input) if approximate == "none" else functional.gelu(input, approximate=approximate)
+
+
+_OURS: dict[Any, Any] = {functional.dropout: _dropout, functional.gelu: _gelu}
