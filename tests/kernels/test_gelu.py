@@ -19,8 +19,8 @@ def test_values_and_slopes_against_double_precision(size: float, kernels: Librar
     assert "KernelGelu" in type(found.grad_fn).__name__
     (slope,), (right,) = (torch.autograd.grad(y.sum(), of) for y, of in ((found, x), (wanted, exact)))
     scale = exact.detach().abs().clamp(min=1e-30)
-    assert float(((found.double() - wanted).abs() / scale).max()) < 3e-7
-    assert float((slope.double() - right).abs().max()) < 3e-7
+    assert float(((found.double() - wanted).abs() / scale).max()) < 4e-7
+    assert float((slope.double() - right).abs().max()) < 4e-7
 
 
 def test_no_further_from_the_truth_than_torch(kernels: Library, seed: int) -> None:
