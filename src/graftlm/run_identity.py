@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftlm.data.features import Features
+from graftlm.data.ragged import Ragged
 from graftlm.preparation import Prepared
 from graftlm.recipe import Recipe
 
@@ -31,16 +32,15 @@ def identity(recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
 def _tokens(features: Features) -> str:
     """Return a sha256 of what the model sees: templates and tokenizers may change it without any file changing."""
     digest = hashlib.sha256()
-    parts: list[Sequence[Sequence[int] | NDArray[np.int64]]] = [
+    parts: list[Sequence[Sequence[int]] | Sequence[NDArray[np.int64]]] = [
         features.inputs[name] for name in sorted(features.inputs)
     ]
     if features.writing is not None:
         parts += [features.writing.targets, [features.writing.prompts or ()]]
     for examples in parts:
-        digest.update(len(examples).to_bytes(8))
-        for ids in examples:
-            digest.update(len(ids).to_bytes(8))
-            digest.update(np.asarray(ids, dtype=np.int64).tobytes())
+        rows = examples if isinstance(examples, Ragged) else Ragged.of(examples)
+        digest.update(rows.starts.tobytes())
+        digest.update(rows.values.tobytes())
     return digest.hexdigest()
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Split:
             for row in zip(*chosen, strict=True)
         ]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of all rows in order: equal for equal content, wherever it came from."""
         return hashlib.blake2b(b"".join(self.row_fingerprints()), digest_size=16).hexdigest()

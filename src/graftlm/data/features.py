@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftlm.data.messages import Conversation
+from graftlm.data.ragged import lengths_of
 from graftlm.data.writing import Writing
 
 Outputs = Sequence[NDArray[np.float32]]
@@ -26,7 +27,7 @@ class Features:
     """Token ids of many examples, unpadded.
 
     Args:
-        inputs: model argument name (``input_ids``, ``token_type_ids``) -> one list of integers per example.
+        inputs: model argument name (``input_ids``, ``token_type_ids``) -> the integers of each example.
         rows: position of the row that each example was made from; a long row may have several.
         truncated_rows: positions of the rows that lost tokens to the length limit.
         spans: where windows were cut from a text: for each example the characters from ... to of each token
@@ -36,7 +37,7 @@ class Features:
         writing: what is written from them; None where the model writes nothing.
     """
 
-    inputs: dict[str, list[list[int]]]
+    inputs: Mapping[str, Sequence[Sequence[int]]]
     rows: Sequence[int]
     truncated_rows: list[int] = field(default_factory=list[int])
     spans: Sequence[NDArray[np.int32]] = ()
@@ -49,7 +50,7 @@ class Features:
     @property
     def num_tokens(self) -> int:
         """Tokens of all examples together, special tokens included."""
-        return sum(len(ids) for ids in self.inputs["input_ids"])
+        return int(lengths_of(self.inputs["input_ids"]).sum())
 
     def without_targets(self) -> Features:
         """Return the features without the texts that should be written: nobody asks how probable these are."""

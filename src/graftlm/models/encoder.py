@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from graftlm.data.features import Features
 from graftlm.data.messages import Conversation
+from graftlm.data.ragged import Ragged
 from graftlm.errors import ConfigurationError
 from graftlm.models.chat import ChatEncoder
 from graftlm.models.sequences import (
@@ -58,7 +59,7 @@ class TextEncoder:
 
         Of a pair that is too long, the longer half is cut first.
         """
-        inputs: dict[str, list[list[int]]] = {name: [] for name in self.argument_names}
+        inputs: dict[str, list[Ragged]] = {name: [] for name in self.argument_names}
         truncated: list[int] = []
         for start in range(0, len(texts), _CHUNK):
             with self._lock:
@@ -70,10 +71,11 @@ class TextEncoder:
                     return_attention_mask=False,
                 )
             for name in inputs:
-                inputs[name] += encoded[name]
+                inputs[name].append(Ragged.of(encoded[name]))
             pieces = encoded.encodings or []
             truncated += [start + index for index, piece in enumerate(pieces) if piece.overflowing]
-        return Features(inputs, range(len(texts)), truncated)
+        joined = {name: Ragged.joined(parts) for name, parts in inputs.items()}
+        return Features(joined, range(len(texts)), truncated)
 
     def windows(self, questions: Sequence[str], contexts: Sequence[str], stride_tokens: int) -> Features:
         """Return each question with every part of its context that fits beside it, see `Features.spans`.
@@ -160,7 +162,7 @@ class TextEncoder:
         Raises:
             ConfigurationError: the limit leaves no room for a word.
         """
-        inputs: dict[str, list[list[int]]] = {name: [] for name in self.argument_names}
+        inputs: dict[str, list[Ragged]] = {name: [] for name in self.argument_names}
         row_of: list[int] = []
         answering: list[NDArray[np.int64]] = []
         special = self.tokenizer.num_special_tokens_to_add()
@@ -184,7 +186,7 @@ class TextEncoder:
                     return_attention_mask=False,
                 )
             for name in inputs:
-                inputs[name] += encoded[name]
+                inputs[name].append(Ragged.of(encoded[name]))
             of_windows: list[int] = encoded["overflow_to_sample_mapping"]
             row_of += [start + row for row in of_windows]
             windows = [
@@ -193,7 +195,8 @@ class TextEncoder:
             ]
             for _, group in itertools.groupby(range(len(windows)), key=of_windows.__getitem__):
                 answering += _answering([windows[each] for each in group], overlap)
-        return Features(inputs, row_of, words=answering)
+        joined = {name: Ragged.joined(parts) for name, parts in inputs.items()}
+        return Features(joined, row_of, words=answering)
 
     def sequences(
         self,

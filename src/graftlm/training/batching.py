@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graftlm.data.features import IGNORED, Features, Targets
+from graftlm.data.ragged import lengths_of
 from graftlm.training.randomness import generator
 
 # Length-grouped order sorts within stretches of this many batches: long enough to save most padding, short enough
@@ -84,7 +85,7 @@ class Examples:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each example, [examples]."""
-        return np.fromiter((len(ids) for ids in self.inputs["input_ids"]), dtype=np.int64, count=len(self))
+        return lengths_of(self.inputs["input_ids"])
 
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
         """Pad the given examples to the longest of them and move them to the device."""
