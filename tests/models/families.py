@@ -35,17 +35,35 @@ DECODERS: dict[str, dict[str, Any]] = {
     "OPT": {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "ffn_dim": 48,
             "num_attention_heads": 4, "max_position_embeddings": 66, "word_embed_proj_dim": 32, **_TOKENS},
 }  # fmt: skip
+_PAIR = {"vocab_size": VOCABULARY, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2,
+         "encoder_attention_heads": 4, "decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 40,
+         "max_position_embeddings": 66, "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0}  # fmt: skip
+PAIRS: dict[str, dict[str, Any]] = {
+    "Bart": {**_PAIR, "pad_token_id": 0, "decoder_start_token_id": 2},
+    "MBart": {**_PAIR, "pad_token_id": 0},
+    "Marian": {**_PAIR, "pad_token_id": 0, "decoder_start_token_id": 0},
+    "Pegasus": {**_PAIR, "pad_token_id": 0},
+    "M2M100": {**_PAIR, "pad_token_id": 0},
+    "BlenderbotSmall": {**_PAIR, "pad_token_id": 0},
+}
 PADDED: dict[str, dict[str, Any]] = {
-    "DebertaV2": {**_SMALL, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8},
+    "DebertaV2": {
+        **_SMALL,
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_buckets": 8,
+    },
     "MPNet": _SMALL,
-    "Bart": {"vocab_size": VOCABULARY, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1,
-             "encoder_attention_heads": 4, "decoder_attention_heads": 4},
-}  # fmt: skip
+    # Its relative positions are a bias of attention.
+    "T5": {"vocab_size": VOCABULARY, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4},
+}
 HEADS = ("SequenceClassification", "TokenClassification", "QuestionAnswering", "MaskedLM", "CausalLM")
 
 
 def heads_of(family: str) -> list[str]:
-    """The heads that transformers has for a family; an encoder is not asked to write."""
+    """The heads that transformers has for a family; an encoder is not asked to write, a pair does nothing else."""
+    if family in PAIRS:
+        return ["Seq2SeqLM"]
     wanted = HEADS if family in DECODERS else HEADS[:-1]
     config = getattr(transformers, f"{family}Config")
     return [head for head in wanted if config in _mapping(head)]
@@ -53,7 +71,7 @@ def heads_of(family: str) -> list[str]:
 
 def build(family: str, head: str, seed: int, dropout: float = 0.0) -> PreTrainedModel:
     """Return a network with random weights; the caller's generator is left alone."""
-    config = getattr(transformers, f"{family}Config")(**{**ENCODERS, **DECODERS, **PADDED}[family])
+    config = getattr(transformers, f"{family}Config")(**{**ENCODERS, **DECODERS, **PAIRS, **PADDED}[family])
     config.num_labels = 2 if head == "QuestionAnswering" else 3
     for name, value in config.to_dict().items():
         if "drop" in name and "layerdrop" not in name and isinstance(value, float | int | None):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tests.models.families import DECODERS, ENCODERS, PADDED, VOCABULARY, build, heads_of
+from tests.models.families import DECODERS, ENCODERS, PADDED, PAIRS, VOCABULARY, build, heads_of
 from torch import Tensor
 from transformers import PhimoeConfig, PhimoeForSequenceClassification, PreTrainedModel
 
@@ -21,11 +21,19 @@ from graftlm.models.flat.layout import DropoutKeys, Layout
 from graftlm.models.flat.passes import NotFlat, laid_flat
 from graftlm.models.flat.probe import make_flat
 
-FLAT = [(family, head) for family in (*ENCODERS, *DECODERS) for head in heads_of(family)]
+FLAT = [(family, head) for family in (*ENCODERS, *DECODERS, *PAIRS) for head in heads_of(family)]
 LENGTHS = (3, 17, 1, 8, 17, 2)
+WRITTEN = (4, 1, 9, 17, 2, 6)
+GIVEN = "decoder_attention_mask"
 
 
-def random_batch(seed: int, lengths: tuple[int, ...] = LENGTHS, left: bool = False) -> dict[str, Tensor]:
+def random_batch(
+    seed: int, lengths: tuple[int, ...] = LENGTHS, left: bool = False, written: tuple[int, ...] = ()
+) -> dict[str, Tensor]:
+    """Random tokens; ``written`` are the lengths of what a decoder of its own is given."""
+    if written:
+        given = {f"decoder_{name}": values for name, values in random_batch(seed + 1, written).items()}
+        return random_batch(seed, lengths) | given
     random = np.random.default_rng(seed)
     width = max(lengths)
     real = np.arange(width) < np.array(lengths)[:, None]
@@ -47,9 +55,11 @@ def outputs(model: PreTrainedModel, inputs: dict[str, Tensor], keys: Any = None,
     if not flat:
         result = model(**inputs)
     else:
-        with laid_flat(Layout.of(inputs["attention_mask"], torch.device("cpu")), keys):
+        cpu = torch.device("cpu")
+        target = Layout.of(inputs[GIVEN], cpu) if GIVEN in inputs else None
+        with laid_flat(Layout.of(inputs["attention_mask"], cpu), keys, target=target):
             result = model(**inputs)
-    real = inputs["attention_mask"].bool()
+    real = inputs.get(GIVEN, inputs["attention_mask"]).bool()
     found = [result[name] for name in ("logits", "start_logits", "end_logits") if name in result]
     return torch.cat([(each[real] if each.shape[:2] == real.shape else each).flatten() for each in found])
 
@@ -58,7 +68,7 @@ def outputs(model: PreTrainedModel, inputs: dict[str, Tensor], keys: Any = None,
 def test_outputs_and_gradients_are_those_of_the_padded_network(seed: int, family: str, head: str) -> None:
     usual, flat = (build(family, head, seed).eval() for _ in range(2))
     lay_flat(flat)
-    inputs = random_batch(seed)
+    inputs = random_batch(seed, written=WRITTEN if family in PAIRS else ())
     expected, found = outputs(usual, inputs, flat=False), outputs(flat, inputs)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-6)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(seed))
@@ -163,13 +173,15 @@ def _given_to_last_feed_forward(model: PreTrainedModel, inputs: dict[str, Tensor
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # DeBERTa of older versions
 @pytest.mark.parametrize("family", sorted(PADDED))
 def test_a_family_that_cannot_says_so_and_stays_as_it_was(seed: int, family: str) -> None:
-    model = build(family, "QuestionAnswering", seed).eval()
+    pair = family == "T5"
+    model = build(family, "Seq2SeqLM" if pair else "QuestionAnswering", seed).eval()
     before = model.config._attn_implementation
-    expected = model(**random_batch(seed)).start_logits
+    inputs = random_batch(seed, written=WRITTEN if pair else ())
+    expected = outputs(model, inputs, flat=False)
     assert make_flat(model) != ""
     assert not is_flat(model)
     assert model.config._attn_implementation == before
-    assert torch.equal(model(**random_batch(seed)).start_logits, expected)
+    assert torch.equal(outputs(model, inputs, flat=False), expected)
 
 
 def test_an_accelerator_stays_padded(seed: int) -> None:
@@ -217,11 +229,15 @@ def test_gradients_that_differ_are_noticed(seed: int, monkeypatch: pytest.Monkey
     )
 
 
-@pytest.mark.parametrize("family", ["Bert", "DistilBert", "Electra", "GPT2", "OPT", "ModernBert", "Albert"])
+@pytest.mark.parametrize(
+    "family",
+    ["Bert", "DistilBert", "Electra", "GPT2", "OPT", "ModernBert", "Albert", "Bart", "Marian", "M2M100"],
+)
 def test_dropout_depends_on_the_example_not_on_its_batch(seed: int, family: str) -> None:
-    model = build(family, "SequenceClassification", seed, dropout=0.2).train()
+    pair = family in PAIRS
+    model = build(family, "Seq2SeqLM" if pair else "SequenceClassification", seed, dropout=0.2).train()
     lay_flat(model)
-    inputs, rows = random_batch(seed), np.arange(len(LENGTHS))
+    inputs, rows = random_batch(seed, written=WRITTEN if pair else ()), np.arange(len(LENGTHS))
     keys = example_keys(seed, 7, rows)
     whole = outputs(model, inputs, keys)
     parts = [
@@ -251,10 +267,11 @@ def test_dropout_of_every_site_is_its_own(seed: int) -> None:
 
 def test_texts_are_written_as_before(seed: int) -> None:
     """Outside a flat pass nothing changes, so generation, with its cache and its padding on the left, does not."""
-    for family in ("GPT2", "Llama"):
-        usual, flat = (build(family, "CausalLM", seed).eval() for _ in range(2))
+    for family in ("GPT2", "Llama", "Bart", "M2M100"):
+        pair = family in PAIRS
+        usual, flat = (build(family, "Seq2SeqLM" if pair else "CausalLM", seed).eval() for _ in range(2))
         assert make_flat(flat) == ""
-        inputs = random_batch(seed, left=True)
+        inputs = random_batch(seed, left=not pair)
         options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
         assert torch.equal(usual.generate(**inputs, **options), flat.generate(**inputs, **options))
 
@@ -298,6 +315,16 @@ def test_a_copy_pools_by_its_own_weights(seed: int) -> None:
     torch.testing.assert_close(
         outputs(copied, inputs), outputs(copied, inputs, flat=False), rtol=1e-5, atol=1e-6
     )
+
+
+def test_layers_that_are_left_out_at_random_are_noticed(seed: int) -> None:
+    model = build("Bart", "Seq2SeqLM", seed)
+    model.base_model.encoder.layerdrop = 0.5
+    assert make_flat(model) == "what it drops depends on the batch"
+
+
+def test_a_pair_whose_decoder_makes_up_what_it_reads_stays_padded(seed: int) -> None:
+    assert "makes up" in make_flat(build("Bart", "SequenceClassification", seed))
 
 
 def test_dropping_everything_stays_padded(seed: int) -> None:

@@ -55,7 +55,8 @@ def forward_where_targets(
     layout = _layout(model, batch)
     if layout is None or not batch.written:
         return _forward(model, batch, autocast, layout, dropout_keys), batch.targets
-    targets = layout.flat(batch.targets)[0]
+    written = _target_layout(model, batch) or layout
+    targets = written.flat(batch.targets)[0]
     read = (targets != IGNORED).nonzero().squeeze(1)
     return _forward(model, batch, autocast, layout, dropout_keys, read), targets[read][None]
 
@@ -71,7 +72,9 @@ def _forward(
     inputs = batch.inputs
     with (
         torch.autocast(inputs["input_ids"].device.type, dtype=autocast, enabled=autocast is not None),
-        laid_flat(layout, dropout_keys, read) if layout is not None else contextlib.nullcontext(),
+        laid_flat(layout, dropout_keys, read, _target_layout(model, batch))
+        if layout is not None
+        else contextlib.nullcontext(),
     ):
         result = model(**inputs, **_decoder_inputs(model, batch))
     if hasattr(result, "start_logits"):
@@ -81,8 +84,19 @@ def _forward(
 
 
 def _layout(model: nn.Module, batch: Batch) -> Layout | None:
-    flat = is_flat(extract_model_from_parallel(model))
+    """Return the layout of what is read, where the model works flat."""
+    bare: Any = extract_model_from_parallel(model)
+    # Without targets a decoder of its own makes up what it is given.
+    flat = is_flat(bare) and not (bare.config.is_encoder_decoder and batch.targets is None)
     return Layout.of(batch.real, batch.inputs["input_ids"].device) if flat else None
+
+
+def _target_layout(model: nn.Module, batch: Batch) -> Layout | None:
+    """Return the layout of what a decoder of its own writes."""
+    bare: Any = extract_model_from_parallel(model)
+    if not bare.config.is_encoder_decoder or batch.targets is None:
+        return None
+    return Layout.of((batch.targets != IGNORED).long().cpu(), batch.targets.device)
 
 
 def _decoder_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -47,7 +47,11 @@ def _attention(
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     bases = current.bases() if dropout else None
     starts, key_starts = current.layout.starts, None
-    if current.last is not None:
+    if (
+        current.source is not None and not causal
+    ):  # of the decoder's two kinds of attention, that to what was read
+        key_starts = current.source.starts
+    elif current.last is not None:
         starts, key_starts = torch.arange(len(starts)), starts
         key, value = _of_all_tokens(current.last, key, value)
     # Not [0], whose way back would fill and copy.

@@ -10,7 +10,8 @@ to it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ from graftlm.models.base_model import quiet_transformers
 from graftlm.models.flat.attention import NAME, USUAL
 from graftlm.models.flat.layout import Layout
 from graftlm.models.flat.passes import NotFlat, current_pass
+from graftlm.models.flat.positions import hook_positions
+
+_READ = "encoder_hidden_states"
 
 
 def install(model: PreTrainedModel) -> Callable[[], None]:
@@ -30,52 +34,23 @@ def install(model: PreTrainedModel) -> Callable[[], None]:
         NotFlat: the family is not built for it. That it computes the same is for `graftlm.models.flat.probe` to show.
     """
     before = model.config._attn_implementation  # pyright: ignore[reportPrivateUsage]
-    if model.config.is_encoder_decoder:
-        raise NotFlat("its encoder and decoder would need layouts of their own")
     if before != USUAL:
         raise NotFlat(f"its attention is {before}, not the interface of transformers")
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         raise NotFlat("it computes layers a second time, after the pass")
-    body: Any = model.base_model
-    offset = _first_position(body)
-    names = list(inspect.signature(body.forward).parameters)
-
-    def enter(_: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        """Take the padding out of the arguments, however they were given."""
-        current = current_pass()
-        if current is None:
-            return None
-        given = {**dict(zip(names, args, strict=False)), **keywords}
-        current.inside = True
-        return (), _flat_inputs(given, current.layout, names, offset)
-
-    def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        """Put the padding back, or hand on the tokens that the head reads: some, or first ones, [examples, 1, ...]."""
-        current = current_pass()
-        if current is None:
-            return None
-        current.inside = False
-        hidden = output["last_hidden_state"]
-        if current.read is not None:
-            output["last_hidden_state"] = hidden.index_select(1, current.read)
-            return output
-        if current.last is not None:
-            output["last_hidden_state"] = hidden = hidden.transpose(0, 1)
-            current.last = None
-        else:
-            output["last_hidden_state"] = hidden = current.layout.padded(hidden)
-        if output.get("pooler_output") is not None:
-            output["pooler_output"] = _pooled(module, hidden)
-        return output
-
+    parts = _parts(model)
     with quiet_transformers():
         model.set_attn_implementation(NAME)
     if model.config._attn_implementation != NAME:  # pyright: ignore[reportPrivateUsage]
         raise NotFlat("this version of transformers cannot exchange its attention")
-    handles: list[RemovableHandle] = [
-        body.register_forward_pre_hook(enter, with_kwargs=True),
-        body.register_forward_hook(leave),
-    ]
+    handles: list[RemovableHandle] = []
+    for module, part in parts:
+        handles += [
+            module.register_forward_pre_hook(part.enter, with_kwargs=True),
+            module.register_forward_hook(part.leave),
+        ]
+        for positions in _computed_positions(module):
+            handles += hook_positions(positions)
     model._graftlm_flat = True  # pyright: ignore
 
     def undo() -> None:
@@ -92,21 +67,93 @@ def is_flat(model: nn.Module) -> bool:
     return bool(getattr(model, "_graftlm_flat", False))
 
 
-def _flat_inputs(
-    given: dict[str, Any], layout: Layout, accepted: Sequence[str], first_position: int
-) -> dict[str, Any]:
-    """Return the arguments of the body with the padding taken out."""
-    inputs: dict[str, Any] = {}
-    for name, value in given.items():
-        if name == "attention_mask" or value is None:
-            continue
-        padded = isinstance(value, Tensor) and value.shape[:2] == layout.shape
-        inputs[name] = layout.flat(value) if padded else value
-    if "position_ids" in accepted:
-        inputs["position_ids"] = layout.positions[None] + first_position
-    if "use_cache" in accepted:
-        inputs["use_cache"] = False
-    return inputs
+@dataclass(frozen=True)
+class _Part:
+    """The hooks on a body, or on the encoder and the decoder of one.
+
+    Args:
+        role: ``body``, ``encoder`` or ``decoder``.
+        accepted: names of the arguments of its forward pass.
+        first_position: number of a text's first position.
+    """
+
+    role: str
+    accepted: tuple[str, ...]
+    first_position: int
+
+    @classmethod
+    def of(cls, module: nn.Module, role: str) -> _Part:
+        return cls(role, tuple(inspect.signature(module.forward).parameters), _first_position(module))
+
+    def enter(self, _: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Take the padding out of the arguments, however they were given."""
+        current = current_pass()
+        if current is None:
+            return None
+        if self.role == "decoder":
+            current.begin_target()
+        given = {**dict(zip(self.accepted, args, strict=False)), **keywords}
+        current.inside = True
+        return (), self._flat_inputs(given, current.layout)
+
+    def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Put the padding back, or hand on the tokens that the head reads: some, or first ones, [examples, 1, ...]."""
+        current = current_pass()
+        if current is None:
+            return None
+        current.inside = False
+        if self.role == "encoder":  # only the decoder reads it
+            return output
+        hidden = output["last_hidden_state"]
+        if current.read is not None:
+            output["last_hidden_state"] = hidden.index_select(1, current.read)
+            return output
+        if current.last is not None:
+            output["last_hidden_state"] = hidden = hidden.transpose(0, 1)
+            current.last = None
+        else:
+            output["last_hidden_state"] = hidden = current.layout.padded(hidden)
+        if output.get("pooler_output") is not None:
+            output["pooler_output"] = _pooled(module, hidden)
+        return output
+
+    def _flat_inputs(self, given: dict[str, Any], layout: Layout) -> dict[str, Any]:
+        inputs: dict[str, Any] = {}
+        for name, value in given.items():
+            if name.endswith("attention_mask") or value is None:
+                continue
+            # What the encoder read arrives flat.
+            padded = isinstance(value, Tensor) and value.shape[:2] == layout.shape and name != _READ
+            inputs[name] = layout.flat(value) if padded else value
+        if "position_ids" in self.accepted:
+            inputs["position_ids"] = layout.positions[None] + self.first_position
+        if "use_cache" in self.accepted:
+            inputs["use_cache"] = False
+        return inputs
+
+
+def _parts(model: PreTrainedModel) -> list[tuple[nn.Module, _Part]]:
+    """Return the modules that lie between padded values, in the order in which they work."""
+    body: Any = model.base_model
+    if not model.config.is_encoder_decoder:
+        return [(body, _Part.of(body, "body"))]
+    if not model.can_generate():
+        raise NotFlat("its decoder makes up what it is given")
+    return [
+        (module, _Part.of(module, role))
+        for role in ("encoder", "decoder")
+        for module in [getattr(body, role)]
+    ]
+
+
+def _computed_positions(part: nn.Module) -> list[nn.Module]:
+    """Return the modules of an encoder or decoder that count positions themselves, of the tokens they are shown."""
+    return [
+        module
+        for name, module in part.named_children()
+        if name == "embed_positions"
+        and "past_key_values_length" in inspect.signature(module.forward).parameters
+    ]
 
 
 def _first_position(body: nn.Module) -> int:

@@ -45,12 +45,14 @@ class Pass:
     """A forward pass. ``inside`` the body values are flat, before and behind it padded.
 
     Args:
-        layout: of the batch.
+        layout: of the tokens at work: of the batch, or of its targets once a decoder of its own has begun.
         dropout: what decides it; None where nothing is dropped.
         read: the tokens that the head gets, all where it is None.
         inside: whether the body is at work.
         windows: how far the masks reach that the family asked for, and that are not made; None where a token sees all.
         last: the last layer, from where it begins, if it is computed for the first tokens alone.
+        target: where the tokens stand that a decoder of its own is given.
+        source: the layout of what the encoder read, once the decoder has begun.
     """
 
     layout: Layout
@@ -59,6 +61,15 @@ class Pass:
     inside: bool = False
     windows: set[int | None] = field(default_factory=set[int | None])
     last: LastLayer | None = None
+    target: Layout | None = None
+    source: Layout | None = None
+
+    def begin_target(self) -> None:
+        """Go on from what the encoder read to what the decoder writes."""
+        if self.target is None:
+            raise NotFlat("nobody has said where its decoder's tokens stand")
+        self.source, self.layout = self.layout, self.target
+        self.dropout = None if self.dropout is None else self.dropout.within(self.layout)
 
     def bases(self) -> Tensor:
         """Return what decides about dropout of the tokens that are being computed, at the next site."""
@@ -77,7 +88,10 @@ def current_pass() -> Pass | None:
 
 @contextlib.contextmanager
 def laid_flat(
-    layout: Layout, examples: NDArray[np.uint64] | None, read: Tensor | None = None
+    layout: Layout,
+    examples: NDArray[np.uint64] | None,
+    read: Tensor | None = None,
+    target: Layout | None = None,
 ) -> Generator[None]:
     """Let a forward pass of an `install`-ed model inside the block work flat.
 
@@ -86,9 +100,10 @@ def laid_flat(
         examples: keys of the examples for dropout, uint64 [examples]; None where nothing is dropped.
         read: the head gets these tokens only, as one row: their numbers among all tokens, int64. For heads that answer
             for each token and are dear, as the projection onto a vocabulary. None gives it padded examples.
+        target: of what a decoder of its own is given, which ``read`` then counts in.
     """
     dropout = None if examples is None else DropoutKeys(examples, layout)
-    token = _current.set(Pass(layout, dropout, read))
+    token = _current.set(Pass(layout, dropout, read, target=target))
     try:
         with _OurFunctions():
             yield

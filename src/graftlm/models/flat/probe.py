@@ -23,6 +23,7 @@ LONGEST_WINDOW = 256
 TOLERANCE = 1e-4
 """Of outputs, relative to the largest: rounding stays far below it, and a token that sees what it should not, or does
 not see what it should, far above."""
+_WRITTEN = "decoder_attention_mask"
 GRADIENT_TOLERANCE, ROUNDING = 1e-3, 1e-6
 """Of the gradient of one weight, relative to its norm and to that of all gradients together."""
 
@@ -109,19 +110,20 @@ def _alike(one: Tensor, other: Tensor) -> bool:
 def _flat_outputs(
     model: PreTrainedModel, inputs: dict[str, Tensor], keys: NDArray[np.uint64] | None
 ) -> Tensor:
-    with laid_flat(Layout.of(inputs["attention_mask"], model.device), keys):
+    target = Layout.of(inputs[_WRITTEN], model.device) if _WRITTEN in inputs else None
+    with laid_flat(Layout.of(inputs["attention_mask"], model.device), keys, target=target):
         return _outputs(model, inputs)
 
 
 def _outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
     """Return all outputs at real tokens in one row."""
-    result = model(**inputs)
+    result = model(**inputs, use_cache=False) if _WRITTEN in inputs else model(**inputs)
     found: Tensor = (
         torch.stack([result["start_logits"], result["end_logits"]], dim=-1)
         if "start_logits" in result
         else result["logits"]
     )
-    real = inputs["attention_mask"].bool()
+    real = inputs.get(_WRITTEN, inputs["attention_mask"]).bool()
     return (found[real] if found.shape[:2] == real.shape else found).flatten()
 
 
@@ -139,6 +141,8 @@ def _random_batch(model: PreTrainedModel) -> dict[str, Tensor]:
     batch = {"input_ids": ids, "attention_mask": real.astype(np.int64)}
     if getattr(config, "type_vocab_size", 0) > 1:
         batch["token_type_ids"] = np.where(real, random.integers(0, 2, size=ids.shape), 0)
+    if config.is_encoder_decoder:  # what is written has lengths of its own
+        batch["decoder_input_ids"], batch[_WRITTEN] = ids[::-1].copy(), batch["attention_mask"][::-1].copy()
     return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
