@@ -1,0 +1,173 @@
+"""What more rows and longer texts cost.
+
+    python benchmarks/scaling.py
+
+*Rows*: a CSV file of short random texts with a label is read, checked, split and tokenised, and the first step is
+taken, by `graftlm.workflows.finetune` in a process of its own that ends there. Memory is the most that the process
+held, less what it holds for 1,000 rows: the base model, torch and Python.
+
+*Tokens*: steps on texts that all have one length, about 4,096 tokens a step, forward, backward and update; the
+lengths take turns. What a token costs should stay alike but for attention, whose products grow with the length: by a
+factor of 1 + length / (6 * width) over those of the other layers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from records import machine, read_runs, run_key, show
+from training_speed import DECAY, RATE, SEED, Mix, make_examples, make_model
+
+from graftlm.models.flat.probe import make_flat
+from graftlm.objectives.cross_entropy import CrossEntropy
+from graftlm.progress import Silent
+from graftlm.recipe import load_recipe
+from graftlm.rundir import write_json
+from graftlm.strategies.full import Full
+from graftlm.training.loop import Plan, fit
+from graftlm.training.optimisation import build_optimizer
+from graftlm.workflows.finetune import finetune
+
+RESULTS = Path(__file__).parent / "results" / "scaling.json"
+SMALL = 1_000
+ROWS = (125_000, 250_000, 500_000, 1_000_000)
+LENGTHS = (8, 16, 32, 64, 128, 256, 512)
+TOKENS_IN_STEP, TURNS, STEPS_IN_TURN = 4_096, 7, 3
+MUST = "1,000,000 rows: 120 s and 2,048 MiB"
+
+
+class FirstStep(Silent):
+    """Ends the process after the first step and tells what it took."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+
+    def advance(self, done: int, total: int, **_: Any) -> None:
+        """Tell seconds and memory."""
+        if done == 1:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(json.dumps({"seconds": time.perf_counter() - self.began, "peak_mib": peak}), flush=True)
+            os._exit(0)
+
+
+def write_rows(file: Path, rows: int) -> None:
+    """Write texts of 6 to 16 words, each with a number that no other has."""
+    random = np.random.default_rng(SEED)
+    words = np.array(
+        "the a film plot was is very not good bad dull bright long old new story scene end".split()
+    )
+    with file.open("w", encoding="utf-8") as stream:
+        stream.write("text,label\n")
+        for row in range(rows):
+            text = " ".join(random.choice(words, size=random.integers(6, 17)))
+            stream.write(f"{text} {row},{'yes' if random.random() < 0.5 else 'no'}\n")
+
+
+def first_step_of(rows: int) -> dict[str, Any]:
+    """Return seconds and memory until the first step on this many rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_rows(Path(folder) / "rows.csv", rows)
+        done = subprocess.run(
+            [sys.executable, __file__, "--worker", folder], stdout=subprocess.PIPE, text=True, check=True
+        )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def work(folder: Path) -> None:
+    """Be the process that starts a training."""
+    progress = FirstStep()
+    finetune(load_recipe(None, {"data.path": str(folder / "rows.csv")}), None, folder / "run", progress)
+
+
+def measure_rows() -> dict[str, Any]:
+    """Return what each number of rows takes."""
+    return {str(rows): first_step_of(rows) for rows in (SMALL, *ROWS)}
+
+
+def measure_tokens() -> dict[str, list[float]]:
+    """Return microseconds of each token, turn by turn, for texts of each length."""
+    trainings: dict[int, Any] = {}
+    for length in LENGTHS:
+        batch = TOKENS_IN_STEP // length
+        mix = Mix(length, 0.0, length, length, length, 2 * batch, STEPS_IN_TURN)
+        model = make_model("minilm-l6", mix, 0.1)
+        examples = make_examples(mix, model.config.vocab_size)
+        optimizer = build_optimizer(model, Full().parameter_groups(model), RATE, DECAY)
+        if reason := make_flat(model):
+            raise SystemExit(f"the network does not work flat: {reason}")
+        plan = Plan(
+            total_steps=10_000, batch_size=batch, micro_batch=batch, order="shuffled", seed=SEED,
+            warmup_share=0.0, schedule="linear", max_gradient_norm=1.0,
+        )  # fmt: skip
+        assert examples.targets is not None
+        loss = CrossEntropy().bind(examples.targets, ["0", "1"])
+        trainings[length] = fit(model, examples, loss, optimizer, plan, Accelerator(cpu=True))
+    found: dict[str, list[float]] = {str(length): [] for length in LENGTHS}
+    for turn in range(TURNS + 1):
+        for length, steps in trainings.items():
+            taken = [next(steps) for _ in range(STEPS_IN_TURN)]
+            cost = sum(step.seconds for step in taken) / sum(step.tokens for step in taken)
+            if turn:  # the first is for caches to fill
+                found[str(length)].append(round(1e6 * cost, 3))
+    for steps in trainings.values():
+        steps.close()
+    return found
+
+
+def tables(document: dict[str, Any]) -> str:
+    """Return the Markdown tables of a result file."""
+    by_part = {run["part"]: run["found"] for run in document["runs"]}
+    lines = ["| rows | seconds to the first step | beyond the model, MiB | must |", "|---:|---:|---:|---|"]
+    rows = by_part.get("rows", {})
+    for count in ROWS if rows else ():
+        took = rows[str(count)]
+        memory = took["peak_mib"] - rows[str(SMALL)]["peak_mib"]
+        must = MUST if count == ROWS[-1] else ""
+        lines.append(f"| {count:,} | {took['seconds']:.0f} | {memory:.0f} | {must} |")
+    lines += [
+        "",
+        "| tokens of each text | microseconds a token, median | over the cheapest | by attention alone |",
+        "|---:|---:|---:|---:|",
+    ]
+    tokens = by_part.get("tokens", {})
+    medians = {length: float(np.median(costs)) for length, costs in tokens.items()}
+    for length, cost in medians.items():
+        over, attention = cost / min(medians.values()), 1 + int(length) / (6 * 384)
+        lines.append(f"| {length} | {cost:.1f} | {over:.2f} | {attention:.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--parts", choices=("rows", "tokens"), nargs="*", default=["rows", "tokens"])
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="show what is on file, measure nothing")
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    if chosen.worker:
+        work(chosen.worker)
+    runs = {run["key"]: run for run in read_runs(chosen.output)}
+    for part in [] if chosen.table else chosen.parts:
+        found = measure_rows() if part == "rows" else measure_tokens()
+        key = run_key(part=part)
+        runs[key] = {"key": key, "part": part, "found": found, "machine": machine()}
+        write_json(chosen.output, {"runs": list(runs.values())})
+    show("scaling", tables({"runs": list(runs.values())}), into_page=chosen.output == RESULTS)
+
+
+if __name__ == "__main__":
+    main()
