@@ -25,7 +25,7 @@ from transformers import (
 from graftlm.data.features import IGNORED
 from graftlm.data.words import words_of
 from graftlm.opening import open_rows
-from graftlm.preparation import Prepared, build_model, prepare
+from graftlm.preparation import Prepared, build_model, prepare, resolve_learning_rate
 from graftlm.progress import Silent
 from graftlm.recipe import Recipe
 from graftlm.training.batching import epoch_batches
@@ -131,7 +131,7 @@ def _train(
             output_dir=output,
             seed=recipe.seed,
             num_train_epochs=training.epochs or 1,
-            learning_rate=training.learning_rate,
+            learning_rate=resolve_learning_rate(recipe),
             per_device_train_batch_size=training.batch_size,
             per_device_eval_batch_size=32,
             weight_decay=training.weight_decay,

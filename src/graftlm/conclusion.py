@@ -15,6 +15,7 @@ from graftlm.data.features import Outputs
 from graftlm.data.roles import present
 from graftlm.models.artefact import ArtefactFacts, save_artefact
 from graftlm.models.base_model import architecture_of
+from graftlm.preparation import resolve_learning_rate
 from graftlm.proof import Agreement, compare, predict_afresh
 from graftlm.reports.model_card import write_model_card
 from graftlm.reports.run_report import write_report
@@ -44,7 +45,10 @@ def conclude(training: TrainingRun, fitted: Fitted) -> None:
     facts = _facts(training, learnt, held_out)
     # A model that is not proved yet must not be taken for one that is.
     unproved = run.model.with_name("model.unproved")
-    save_artefact(unproved, training.model, training.prepared.encoder.tokenizer, facts, recipe.to_yaml())
+    prepared = training.prepared
+    save_artefact(
+        unproved, training.model, prepared.encoder.tokenizer, prepared.base, facts, recipe.to_yaml()
+    )
     proof: dict[str, Any] = {"done": False}
     if recipe.evaluation.proof == "fresh_process" and headline is not None:
         progress.stage("proving the saved model in a fresh process")
@@ -63,6 +67,7 @@ def conclude(training: TrainingRun, fitted: Fitted) -> None:
         headline=headline,
         proof=proof,
         steps=fitted.steps,
+        learning_rate=resolve_learning_rate(recipe),
         kept_step=fitted.best_step,
         training_seconds=round(fitted.seconds, 3),
         execution={

@@ -11,19 +11,20 @@ from typing import Any, cast
 import numpy as np
 import torch
 from pydantic import ValidationError
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from graftlm.data.dataset import Split
 from graftlm.data.features import Features, Outputs
 from graftlm.data.messages import Conversation, conversation
 from graftlm.data.roles import INPUT_KINDS, Role
 from graftlm.errors import ConfigurationError, DataError, ModelError, clip
+from graftlm.models.adapters import find_base, holds_adapter, load_adapter
 from graftlm.models.artefact import ArtefactFacts, read_facts
-from graftlm.models.base_model import length_limit, load_model, load_tokenizer
+from graftlm.models.base_model import LoadedModel, length_limit, load_config, load_model, load_tokenizer
 from graftlm.models.decoding import make_encoder, set_decoding
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.flat.probe import make_flat
-from graftlm.models.locating import locate
+from graftlm.models.locating import BaseFiles, locate
 from graftlm.recipe import PLUG_IN_SECTIONS
 from graftlm.tasks._task import Learnt, Task
 from graftlm.training.batching import Examples
@@ -72,15 +73,15 @@ class Predictor:
             )
         facts = read_facts(folder)
         task = task_of(facts, folder)
-        files = locate(str(folder))
+        files = replace(locate(str(folder)), adapter=True)
         decoding = task.decoding
         tokenizer = load_tokenizer(files, positions=decoding is None)
-        loaded = load_model(files, task.architectures, {}, seed=0)
+        loaded = _load_network(files, facts, task, tokenizer)
         if loaded.new_parameters:
             raise ModelError(
                 f"the saved model lacks the weights {loaded.new_parameters[:5]}", where=str(folder)
             )
-        config: Any = loaded.model.config
+        config: Any = load_config(files)
         limit = length_limit(tokenizer, config)
         if not 0 < facts.max_length_tokens <= limit:
             raise ModelError(
@@ -198,6 +199,20 @@ class Predictor:
                 fix="use another model; this one is damaged or overflows in this precision",
             )
         return outputs
+
+
+def _load_network(
+    files: BaseFiles, facts: ArtefactFacts, task: Task, tokenizer: PreTrainedTokenizerBase
+) -> LoadedModel:
+    """Return the network of a saved model, or its base model with the saved adapter and head."""
+    if not holds_adapter(files.folder):
+        return load_model(files, task.architectures, {}, seed=0)
+    padding = tokenizer.pad_token_id if task.decoding is None else None
+    options = task.model_options(learnt_of(facts))
+    base = find_base(files.folder, facts.base)
+    loaded = load_model(base, task.architectures, options, seed=0, pad_token_id=cast("int | None", padding))
+    load_adapter(loaded.model, files.folder)
+    return replace(loaded, new_parameters=[])
 
 
 def _parts(row: Any, names: list[str], position: int) -> Mapping[str, Any]:

@@ -178,10 +178,11 @@ def _say_what_became_of_words(split: Split, features: Features, progress: Progre
 
 
 def build_model(recipe: Recipe, prepared: Prepared, progress: Progress) -> PreTrainedModel:
-    """Return the base model with a fresh head for these labels; its start depends on the seed alone.
+    """Return the base model with a fresh head, and what the strategy adds; its start depends on the seed alone.
 
     Raises:
-        ConfigurationError: ``training.dropout`` cannot be set for every layer of this family.
+        ConfigurationError: ``training.dropout`` cannot be set for every layer of this family, or the strategy cannot
+            be followed in it.
     """
     task: Any = recipe.task
     rate = recipe.training.dropout
@@ -206,6 +207,8 @@ def build_model(recipe: Recipe, prepared: Prepared, progress: Progress) -> PreTr
             where="training.dropout",
             fix="leave training.dropout out for this base model",
         )
+    strategy: Any = recipe.strategy
+    strategy.adapt(loaded.model, loaded.new_parameters, recipe.seed)
     return loaded.model
 
 
@@ -234,7 +237,7 @@ def build_strategy(recipe: Recipe, model: PreTrainedModel) -> Stepping:
     strategy: Any = recipe.strategy
     training = recipe.training
     return build_optimizer(
-        model, strategy.parameter_groups(model), training.learning_rate, training.weight_decay
+        model, strategy.parameter_groups(model), resolve_learning_rate(recipe), training.weight_decay
     )
 
 
@@ -261,6 +264,12 @@ def resolve_epochs(recipe: Recipe, num_examples: int) -> float:
         return recipe.training.epochs
     per_epoch = steps_per_epoch(num_examples, recipe.training.batch_size)
     return float(min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(SMALL_DATA_STEPS / per_epoch))))
+
+
+def resolve_learning_rate(recipe: Recipe) -> float:
+    """Return ``training.learning_rate``, or that of the strategy where it is None."""
+    strategy: Any = recipe.strategy
+    return recipe.training.learning_rate or float(strategy.learning_rate)
 
 
 def evaluation_steps(plan: Plan, num_examples: int, per_epoch: int) -> frozenset[int]:

@@ -39,8 +39,8 @@ class TrainingOptions(Config):
     epochs: Annotated[float, Field(gt=0.0, le=10_000.0)] | None = None
     """Passes over the training rows. None: about 1,500 steps, within 3 to 20 passes."""
 
-    learning_rate: PositiveFloat = 1e-4
-    """Peak learning rate of AdamW (bias-corrected)."""
+    learning_rate: PositiveFloat | None = None
+    """Peak learning rate of AdamW (bias-corrected). None: that of the strategy, for `full` 1e-4."""
 
     batch_size: PositiveInt = 16
     """Examples per optimiser step, over all processes."""

@@ -114,14 +114,19 @@ def test_options_list_every_key_of_a_recipe(graft) -> None:
             found |= keys(value, f"{prefix}{key}.") if nested else {prefix + key}  # type: ignore
         return found
 
-    every = [load_recipe(overrides={"task.name": name}).dump() for name in Catalog("tasks").names()]
+    sections = {"task": "tasks", "strategy": "strategies"}
+    every = [
+        load_recipe(overrides={f"{section}.name": name}).dump()
+        for section, kind in sections.items()
+        for name in Catalog(kind).names()
+    ]
     assert set(shown) == set().union(*(keys(values, "") for values in every))
 
 
 @pytest.mark.parametrize(
     ("prefix", "first"),
     [
-        ("training.learning_rate", "training.learning_rate  (float, default 0.0001)"),
+        ("training.learning_rate", "training.learning_rate  (float or null, default null)"),
         ("training.precision", "training.precision  (auto or fp32 or bf16, default auto)"),
         ("data.columns", "data.columns  (mapping of str to str, default {})"),
         ("strategy.full", "strategy.layer_decay  (float, default 1.0)"),

@@ -23,7 +23,9 @@ def classifier(family: str, layers: int = 3) -> Any:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_moving_parameter_is_in_exactly_one_group(name: str, family: str) -> None:
     model = classifier(family)
-    groups = Catalog("strategies").get(name)().parameter_groups(model)
+    strategy = Catalog("strategies").get(name)()
+    strategy.adapt(model, [], 0)  # pyright: ignore
+    groups = strategy.parameter_groups(model)  # pyright: ignore
     named = [parameter for group in groups for parameter in group.names]
     assert len(named) == len(set(named)) > 0
     assert set(named) <= {parameter for parameter, _ in model.named_parameters()}

@@ -14,7 +14,9 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from graftlm.errors import GraftError, MissingResource, ModelError
+from graftlm.models.adapters import adapter_of, merged_weights, save_adapter
 from graftlm.models.base_model import quiet_transformers
+from graftlm.models.locating import BaseFiles
 from graftlm.rundir import sync_folder, write_bytes, write_json
 
 FORMAT_VERSION = 1
@@ -61,6 +63,7 @@ def save_artefact(
     folder: Path,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    base: BaseFiles,
     facts: ArtefactFacts,
     recipe_yaml: str,
 ) -> None:
@@ -70,7 +73,7 @@ def save_artefact(
     try:
         partial.mkdir(parents=True)
         with quiet_transformers():
-            model.save_pretrained(partial)
+            _save_network(partial, model, base, facts.architecture)
             tokenizer.save_pretrained(partial)
         write_json(partial / _FACTS, asdict(facts))
         write_bytes(partial / "recipe.yaml", recipe_yaml.encode())
@@ -90,6 +93,16 @@ def save_artefact(
             where=str(folder),
             fix="free disk space, then continue with --resume; the last checkpoint holds the trained weights",
         ) from None
+
+
+def _save_network(folder: Path, model: PreTrainedModel, base: BaseFiles, architecture: str) -> None:
+    adapter = adapter_of(model)
+    if adapter is None:
+        model.save_pretrained(folder)
+    elif adapter.shape.merged:
+        model.save_pretrained(folder, state_dict=merged_weights(model))
+    else:
+        save_adapter(model, folder, architecture, base)
 
 
 def read_facts(folder: Path) -> ArtefactFacts:

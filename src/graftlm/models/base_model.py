@@ -71,7 +71,7 @@ class LoadedModel:
 
 def load_config(files: BaseFiles) -> PreTrainedConfig:
     """Return the configuration of a base model after checking the whole folder, see `verify_folder`."""
-    return build_config(verify_folder(files.folder))
+    return build_config(verify_folder(files.folder, files.adapter))
 
 
 def load_tokenizer(files: BaseFiles, words: bool = False, positions: bool = True) -> PreTrainedTokenizerBase:
@@ -196,7 +196,7 @@ def load_model(
         _pad_with(config, pad_token_id)
     model_class = model_class_of(architectures, config, files.folder)
     check_size(verified, model_class, config)
-    tensors = _read_tensors(verified.weights.paths)
+    tensors = read_tensors(verified.weights.paths)
     # A language-modelling head may share a layer with ours and is left to transformers. A classifying head, of our
     # kind or another, means its own labels: it must not come back under new names.
     saved = (stored.architectures or [model_class.__name__])[0]
@@ -298,7 +298,12 @@ def _mapped(architecture: str, config: PreTrainedConfig) -> type[PreTrainedModel
     return found[0] if isinstance(found, tuple) else found
 
 
-def _read_tensors(paths: tuple[Path, ...]) -> dict[str, Tensor]:
+def read_tensors(paths: tuple[Path, ...]) -> dict[str, Tensor]:
+    """Return every tensor of safetensors files whose headers were checked, numbers with a point in float32.
+
+    Raises:
+        ModelError: one holds NaN or infinity.
+    """
     tensors: dict[str, Tensor] = {}
     for path in paths:
         with safe_open(path, framework="pt", device="cpu") as file:

@@ -110,7 +110,7 @@ def set_decoding(
 
 
 def _stored(files: BaseFiles) -> dict[str, Any]:
-    path = verify_folder(files.folder).folder / "generation_config.json"
+    path = verify_folder(files.folder, files.adapter).folder / "generation_config.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 

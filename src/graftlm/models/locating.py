@@ -26,7 +26,7 @@ FINGERPRINTED = re.compile(
     r"|vocab\.txt|merges\.txt|chat_template\.jinja|.*\.model|.*\.spm|model.*\.safetensors(\.index\.json)?"
 )
 
-_BESIDE = ("graftlm.json", "recipe.yaml", "README.md")
+_BESIDE = ("graftlm.json", "recipe.yaml", "README.md", "adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,14 @@ class BaseFiles:
         name: as the user wrote it, without the revision.
         revision: commit on the hub; None for local folders and bundled models.
         fingerprint: sha256 over the sha256 of every file that decides what the model is.
+        adapter: whether the folder may hold an adapter of GraftLM instead of a whole model.
     """
 
     folder: Path
     name: str
     revision: str | None
     fingerprint: str
+    adapter: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,10 @@ import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from graftlm.errors import ModelError, clip, nearest
-from graftlm.models.weight_files import WeightFiles, find_weights, inside
+from graftlm.models.weight_files import WEIGHTS, WeightFiles, find_weights, inside
 
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""What peft calls its files."""
 CONFIG_BYTES = 1_000_000
 LARGEST = 2**24
 """Largest integer of a configuration; above the longest context in use (10,485,760 positions)."""
@@ -58,17 +60,23 @@ class VerifiedFolder:
     weights: WeightFiles
 
 
-def verify_folder(folder: Path) -> VerifiedFolder:
+def verify_folder(folder: Path, adapter: bool = False) -> VerifiedFolder:
     """Check config.json, the other JSON files and the headers of the weights; build nothing.
+
+    Args:
+        folder: of a model.
+        adapter: whether it may hold an adapter and its head instead of a whole model.
 
     Raises:
         ModelError: anything that could run code, exhaust memory or was damaged, with its place.
     """
-    if (folder / "adapter_config.json").exists():
+    adapted = (folder / ADAPTER).exists()
+    if adapted and not adapter:
         raise ModelError(
             "this folder holds an adapter, which would be left out",
             where=str(folder),
-            fix="merge the adapter into its base model (peft: merge_and_unload) and save that as a folder",
+            fix="merge the adapter into its base model (peft: merge_and_unload) and save that as a folder; a run with "
+            "strategy.merge=true does so",
         )
     if not (folder / "config.json").exists():
         raise ModelError(
@@ -79,19 +87,19 @@ def verify_folder(folder: Path) -> VerifiedFolder:
     config = read_config(folder)
     for name in ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json"):
         if (folder / name).exists():
-            _refuse_keys(_read_object(inside(folder, name)), str(folder / name))
+            _refuse_keys(read_object(inside(folder, name)), str(folder / name))
     for path in folder.iterdir():
         # The tokenizer finds its files by itself; they must not lead out of the folder either.
         if path.suffix in READ:
             inside(folder, path.name)
-    return VerifiedFolder(folder, config, find_weights(folder))
+    return VerifiedFolder(folder, config, find_weights(folder, ADAPTER_WEIGHTS if adapted else WEIGHTS))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return config.json without private keys, after checking its size, keys, integers and ``model_type``."""
     path = inside(folder, "config.json")
     where = str(path)
-    config = _read_object(path)
+    config = read_object(path)
     _refuse_keys(config, where)
     for key, value in _items(config, where):
         _check_number(key, value, where)
@@ -159,7 +167,8 @@ def check_size(
         )
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """Return a JSON file of a model folder, which must be an object of a plausible size."""
     size = path.stat().st_size
     # Vocabularies of added tokens make tokenizer_config.json long; config.json never is.
     limit = CONFIG_BYTES if path.name == "config.json" else 16 * CONFIG_BYTES

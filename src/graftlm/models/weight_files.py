@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from graftlm.errors import ModelError, clip
 
+WEIGHTS = "model.safetensors"
 HEADER_BYTES = 16_000_000
 """Longest header: 20,000 tensors need about 3 MB, so real sharded models stay far below."""
 TENSORS = 20_000
@@ -40,17 +41,17 @@ class WeightFiles:
     elements: int
 
 
-def find_weights(folder: Path) -> WeightFiles:
-    """Return the safetensors files of a model folder after checking every header.
+def find_weights(folder: Path, name: str = WEIGHTS) -> WeightFiles:
+    """Return the safetensors files of a model folder after checking every header: ``name``, or its shards.
 
     Pickled files (``pytorch_model.bin``, ``training_args.bin`` ...) beside them are never opened.
 
     Raises:
         ModelError: there are none, a path leaves the folder, or a header does not fit its file.
     """
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").exists():
-        names = ["model.safetensors"]
+    index = folder / f"{name}.index.json"
+    if (folder / name).exists():
+        names = [name]
     elif index.exists():
         names = _shards(inside(folder, index.name))
     else:

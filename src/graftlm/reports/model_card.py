@@ -8,6 +8,7 @@ import yaml
 
 from graftlm.data.benchmark_reading import held_out_as
 from graftlm.data.roles import INPUT_KINDS, Role
+from graftlm.models.adapters import holds_adapter
 from graftlm.models.artefact import ArtefactFacts, read_facts
 from graftlm.predictor import learnt_of, task_of
 from graftlm.reports.figures import headline_sentence, label_table, metric_table, read_evaluation
@@ -24,6 +25,26 @@ model = {architecture}.from_pretrained("path/to/model").eval()
 {call}
 {usage}
 ```"""
+# The same where the folder holds an adapter and its head: peft puts them onto the base model.
+_USE_ADAPTER = """```python
+from peft import PeftConfig, PeftModel
+from transformers import AutoConfig, {architecture}, AutoTokenizer{more}
+import torch
+
+tokenizer = AutoTokenizer.from_pretrained("path/to/model")
+adapter = PeftConfig.from_pretrained("path/to/model")
+model = {architecture}.from_pretrained(
+    adapter.base_model_name_or_path, revision=adapter.revision,
+    config=AutoConfig.from_pretrained("path/to/model"), ignore_mismatched_sizes=True,
+)
+{settings}model = PeftModel.from_pretrained(model, "path/to/model").eval()
+{call}
+{usage}
+```"""
+_WRITING = {
+    "more": ", GenerationConfig",
+    "settings": 'model.generation_config = GenerationConfig.from_pretrained("path/to/model")\n',
+}
 _CALL = """\
 batch = tokenizer({texts}, truncation=True, max_length={limit}, padding=True, return_tensors="pt")
 with torch.inference_mode():
@@ -53,16 +74,17 @@ def render_model_card(run: RunDirectory) -> str:
     recipe = yaml.safe_load(run.recipe.read_text(encoding="utf-8"))
     headline = record.get("headline")
     evaluation = read_evaluation(run, headline) if headline else None
-    task, learnt = task_of(facts, run.model), learnt_of(facts)
+    task, learnt, adapter = task_of(facts, run.model), learnt_of(facts), holds_adapter(run.model)
     rows_of = _data_set(recipe["data"], record["data"]["origin"], headline)
     matter = yaml.safe_dump(
-        _front_matter(facts, task, evaluation, rows_of), sort_keys=False, allow_unicode=True
+        _front_matter(facts, task, evaluation, rows_of, adapter), sort_keys=False, allow_unicode=True
     )
     count = f": {len(facts.labels)} labels" if facts.labels else ""
+    made = "An adapter with its head, trained on" if adapter else "Fine-tuned from"
     parts = [
         "---", matter.rstrip(), "---",
         f"# {task.name.replace('_', ' ').capitalize()}{count}", "",
-        f"Fine-tuned from `{facts.base['name']}` with GraftLM {facts.graftlm_version}. {task.describe(learnt)}", "",
+        f"{made} `{facts.base['name']}` with GraftLM {facts.graftlm_version}. {task.describe(learnt)}", "",
         "## How well it does", "",
     ]  # fmt: skip
     if evaluation is None:
@@ -74,15 +96,17 @@ def render_model_card(run: RunDirectory) -> str:
     rows = ", ".join(f"{count} {name}" for name, count in record["data"]["rows"].items())
     prints = ", ".join(f"{name} `{value}`" for name, value in facts.data.items())
     parts += [
-        "## How to use it", "", "With plain transformers:", "", _snippet(facts, task, learnt), "",
+        "## How to use it", "", f"With plain {'transformers and peft' if adapter else 'transformers'}:", "",
+        _snippet(facts, task, learnt, adapter), "",
         "With GraftLM: `graft predict path/to/run rows.csv`, or `graftlm.Predictor.open(\"path/to/model\")`.",
         "", "## How it was made", "",
         f"- rows: {rows}; fingerprints: {prints}",
         *(f"- {sentence}" for sentence in record["data"]["decisions"]),
         _lengths(facts, task, record["data"]["truncated"]),
         f"- the complete recipe is in `recipe.yaml`: {recipe['strategy']['name']} fine-tuning, learning rate "
-        f"{recipe['training']['learning_rate']:g}, {recipe['training']['batch_size']} texts a step, "
-        f"{record['steps']} steps (weights of step {record['kept_step']}), seed {recipe['seed']}", "",
+        f"{recipe['training']['learning_rate'] or record['learning_rate']:g}, "
+        f"{recipe['training']['batch_size']} texts a step, {record['steps']} steps "
+        f"(weights of step {record['kept_step']}), seed {recipe['seed']}", "",
         "## Limits", "",
         *(f"- {limit}" for limit in task.limits),
         "- The interval covers the sampling of the evaluated rows, not other sources, times or languages.",
@@ -97,7 +121,7 @@ def _example(role: Role) -> str:
     return f'["your {role.name.replace("_", " ")}"]'
 
 
-def _snippet(facts: ArtefactFacts, task: Task, learnt: Learnt) -> str:
+def _snippet(facts: ArtefactFacts, task: Task, learnt: Learnt, adapter: bool) -> str:
     inputs = [role for role in task.roles if role.kind in INPUT_KINDS and role.name in facts.roles]
     architecture = facts.architecture or task.architectures[0]
     if any(role.kind == "messages" for role in inputs):
@@ -106,7 +130,11 @@ def _snippet(facts: ArtefactFacts, task: Task, learnt: Learnt) -> str:
         call = _CALLS.get(architecture, _CALL).format(
             texts=", ".join(_example(role) for role in inputs), limit=facts.max_length_tokens
         )
-    return _USE.format(architecture=architecture, call=call, usage=task.usage(learnt, architecture))
+    usage = task.usage(learnt, architecture)
+    if not adapter:
+        return _USE.format(architecture=architecture, call=call, usage=usage)
+    writing = _WRITING if task.decoding is not None else dict.fromkeys(_WRITING, "")
+    return _USE_ADAPTER.format(architecture=architecture, call=call, usage=usage, **writing)
 
 
 def _lengths(facts: ArtefactFacts, task: Task, truncated: dict[str, int]) -> str:
@@ -130,13 +158,19 @@ def _data_set(data: dict[str, Any], origin: str, headline: str | None) -> dict[s
 
 
 def _front_matter(
-    facts: ArtefactFacts, task: Task, evaluation: dict[str, Any] | None, rows_of: dict[str, str]
+    facts: ArtefactFacts,
+    task: Task,
+    evaluation: dict[str, Any] | None,
+    rows_of: dict[str, str],
+    adapter: bool,
 ) -> dict[str, Any]:
     matter: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": task.pipeline_tag,
         "tags": ["graftlm", task.name],
     }
+    if adapter:
+        matter["library_name"] = "peft"
     if facts.base["revision"] is not None:  # from the hub; a local path is no name there
         matter["base_model"] = facts.base["name"]
     if evaluation is not None:

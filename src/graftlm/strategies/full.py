@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -22,9 +23,13 @@ class Full(Config):
     """
 
     name: ClassVar[str] = "full"
+    learning_rate: ClassVar[float] = 1e-4
 
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Factor on the learning rate from each layer to the one below it; 1 gives all layers the same."""
+
+    def adapt(self, model: nn.Module, new: Sequence[str], seed: int) -> None:
+        """Leave the network as it is: all of it is there."""
 
     def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
         """Group the parameters by depth and by whether they decay (matrices do, biases and norms do not)."""

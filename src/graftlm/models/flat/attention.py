@@ -45,7 +45,7 @@ def _attention(
     if asked:
         raise NotFlat(f"its attention is given {', '.join(sorted(asked))}")
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
-    bases = current.bases() if dropout else None
+    bases = current.bases(query.shape[2]) if dropout else None
     starts, key_starts = current.layout.starts, None
     if (
         current.source is not None and not causal

@@ -71,11 +71,15 @@ class Pass:
         self.source, self.layout = self.layout, self.target
         self.dropout = None if self.dropout is None else self.dropout.within(self.layout)
 
-    def bases(self) -> Tensor:
-        """Return what decides about dropout of the tokens that are being computed, at the next site."""
+    def bases(self, tokens: int) -> Tensor:
+        """Return what decides about dropout at the next site, of all tokens or, in a last layer, of so many first ones.
+
+        There, keys and values are made of all tokens, so an adapter on them drops for all.
+        """
         if self.dropout is None:
             raise NotFlat("its attention drops though nothing else does")
-        return self.dropout.of_tokens() if self.last is None else self.dropout.of_first_tokens()
+        first = self.last is not None and tokens == len(self.layout.lengths)
+        return self.dropout.of_first_tokens() if first else self.dropout.of_tokens()
 
 
 _current: ContextVar[Pass | None] = ContextVar("graftlm_flat_pass", default=None)
@@ -131,7 +135,7 @@ def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool
         return functional.dropout(input, p, training, inplace)
     if not training or p == 0.0:
         return input
-    bases = current.bases() if current.inside else current.dropout.of_values(input.shape)
+    bases = current.bases(input.shape[1]) if current.inside else current.dropout.of_values(input.shape)
     return keyed_dropout(input, bases, p)
 
 
