@@ -27,7 +27,7 @@ MUTATIONS = {
         "tests/training/test_checkpoint.py::test_two_newest_are_kept",
     ),
     "non-finite values go through": (
-        "training/loop.py", "if not (math.isfinite(value) and math.isfinite(norm)):", "if False:",
+        "training/loop.py", "if not (math.isfinite(loss) and math.isfinite(norm)):", "if False:",
         "tests/training/test_loop.py::test_stops_at_the_first_value_that_is_not_finite",
     ),
     "each micro-batch is divided by itself": (

@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graftlm.bridges.transformers import Trainer
     from graftlm.errors import GraftError
     from graftlm.predictor import Predictor
     from graftlm.python_api import check, evaluate, finetune, push
@@ -24,6 +25,7 @@ _HOMES = {
     "Predictor": "graftlm.predictor",
     "Recipe": "graftlm.recipe",
     "Run": "graftlm.run",
+    "Trainer": "graftlm.bridges.transformers",
     "check": "graftlm.python_api",
     "evaluate": "graftlm.python_api",
     "finetune": "graftlm.python_api",
@@ -31,7 +33,18 @@ _HOMES = {
     "push": "graftlm.python_api",
 }
 
-__all__ = ["GraftError", "Predictor", "Recipe", "Run", "check", "evaluate", "finetune", "load_recipe", "push"]
+__all__ = [
+    "GraftError",
+    "Predictor",
+    "Recipe",
+    "Run",
+    "Trainer",
+    "check",
+    "evaluate",
+    "finetune",
+    "load_recipe",
+    "push",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -268,7 +268,7 @@ def test_killed_at_any_moment_of_a_save(tmp_path: Path) -> None:
         found = newest_checkpoint(folder, lambda sentence: None)
         assert found is not None, point
         assert found.step in (2, 3)
-        valid = [path for path in folder.glob("step-*") if module._problem(path) is None]
+        valid = [path for path in folder.glob("step-*") if module.problem_of(path) is None]
         assert len(valid) >= 2, point
         shutil.rmtree(folder)
 

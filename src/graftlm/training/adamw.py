@@ -91,6 +91,14 @@ class KernelAdamW(Optimizer):
         """Take one step with the gradients times ``min(1, limit / (norm + 1e-6))``, as `clip_grad_norm_` has it."""
         self._step(1.0 if limit is None else min(1.0, limit / (norm + 1e-6)))
 
+    def clip(self, norm: float, limit: float) -> None:
+        """Scale the gradients as `clip_and_step` would, for who wants to see them; not while `attached`."""
+        scale = min(1.0, limit / (norm + 1e-6))
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(scale)
+
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Take one step with the gradients as they are; see `torch.optim.Optimizer.step`."""
         loss = None

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from graftlm.training.optimisation import Stepping
 
 FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
+MOMENTS = "optimizer.safetensors"
+"""The file of what the optimiser keeps."""
 _KEPT = 2  # with fewer, a crash while the newest is being replaced could leave none
 
 
@@ -50,17 +52,8 @@ class Checkpoint:
 
         For an optimiser that is not attached yet: whose training has not begun.
         """
-        device = next(model.parameters()).device
         copy_weights(model, load_file(self.path / "model.safetensors"))
-        tensors = load_file(self.path / "optimizer.safetensors")
-        for name, parameter in _moving(model, optimizer).items():
-            state: dict[str, Tensor] = {}
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                if (entry := f"{name}/{key}") in tensors:
-                    # AdamW keeps its step counter where it was made: on the CPU unless fused on a GPU.
-                    place = "cpu" if key == "step" and device.type == "cpu" else device
-                    state[key] = tensors[entry].to(place)
-            optimizer.state[parameter] = state
+        restore_moments(self.path / MOMENTS, model, optimizer)
         best = self.path / "best.safetensors"
         return load_file(best) if best.exists() else None
 
@@ -81,26 +74,54 @@ def save_checkpoint(
     """
     optimizer.flush()
     weights = named_weights(model)
+    refuse_non_finite(weights, step)
+    final = folder / f"step-{step:08d}"
+    moments = moments_of(model, optimizer)
+
+    def write(partial: Path) -> None:
+        save_tensors(partial / "model.safetensors", weights)
+        save_tensors(partial / MOMENTS, moments)
+        if best is not None:
+            save_tensors(partial / "best.safetensors", best)
+        write_json(partial / "state.json", {"step": step, **state})
+
+    needed = sum(tensor.nbytes for tensor in (*weights.values(), *moments.values()))
+    write_folder(final, write, f"the checkpoint of step {step}", needed)
+    for old in sorted(folder.glob("step-*"))[:-_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def refuse_non_finite(weights: Mapping[str, Tensor], step: int) -> None:
+    """Raise a `RunError` where a weight is not finite: such are never saved."""
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
             raise RunError(f"the weights {name} are not finite after step {step}; they are not saved")
-    final = folder / f"step-{step:08d}"
-    partial = folder / f".partial-{final.name}"
+
+
+def write_folder(final: Path, write: Callable[[Path], None], what: str, needed_bytes: int) -> None:
+    """Let a folder appear whole or not at all, in the place of one of that name.
+
+    Args:
+        final: the folder.
+        write: puts the files into the folder that it is given.
+        what: it is, for messages.
+        needed_bytes: about how much it takes.
+
+    Raises:
+        MissingResource: when the disk is full or not writable.
+    """
+    folder, partial = final.parent, final.parent / f".partial-{final.name}"
     for left_over in folder.glob(".partial-*"):  # of a process that was killed while it wrote
         shutil.rmtree(left_over, ignore_errors=True)
-    moments = {
-        f"{name}/{key}": value.contiguous()
-        for name, parameter in _moving(model, optimizer).items()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
     try:
         partial.mkdir(parents=True)
-        _save_tensors(partial / "model.safetensors", weights)
-        _save_tensors(partial / "optimizer.safetensors", moments)
-        if best is not None:
-            _save_tensors(partial / "best.safetensors", best)
-        write_json(partial / "state.json", {"step": step, **state})
-        files = {file.name: file_sha256(file) for file in sorted(partial.iterdir())}
+        write(partial)
+        files = {
+            file.relative_to(partial).as_posix(): file_sha256(file)
+            for file in sorted(partial.rglob("*"))
+            if file.is_file()
+        }
         write_json(partial / _MANIFEST, {"format_version": FORMAT_VERSION, "files": files})
         shutil.rmtree(final, ignore_errors=True)  # the same step, written again after a resume
         partial.rename(final)
@@ -110,22 +131,18 @@ def save_checkpoint(
         raise
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        needed = sum(tensor.nbytes for tensor in (*weights.values(), *moments.values()))
         raise MissingResource(
-            f"the checkpoint of step {step} cannot be written ({getattr(error, 'strerror', None) or error}); it needs "
-            f"{needed / 2**20:.0f} MiB, {shutil.disk_usage(folder.parent).free / 2**20:.0f} MiB are free",
+            f"{what} cannot be written ({getattr(error, 'strerror', None) or error}); it needs "
+            f"{needed_bytes / 2**20:.0f} MiB, {shutil.disk_usage(folder.parent).free / 2**20:.0f} MiB are free",
             where=str(folder),
             fix="free disk space, then continue with --resume; earlier checkpoints are intact",
         ) from None
-    for old in sorted(folder.glob("step-*"))[:-_KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
-    return final
 
 
 def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     """Return the newest checkpoint whose every file has the recorded hash; say which were passed over."""
     for path in sorted(folder.glob("step-*"), reverse=True):
-        problem = _problem(path)
+        problem = problem_of(path)
         if problem is None:
             state = json.loads((path / "state.json").read_text(encoding="utf-8"))
             return Checkpoint(path, int(state["step"]), state)
@@ -163,14 +180,17 @@ def file_sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors and wait until they are on the disk."""
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
     with file.open("rb+") as stream:
         os.fsync(stream.fileno())
 
 
-def _problem(path: Path) -> str | None:
-    """Return what is wrong with a checkpoint folder, or None."""
+def problem_of(
+    path: Path, required: Sequence[str] = ("model.safetensors", MOMENTS, "state.json")
+) -> str | None:
+    """Return what is wrong with a checkpoint folder, or None; it must hold the ``required`` files."""
     try:
         manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
         files: dict[str, str] = manifest["files"]
@@ -181,9 +201,9 @@ def _problem(path: Path) -> str | None:
     # Before the hashes: another version may hold other files, or hash them differently.
     if (version := manifest.get("format_version")) != FORMAT_VERSION:
         return f"it has format version {version!r}, this GraftLM reads {FORMAT_VERSION}"
-    for required in ("model.safetensors", "optimizer.safetensors", "state.json"):
-        if required not in files:
-            return f"{required} is not in the manifest"
+    for name in required:
+        if name not in files:
+            return f"{name} is not in the manifest"
     for name, digest in files.items():
         file = path / name
         if not file.is_file():
@@ -191,6 +211,29 @@ def _problem(path: Path) -> str | None:
         if file_sha256(file) != digest:
             return f"{name} is damaged"
     return None
+
+
+def moments_of(model: nn.Module, optimizer: Stepping) -> dict[str, Tensor]:
+    """Return what the optimiser keeps, as ``parameter/key``."""
+    return {
+        f"{name}/{key}": value.contiguous()
+        for name, parameter in _moving(model, optimizer).items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_moments(file: Path, model: nn.Module, optimizer: Stepping) -> None:
+    """Give an optimiser that is not attached yet what it kept, see `moments_of`."""
+    device = next(model.parameters()).device
+    tensors = load_file(file)
+    for name, parameter in _moving(model, optimizer).items():
+        state: dict[str, Tensor] = {}
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            if (entry := f"{name}/{key}") in tensors:
+                # AdamW keeps its step counter where it was made: on the CPU unless fused on a GPU.
+                place = "cpu" if key == "step" and device.type == "cpu" else device
+                state[key] = tensors[entry].to(place)
+        optimizer.state[parameter] = state
 
 
 def _moving(model: nn.Module, optimizer: Stepping) -> dict[str, nn.Parameter]:

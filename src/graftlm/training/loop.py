@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,13 +119,7 @@ def fit(
                 optimizer, learning_rate_factor(number, plan.total_steps, plan.warmup_share, plan.schedule)
             )
             value, tokens = _accumulate(model, examples, rows, loss, plan, accelerator, number)
-            norm = optimizer.gradient_norm()
-            if not (math.isfinite(value) and math.isfinite(norm)):
-                raise Diverged(
-                    f"step {number + 1}: loss {value}, gradient norm {norm}",
-                    rows=sorted(rows.tolist()),
-                    fix="look at these rows, or lower training.learning_rate; the last checkpoint is finite",
-                )
+            norm = finite_norm(optimizer, value, number + 1, rows.tolist(), "training.learning_rate")
             with memory_for(f"step {number + 1}, the moments of AdamW", SMALLER_MODEL):
                 optimizer.clip_and_step(norm, plan.max_gradient_norm)
             optimizer.zero_grad(set_to_none=True)
@@ -140,6 +134,31 @@ def fit(
                 seconds=time.perf_counter() - began,
             )
             model.train()
+
+
+def finite_norm(
+    optimizer: Stepping, loss: float, number: int, rows: Sequence[int], rate_is_called: str
+) -> float:
+    """Return the norm of the gradients of a step, which may be taken.
+
+    Args:
+        optimizer: whose gradients are complete.
+        loss: of the step.
+        number: of the step, from 1.
+        rows: of the step.
+        rate_is_called: the name of the learning rate where the user set it.
+
+    Raises:
+        Diverged: the loss or the norm is not finite.
+    """
+    norm = optimizer.gradient_norm()
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise Diverged(
+            f"step {number}: loss {loss}, gradient norm {norm}",
+            rows=sorted(rows),
+            fix=f"look at these rows, or lower {rate_is_called}; the last checkpoint is finite",
+        )
+    return norm
 
 
 def _accumulate(

@@ -17,8 +17,6 @@ from graftlm.kernels.library import load
 from graftlm.training.adamw import KernelAdamW
 from graftlm.training.lazy_rows import lazy_embedding
 
-_BETAS, _EPSILON = (0.9, 0.999), 1e-8
-
 
 class Stepping(Protocol):
     """What the loop and checkpoints ask of an optimiser; groups and state are as in `torch.optim.AdamW`."""
@@ -64,8 +62,12 @@ class TorchAdamW(AdamW):
     def clip_and_step(self, norm: float, limit: float | None) -> None:
         """Scale the gradients by ``min(1, limit / (norm + 1e-6))`` and take a step; None does not scale."""
         if limit is not None:
-            nn.utils.clip_grads_with_norm_(self._parameters(), limit, torch.tensor(norm))
+            self.clip(norm, limit)
         self.step()
+
+    def clip(self, norm: float, limit: float) -> None:
+        """Scale the gradients by ``min(1, limit / (norm + 1e-6))``."""
+        nn.utils.clip_grads_with_norm_(self._parameters(), limit, torch.tensor(norm))
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
@@ -91,7 +93,12 @@ class Group(Protocol):
 
 
 def build_optimizer(
-    model: nn.Module, groups: Sequence[Group], learning_rate: float, weight_decay: float
+    model: nn.Module,
+    groups: Sequence[Group],
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-8,
 ) -> KernelAdamW | TorchAdamW:
     """Return bias-corrected AdamW over the groups; parameters in no group are frozen (no gradient).
 
@@ -115,10 +122,10 @@ def build_optimizer(
     if library is not None and all(suits(parameters[name]) for name in moving):
         embedding = lazy_embedding(model)
         return KernelAdamW(
-            settings, library, _BETAS, _EPSILON, None if isinstance(embedding, str) else embedding
+            settings, library, betas, epsilon, None if isinstance(embedding, str) else embedding
         )
     device = next(model.parameters()).device
-    return TorchAdamW(settings, betas=_BETAS, eps=_EPSILON, fused=device.type in ("cpu", "cuda"))
+    return TorchAdamW(settings, betas=betas, eps=epsilon, fused=device.type in ("cpu", "cuda"))
 
 
 def learning_rate_factor(step: int, total_steps: int, warmup_share: float, schedule: str) -> float:

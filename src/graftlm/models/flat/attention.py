@@ -16,8 +16,10 @@ NAME = "graftlm_flat"
 USUAL = "sdpa"
 """What is called outside a flat pass, and what a model must use before it may be brought to work flat."""
 # What families hand to attention that changes nothing for us: it says where tokens stand, which the layout does, or
-# describes a cache, which a flat pass has not.
-_IDLE = frozenset({"position_ids", "cache_position", "use_cache", "output_attentions", "deterministic"})
+# describes a cache, which a flat pass has not, or it is for the loss.
+_IDLE = frozenset({
+    "position_ids", "cache_position", "use_cache", "output_attentions", "deterministic", "num_items_in_batch",
+})  # fmt: skip
 
 
 def _attention(
