@@ -66,7 +66,7 @@ def write_rows(file: Path, rows: int) -> None:
     """Write texts of 6 to 16 words, each with a number that no other has."""
     random = np.random.default_rng(SEED)
     words = np.array(
-        "the a film plot was is very not good bad dull bright long old new story scene end".split()
+        ["the", "film", "was", "very", "good", "bad", "dull", "bright", "long", "old", "new", "scene"]
     )
     with file.open("w", encoding="utf-8") as stream:
         stream.write("text,label\n")
