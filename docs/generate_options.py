@@ -1,4 +1,7 @@
-"""A hook of the site: puts the list of recipe keys, made from the code, in place of ``<!-- options -->``."""
+"""A hook of the site: puts lists made from the code in the place of marks.
+
+``<!-- options -->`` becomes the recipe keys, ``<!-- trainer arguments -->`` what becomes of those of `graftlm.Trainer`.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from graftlm.bridges.arguments import HARMLESS, HONOURED, OPTIMIZERS, REFUSED, SCHEDULES_BY_METRIC
 from graftlm.config import Config
 from graftlm.recipe import DEFAULT_MEMBERS, PLUG_IN_SECTIONS, Recipe
 
-MARK = "<!-- options -->"
+MARK, ARGUMENTS_MARK = "<!-- options -->", "<!-- trainer arguments -->"
 _NUMBERS = (
     ("exclusiveMinimum", "above"), ("minimum", "at least"), ("exclusiveMaximum", "below"), ("maximum", "at most"),
 )  # fmt: skip
@@ -18,7 +22,25 @@ _NUMBERS = (
 
 def on_page_markdown(markdown: str, **context: Any) -> str:
     """Fill a page before it is rendered; called by mkdocs for every page."""
+    if ARGUMENTS_MARK in markdown:
+        return markdown.replace(ARGUMENTS_MARK, arguments_as_markdown())
     return markdown.replace(MARK, options_as_markdown()) if MARK in markdown else markdown
+
+
+def arguments_as_markdown() -> str:
+    """Return a table of every field of `TrainingArguments` that is honoured, harmless or refused."""
+    some = {
+        "optim": f"honoured where it is {' or '.join(f'`{each}`' for each in OPTIMIZERS)}",
+        "lr_scheduler_type": f"honoured, but for {' and '.join(f'`{each}`' for each in SCHEDULES_BY_METRIC)}",
+    }
+    rows = [
+        *((name, some.get(name, "honoured")) for name in HONOURED),
+        *((name, f"changes nothing: {why}") for name, why in HARMLESS.items()),
+        *((name, f"refused: {instead}") for name, instead in REFUSED.items()),
+    ]
+    return "\n".join(
+        ["| field | here |", "|---|---|", *(f"| `{name}` | {_cell(said)} |" for name, said in rows)]
+    )
 
 
 def options_as_markdown() -> str:

@@ -397,3 +397,21 @@ def test_model_init_bf16_workers_and_several_data_sets(tmp_path: Path) -> None:
     assert _losses(made) == first
     assert json.dumps(made.state.log_history)
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*")
+def test_adapters_of_peft_train_without_padding_and_resume(seed: int, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+
+    def adapted(start: int) -> Any:
+        torch.manual_seed(start)
+        settings = peft.LoraConfig(r=2, target_modules=["query", "value"], modules_to_save=["classifier"])
+        return peft.get_peft_model(model("bert", "labels", seed, True), settings)
+
+    changes = {"save_strategy": "steps", "save_steps": 3, "max_steps": 7, "label_names": ["labels"]}
+    whole = _trained(tmp_path, network=adapted(1), changes=changes)
+    assert not whole.padded_because
+    again = _trained(tmp_path, network=adapted(2), changes=changes, resume=str(tmp_path / "checkpoint-3"))
+    _equal(whole, again)
+    assert (tmp_path / "checkpoint-3" / "adapter_model.safetensors").is_file()
+    assert not (tmp_path / "checkpoint-3" / "model.safetensors").exists()

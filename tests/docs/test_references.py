@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.docs.pages import LINKED, ROOT, prose
+from transformers import TrainingArguments
 
 from graftlm import errors
 from graftlm.recipe import PLUG_IN_SECTIONS, Recipe, options
@@ -97,11 +100,23 @@ def test_files_of_the_code_tour_exist() -> None:
             assert (source / word).exists() or word in every, f"the tour names {word}"
 
 
-def test_the_list_of_options_is_complete() -> None:
+def _site_hook() -> Any:
     spec = importlib.util.spec_from_file_location("generate_options", ROOT / "docs" / "generate_options.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_list_of_arguments_is_complete() -> None:
+    page = (ROOT / "docs" / "reference" / "trainer-arguments.md").read_text(encoding="utf-8")
+    filled = _site_hook().on_page_markdown(page)
+    for field in dataclasses.fields(TrainingArguments):
+        assert filled.count(f"| `{field.name}` | ") == 1, field.name
+
+
+def test_the_list_of_options_is_complete() -> None:
+    module = _site_hook()
     page = (ROOT / "docs" / "reference" / "recipe.md").read_text(encoding="utf-8")
     filled = module.on_page_markdown(page)
     keys = [key for key, _, _ in options(Recipe, "")]

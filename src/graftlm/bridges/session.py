@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterable
@@ -27,6 +28,8 @@ from graftlm.training.randomness import dropout_seed
 
 if TYPE_CHECKING:
     from graftlm.bridges.transformers import Trainer
+
+log = logging.getLogger("graftlm")
 
 SMALLER_STEPS = (
     "take a smaller per_device_train_batch_size and more gradient_accumulation_steps: same numbers"
@@ -121,7 +124,14 @@ class Session:
         return state
 
     def _continue_from(self, checkpoint: TrainerCheckpoint) -> int:
-        self.trainer.state = self._sized(checkpoint.restore(self.trainer, self.optimizer))
+        state = checkpoint.restore(self.trainer, self.optimizer)
+        if state.max_steps != self.total_steps:
+            log.warning(
+                "the training had %d steps and now has %d: this is a new schedule",
+                state.max_steps,
+                self.total_steps,
+            )
+        self.trainer.state = self._sized(state)
         self.loss_since_log, self.loss_logged, self.last_logged = checkpoint.losses
         schedule: Any = self.trainer.lr_scheduler
         for _ in range(checkpoint.step):
