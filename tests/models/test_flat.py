@@ -201,7 +201,7 @@ def test_attention_that_sees_across_examples_is_noticed(seed: int, monkeypatch: 
 
     monkeypatch.setattr(attention, "variable_length_attention", across)
     model = build("Bert", "SequenceClassification", seed)
-    assert make_flat(model) == "its outputs differ when padding is left out"
+    assert "differ when padding is left out" in make_flat(model)
     assert not is_flat(model)
     assert model.training
 
@@ -320,7 +320,8 @@ def test_a_copy_pools_by_its_own_weights(seed: int) -> None:
 def test_layers_that_are_left_out_at_random_are_noticed(seed: int) -> None:
     model = build("Bart", "Seq2SeqLM", seed)
     model.base_model.encoder.layerdrop = 0.5
-    assert make_flat(model) == "what it drops depends on the batch"
+    assert "layerdrop" in make_flat(model)
+    assert make_flat(model, gradients=False) == ""
 
 
 def test_a_pair_whose_decoder_makes_up_what_it_reads_stays_padded(seed: int) -> None:

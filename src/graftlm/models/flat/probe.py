@@ -42,6 +42,8 @@ def make_flat(model: PreTrainedModel, gradients: bool = True) -> str:
     if model.device.type != "cpu":
         # One call of attention for each example would keep an accelerator waiting; it wants one kernel for all.
         return f"on {model.device.type} it would not be faster yet"
+    if gradients and any(getattr(module, "layerdrop", 0.0) for module in model.modules()):
+        return "it leaves out whole layers at random (layerdrop)"
     reason = _try(install, model, gradients)
     if not reason:
         _try(install_first_tokens, model, gradients)
