@@ -89,6 +89,7 @@ def _words(entry: dict[str, Any]) -> str:
         "number": "number",
         "boolean": "`true`, `false`",
         "string": "text",
+        "array": "list",
     }.get(kind, "value")
     return f"{word} {bounds}".strip()
 

@@ -20,6 +20,7 @@ from graftlm.data.places import first_places
 from graftlm.errors import Diverged, Interrupted, RunError
 from graftlm.kernels.library import describe
 from graftlm.models.flat.probe import make_flat
+from graftlm.models.heads import body_is_frozen
 from graftlm.preparation import (
     Prepared,
     build_model,
@@ -38,7 +39,8 @@ from graftlm.tasks._task import Learnt
 from graftlm.training.checkpoint import copy_weights, named_weights, newest_checkpoint, save_checkpoint
 from graftlm.training.devices import resolve_precision
 from graftlm.training.evaluation import predict_outputs
-from graftlm.training.loop import Plan, Step, fit
+from graftlm.training.frozen import KeptFeatures, NotKept, keep_features
+from graftlm.training.loop import Plan, Step, fit, steps_per_epoch
 from graftlm.training.memory import place
 from graftlm.training.optimisation import Stepping
 from graftlm.training.signals import StopRequest
@@ -160,7 +162,7 @@ class TrainingRun:
         steps = (
             ()
             if self.best.exhausted
-            else fit(wrapped, train, loss, self.optimizer, plan, self.accelerator, start)
+            else fit(wrapped, train, loss, self.optimizer, plan, self.accelerator, start, self._features())
         )
         for step in self._steps(steps):
             number = step.number
@@ -187,6 +189,23 @@ class TrainingRun:
         if self._stopping(stop):
             self._raise_interrupted(stop, number)
         return number
+
+    def _features(self) -> KeptFeatures | None:
+        """Return what a frozen body says about the training rows, unless each is read once only.
+
+        Nothing that an interruption could change decides about it, since last bits depend on it.
+        """
+        train, plan, device = self.prepared.examples["train"], self.plan, self.accelerator.device
+        if not body_is_frozen(self.model) or plan.total_steps <= steps_per_epoch(len(train), plan.batch_size):
+            return None
+        batch_size = self.recipe.evaluation.batch_size
+        try:
+            if self.accelerator.num_processes > 1:
+                raise NotKept("there are several processes")
+            return keep_features(self.model, train, batch_size, device, self.autocast, self.run.path)
+        except NotKept as reason:
+            self.progress.say(f"the frozen body is run in each pass: {reason}")
+            return None
 
     def _steps(self, steps: Iterable[Step]) -> Iterator[Step]:
         """Hand the steps on; a diverged one names the rows of the user's file."""

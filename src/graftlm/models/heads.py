@@ -39,3 +39,12 @@ def in_body(model: PreTrainedModel, name: str) -> bool:
 def _vocabulary_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
     layer: Any = model.get_output_embeddings()
     return [] if layer is None else list(layer.parameters())
+
+
+def body_is_frozen(model: PreTrainedModel) -> bool:
+    """Whether nothing moves but head, pooler and a projection onto a vocabulary, which may be shared with the body."""
+    vocabulary = {id(parameter) for parameter in _vocabulary_parameters(model)}
+    return not any(
+        parameter.requires_grad and in_body(model, name) and id(parameter) not in vocabulary
+        for name, parameter in model.named_parameters()
+    )

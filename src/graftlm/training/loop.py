@@ -21,6 +21,7 @@ from graftlm.errors import Diverged
 from graftlm.kernels.keys import example_keys
 from graftlm.objectives._objective import Loss
 from graftlm.training.batching import Examples, epoch_batches, micro_batches
+from graftlm.training.frozen import KeptFeatures, set_training
 from graftlm.training.memory import SMALLER_MODEL, SMALLER_STEPS, memory_for
 from graftlm.training.optimisation import Stepping, learning_rate_factor, set_learning_rate
 from graftlm.training.outputs import forward_where_targets
@@ -91,6 +92,7 @@ def fit(
     plan: Plan,
     accelerator: Accelerator,
     start_step: int = 0,
+    features: KeptFeatures | None = None,
 ) -> Iterator[Step]:
     """Train and yield after every optimiser step, from ``start_step`` (steps already done) to the last.
 
@@ -100,6 +102,8 @@ def fit(
     Between steps some weights may be late (see `Stepping.attached`): run the model or take its state dict, or call
     ``optimizer.flush()``. When this generator has ended or was closed, none is.
 
+    A body of which nothing moves reads as in evaluation; with its ``features`` of all examples it is not run at all.
+
     Raises:
         Diverged: at the first non-finite loss or gradient norm, before the weights are touched.
         MissingResource: the memory does not suffice.
@@ -107,7 +111,7 @@ def fit(
     per_epoch = steps_per_epoch(len(examples), plan.batch_size)
     lengths = examples.lengths
     epoch, batches = -1, list[NDArray[np.int64]]()
-    model.train()
+    set_training(model)
     with optimizer.attached():
         for number in range(start_step, plan.total_steps):
             began = time.perf_counter()
@@ -118,7 +122,7 @@ def fit(
             rate = set_learning_rate(
                 optimizer, learning_rate_factor(number, plan.total_steps, plan.warmup_share, plan.schedule)
             )
-            value, tokens = _accumulate(model, examples, rows, loss, plan, accelerator, number)
+            value, tokens = _accumulate(model, examples, rows, loss, plan, accelerator, number, features)
             norm = finite_norm(optimizer, value, number + 1, rows.tolist(), "training.learning_rate")
             with memory_for(f"step {number + 1}, the moments of AdamW", SMALLER_MODEL):
                 optimizer.clip_and_step(norm, plan.max_gradient_norm)
@@ -133,7 +137,7 @@ def fit(
                 tokens=tokens,
                 seconds=time.perf_counter() - began,
             )
-            model.train()
+            set_training(model)
 
 
 def finite_norm(
@@ -169,6 +173,7 @@ def _accumulate(
     plan: Plan,
     accelerator: Accelerator,
     number: int,
+    features: KeptFeatures | None,
 ) -> tuple[float, int]:
     """Run forward and backward over this rank's micro-batches; return the loss of the step and tokens."""
     device, ranks, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
@@ -184,7 +189,8 @@ def _accumulate(
             memory_for(place, SMALLER_STEPS),
             contextlib.nullcontext() if last else accelerator.no_sync(model),
         ):
-            with dropout_seed(device, plan.seed, number, index, rank):
+            kept = features.reading(batch) if features is not None else contextlib.nullcontext()
+            with kept, dropout_seed(device, plan.seed, number, index, rank):
                 keys = example_keys(plan.seed, number, part)
                 outputs, targets = forward_where_targets(model, batch, plan.autocast, keys)
             value = sum(

@@ -114,7 +114,7 @@ class _Part:
         else:
             output["last_hidden_state"] = hidden = current.layout.padded(hidden)
         if output.get("pooler_output") is not None:
-            output["pooler_output"] = _pooled(module, hidden)
+            output["pooler_output"] = pooled(module, hidden)
         return output
 
     def _flat_inputs(self, given: dict[str, Any], layout: Layout) -> dict[str, Any]:
@@ -167,8 +167,11 @@ def _first_position(body: nn.Module) -> int:
     return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
 
 
-def _pooled(body: Any, hidden: Tensor) -> Tensor:
-    """Return what the body makes of the first token of each example; in its forward pass it saw one example only."""
+def pooled(body: Any, hidden: Tensor) -> Tensor:
+    """Return what the pooler of the body makes of the first token of each example, from [examples, tokens, features].
+
+    In a flat forward pass it saw one example only.
+    """
     if isinstance(body.pooler, nn.Linear):  # ALBERT
         return body.pooler_activation(body.pooler(hidden[:, 0]))
     return body.pooler(hidden)
