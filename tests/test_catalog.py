@@ -38,7 +38,7 @@ CONTENTS = {
         "subset_accuracy",
     ],
     "objectives": ["answer_span", "binary_cross_entropy", "cross_entropy", "mean_squared_error"],
-    "strategies": ["full"],
+    "strategies": ["full", "head_only", "lora"],
     "tasks": [
         "dialogue",
         "multi_label_classification",
@@ -117,7 +117,7 @@ def test_names_are_told_without_importing(
         "raise RuntimeError\n",
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert Catalog("strategies").names() == ["explosive", "full"]
+    assert Catalog("strategies").names() == ["explosive", "full", "head_only", "lora"]
     with pytest.raises(RuntimeError):
         Catalog("strategies").get("explosive")
 
