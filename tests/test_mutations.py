@@ -36,7 +36,7 @@ MUTATIONS = {
         "tests/training/test_loop.py::test_micro_batches_change_nothing",
     ),
     "dropout follows the global generator": (
-        "training/loop.py", "with dropout_seed(device, plan.seed, number, index, rank):", "if True:",
+        "training/loop.py", "with kept, dropout_seed(device, plan.seed, number, index, rank):", "with kept:",
         "tests/training/test_loop.py::test_dropout_is_a_function_of_seed_and_step",
     ),
     "predictions keep the order of the batches": (
