@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -114,10 +113,6 @@ def save(trainer: Trainer, batches: TrainingBatches, optimizer: Stepping, losses
         state.save_to_json(str(partial / STATE))
         own = {"step": state.global_step, "losses": losses, "identity": _identity(trainer, batches)}
         write_json(partial / OWN_STATE, own)
-        for file in partial.rglob("*"):
-            if file.is_file():
-                with file.open("rb+") as stream:
-                    os.fsync(stream.fileno())
 
     needed = sum(each.nbytes for each in (*named_weights(model).values(), *moments.values()))
     write_folder(final, write, f"the checkpoint of step {state.global_step}", needed)

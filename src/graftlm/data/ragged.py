@@ -1,4 +1,4 @@
-"""Rows of integers of different lengths in one array: a tenth of the memory of lists."""
+"""Rows of integers of different lengths in one array, in a fraction of the memory of lists."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ from graftlm.errors import ConfigurationError, MissingResource, ModelError, clip
 from graftlm.models.base_model import read_tensors
 from graftlm.models.heads import head_parameters, in_body
 from graftlm.models.locating import BaseFiles, locate
-from graftlm.models.safety import ADAPTER, ADAPTER_WEIGHTS, read_object
-from graftlm.models.weight_files import inside, read_header
+from graftlm.models.safety import read_object
+from graftlm.models.weight_files import ADAPTER, ADAPTER_WEIGHTS, inside, read_header
 from graftlm.rundir import write_json
 
 _TASK_TYPES = {

@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 )
 
 from graftlm.errors import MissingResource, ModelError, clip, nearest
+from graftlm.models.weight_files import ADAPTER, ADAPTER_WEIGHTS
 
 OFFLINE = "without a network use base=bundled:minilm-l6 or a local folder"
 DOWNLOADED = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "model.safetensors", "model-*.safetensors")
@@ -26,7 +27,7 @@ FINGERPRINTED = re.compile(
     r"|vocab\.txt|merges\.txt|chat_template\.jinja|.*\.model|.*\.spm|model.*\.safetensors(\.index\.json)?"
 )
 
-_BESIDE = ("graftlm.json", "recipe.yaml", "README.md", "adapter_config.json", "adapter_model.safetensors")
+_BESIDE = ("graftlm.json", "recipe.yaml", "README.md", ADAPTER, ADAPTER_WEIGHTS)
 
 
 @dataclass(frozen=True)

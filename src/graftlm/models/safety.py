@@ -19,10 +19,8 @@ import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from graftlm.errors import ModelError, clip, nearest
-from graftlm.models.weight_files import WEIGHTS, WeightFiles, find_weights, inside
+from graftlm.models.weight_files import ADAPTER, ADAPTER_WEIGHTS, WEIGHTS, WeightFiles, find_weights, inside
 
-ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-"""What peft calls its files."""
 CONFIG_BYTES = 1_000_000
 LARGEST = 2**24
 """Largest integer of a configuration; above the longest context in use (10,485,760 positions)."""

@@ -17,6 +17,8 @@ from typing import Any, cast
 from graftlm.errors import ModelError, clip
 
 WEIGHTS = "model.safetensors"
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""What peft calls its files."""
 HEADER_BYTES = 16_000_000
 """Longest header: 20,000 tensors need about 3 MB, so real sharded models stay far below."""
 TENSORS = 20_000

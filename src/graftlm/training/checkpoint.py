@@ -117,11 +117,11 @@ def write_folder(final: Path, write: Callable[[Path], None], what: str, needed_b
     try:
         partial.mkdir(parents=True)
         write(partial)
-        files = {
-            file.relative_to(partial).as_posix(): file_sha256(file)
-            for file in sorted(partial.rglob("*"))
-            if file.is_file()
-        }
+        files: dict[str, str] = {}
+        for file in sorted(each for each in partial.rglob("*") if each.is_file()):
+            with file.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            files[file.relative_to(partial).as_posix()] = file_sha256(file)
         write_json(partial / _MANIFEST, {"format_version": FORMAT_VERSION, "files": files})
         shutil.rmtree(final, ignore_errors=True)  # the same step, written again after a resume
         partial.rename(final)
@@ -181,10 +181,8 @@ def file_sha256(file: Path) -> str:
 
 
 def save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors and wait until they are on the disk."""
+    """Write tensors of any strides."""
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
-    with file.open("rb+") as stream:
-        os.fsync(stream.fileno())
 
 
 def problem_of(

@@ -32,7 +32,7 @@ def forward(model: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Ten
         batch: of examples.
         autocast: dtype of the forward pass, or None for float32.
     """
-    return _forward(model, batch, autocast, _layout(model, batch))
+    return _forward(model, batch, autocast, _layout(model, batch), _target_layout(model, batch))
 
 
 def forward_where_targets(
@@ -52,13 +52,12 @@ def forward_where_targets(
             model that works padded drops by torch's generator instead.
     """
     assert batch.targets is not None
-    layout = _layout(model, batch)
+    layout, target = _layout(model, batch), _target_layout(model, batch)
     if layout is None or not batch.written:
-        return _forward(model, batch, autocast, layout, dropout_keys), batch.targets
-    written = _target_layout(model, batch) or layout
-    targets = written.flat(batch.targets)[0]
+        return _forward(model, batch, autocast, layout, target, dropout_keys), batch.targets
+    targets = (target or layout).flat(batch.targets)[0]
     read = (targets != IGNORED).nonzero().squeeze(1)
-    return _forward(model, batch, autocast, layout, dropout_keys, read), targets[read][None]
+    return _forward(model, batch, autocast, layout, target, dropout_keys, read), targets[read][None]
 
 
 def _forward(
@@ -66,15 +65,14 @@ def _forward(
     batch: Batch,
     autocast: torch.dtype | None,
     layout: Layout | None,
+    target: Layout | None,
     dropout_keys: NDArray[np.uint64] | None = None,
     read: Tensor | None = None,
 ) -> Tensor:
     inputs = batch.inputs
     with (
         torch.autocast(inputs["input_ids"].device.type, dtype=autocast, enabled=autocast is not None),
-        laid_flat(layout, dropout_keys, read, _target_layout(model, batch))
-        if layout is not None
-        else contextlib.nullcontext(),
+        laid_flat(layout, dropout_keys, read, target) if layout is not None else contextlib.nullcontext(),
     ):
         result = model(**inputs, **_decoder_inputs(model, batch))
     if hasattr(result, "start_logits"):

@@ -15,11 +15,12 @@ from graftlm.data.hub import PREFIX
 from graftlm.errors import RunError
 from graftlm.models.locating import is_model_file
 from graftlm.models.publishing import Published, check_repository_name, publish
+from graftlm.models.weight_files import ADAPTER
 from graftlm.progress import Progress, Silent
 from graftlm.rundir import RunDirectory, run_around
 from graftlm.settings import dump_yaml
 
-_CARD, _RECIPE, _FACTS, _ADAPTER = "README.md", "recipe.yaml", "graftlm.json", "adapter_config.json"
+_CARD, _RECIPE, _FACTS = "README.md", "recipe.yaml", "graftlm.json"
 _NEEDED = (_CARD, _RECIPE, _FACTS, "config.json")
 
 
@@ -85,11 +86,11 @@ def _files(run: RunDirectory, progress: Progress) -> dict[str, Path | bytes]:
         files[_RECIPE] = dump_yaml(shortened(settings, paths), width=100).encode()
         files[_FACTS] = (json.dumps(shortened(facts, paths), ensure_ascii=False, indent=2) + "\n").encode()
         progress.say(f"local paths are cut to their last name: {', '.join(paths.values())}")
-    if _ADAPTER in files and facts["base"]["revision"] is None:
-        adapter = json.loads((run.model / _ADAPTER).read_text(encoding="utf-8"))
+    if ADAPTER in files and facts["base"]["revision"] is None:
+        adapter = json.loads((run.model / ADAPTER).read_text(encoding="utf-8"))
         name = shortened(facts["base"]["name"], paths)
         adapter["base_model_name_or_path"] = name
-        files[_ADAPTER] = (json.dumps(adapter, ensure_ascii=False, indent=2) + "\n").encode()
+        files[ADAPTER] = (json.dumps(adapter, ensure_ascii=False, indent=2) + "\n").encode()
         progress.warn(
             f"this adapter needs its base model {name}, which is not on the hub: others cannot load it "
             "(strategy.merge=true makes a whole model)"
