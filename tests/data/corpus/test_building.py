@@ -180,7 +180,7 @@ def test_a_killed_build_ends_as_if_it_never_was(
     while True:
         before = committed()
         done = {split_sentences(text)[0] for text in documents[: before["documents"]]}
-        corpus = build_until_killed(build, source, fresh.randint(1, 40), done, options)
+        corpus = build_until_killed(build, source, fresh.randint(1, 12), done, options)
         if corpus is not None:
             break
         kills += 1

@@ -76,7 +76,7 @@ def test_near(vocabulary: list[str], between: str, fresh: random.Random, tmp_pat
         assert duplicates.seen(f"  {same.upper()}\n")
         assert duplicates.seen(f"{same}!?")
         near += 1  # punctuation is in no word
-        for share in (0.005, 0.3):
+        for share in (0.005, 0.07, 0.3):
             other = edited(fresh, words, max(1, int(share * len(words))), vocabulary)
             shared = overlap(words, other)
             if abs(shared - LEAST_OVERLAP) > 0.16:  # 4 standard errors of the estimate
