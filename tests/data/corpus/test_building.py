@@ -19,7 +19,7 @@ import pytest
 from filelock import FileLock
 from tests.data.corpus.conftest import Listener, code_points, texts
 
-from graftlm.data.corpus import building
+from graftlm.data.corpus import building, holding_out
 from graftlm.data.corpus.holding_out import STRETCH_BYTES
 from graftlm.data.corpus.sentences import split_sentences
 from graftlm.data.corpus.shards import MANIFEST, Corpus, TokenCorpus, open_corpus
@@ -43,7 +43,8 @@ def write(path: Path, documents: Sequence[str]) -> Path:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches, commits and shards so small that a test has many."""
+    """Batches, commits and shards so small that a test has many, and little to look ahead to."""
+    monkeypatch.setattr(holding_out, "LOOKED_AHEAD_BYTES", 3_000)
     monkeypatch.setattr(building, "BATCH_BYTES", 1_500)
     monkeypatch.setattr(building, "COMMIT_BYTES", 4_000)
     monkeypatch.setattr(building, "TOKENS_IN_SHARD", 1_234)

@@ -20,7 +20,7 @@ from graftlm.errors import DataError
 
 LONGEST_WHOLE_BYTES = 65_536
 STRETCH_BYTES = 16_384
-_LOOKED_AHEAD_BYTES = 8_388_608
+LOOKED_AHEAD_BYTES = 8_388_608
 """Where no hash in this much text falls below the share, the least of them is taken: small corpora need it."""
 
 
@@ -65,7 +65,7 @@ def pieces_of(
     for number, text in documents if share else ():
         head.append((number, _units(text, seed)))
         size += sum(unit.size for unit in head[-1][1])
-        if size >= _LOOKED_AHEAD_BYTES:
+        if size >= LOOKED_AHEAD_BYTES:
             break
     keys = [unit.key for _, units in head for unit in units]
     if len(keys) == 1:

@@ -49,19 +49,13 @@ class PartWriter:
             opened.pop_all()
 
     def _keep_shards(self) -> None:
-        """Open the last shard where it goes on; drop those behind it."""
-        kept = [
-            shard_path(self.folder, number)
-            for number in range(shards_for(self.sizes.tokens, self.tokens_in_shard))
-        ]
-        for path in set(self.folder.glob("tokens-*.bin")) - set(kept):
-            path.unlink()
+        """Check the shards there are, and leave the last one open; any behind it is cut when it is written again."""
         tokens = self.sizes.tokens
-        for path in kept:
+        for number in range(shards_for(tokens, self.tokens_in_shard)):
             if self._shard is not None:
                 self._shard.close()
-            self._shard = _opened(path, min(tokens, self.tokens_in_shard) * self.token_type.itemsize)
-            tokens -= self.tokens_in_shard
+            kept = min(tokens - number * self.tokens_in_shard, self.tokens_in_shard)
+            self._shard = _opened(shard_path(self.folder, number), kept * self.token_type.itemsize)
 
     def _open_index(self, name: str) -> BinaryIO:
         path, known = self.folder / f"{name}.bin", self.sizes
