@@ -175,7 +175,8 @@ def test_local_formats_open_no_socket(in_folder: Path, prepare, monkeypatch: pyt
 def test_hub_goes_through_datasets_with_the_revision(prepare, monkeypatch: pytest.MonkeyPatch):
     asked: list[tuple[str, object, object]] = []
 
-    def load(name: str, configuration: object, revision: object) -> object:
+    def load(name: str, configuration: object, revision: object, streaming: bool) -> object:
+        assert not streaming
         asked.append((name, configuration, revision))
         if name == "hf://datasets/org/gone":
             raise datasets.exceptions.DatasetNotFoundError("no such data set")
