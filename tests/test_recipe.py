@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given
 from pydantic import BaseModel, ValidationError
 
+from graftlm.composition import options
 from graftlm.config import Config
 from graftlm.errors import ConfigurationError
 from graftlm.recipe import (
@@ -16,7 +17,6 @@ from graftlm.recipe import (
     Recipe,
     load_outline,
     load_recipe,
-    options,
 )
 from graftlm.settings import Settings, read_yaml
 

@@ -14,7 +14,8 @@ from tests.docs.pages import LINKED, ROOT, prose
 from transformers import TrainingArguments
 
 from graftlm import errors
-from graftlm.recipe import PLUG_IN_SECTIONS, Recipe, options
+from graftlm.composition import options
+from graftlm.recipe import PLUG_IN_SECTIONS, Recipe
 
 _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
