@@ -10,6 +10,7 @@ from rich.text import Text
 from graftlm.reports.figures import SELECTED, agreement, figure, other_baselines, value_of
 from graftlm.reports.terminal import Terminal
 from graftlm.run import Run
+from graftlm.rundir import RunDirectory
 from graftlm.scoring.scores import Scores
 
 
@@ -45,6 +46,37 @@ def print_result(run: Run, as_json: bool, quiet: bool) -> None:
         console.print("NOT proved: no fresh process has reloaded this model", style="yellow")
     console.print(f"training: {record['training_seconds']:.1f} s, {record['steps']} steps")
     console.print(f"run: {run.path}   (model/  model/README.md  recipe.yaml  report.md)")
+
+
+def print_pretraining(run: RunDirectory, as_json: bool, quiet: bool) -> None:
+    """Print what a finished pretraining came to."""
+    record = run.read_record()
+    if record["state"] != "finished":
+        return
+    file = run.evaluation("held_out")
+    evaluation = json.loads(file.read_text(encoding="utf-8")) if record.get("headline") else None
+    if as_json:
+        result = {
+            "run": str(run.path),
+            "base": str(run.model),
+            "proof": record["proof"],
+            "evaluation": evaluation,
+        }
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    if quiet:
+        return
+    console = Terminal()
+    if evaluation is None:
+        console.print("Nothing was held out, so there is no score.")
+    else:
+        console.print(score_table(Scores.load(evaluation["scores"]), "held_out", None, None))
+    if record["proof"]["done"]:
+        console.print("proved: a fresh process reloaded the model and says the same")
+    else:
+        console.print("NOT proved: no fresh process has reloaded this model", style="yellow")
+    console.print(f"training: {record['training_seconds']:.1f} s, {record['steps']} steps")
+    console.print(f"base model: {run.model}   (use it: graft finetune rows.csv base={run.model})")
 
 
 def training_caption(scores: Scores) -> str | None:
