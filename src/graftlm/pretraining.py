@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from graftlm.data.corpus.building import build_corpus
 from graftlm.errors import Diverged
 from graftlm.models.vocabulary import Vocabulary
 from graftlm.objectives._objective import Loss
-from graftlm.pretraining_evaluation import Sums, evaluate
+from graftlm.pretraining_evaluation import Saying, Sums, evaluate, frequencies
 from graftlm.pretraining_objectives._examples import CorpusExamples
 from graftlm.pretraining_objectives._objective import PretrainingObjective, Reading
 from graftlm.pretraining_preparation import begin_with, tokens_fingerprint
@@ -145,20 +146,16 @@ class Pretraining:
         Raises:
             Diverged: its loss is not finite.
         """
-        assert self.held_out is not None
-        budget = (self.options.batch_tokens, self.recipe.evaluation.tokens)
-        sums = evaluate(
-            self.model,
-            self.held_out,
-            self.objective,
-            budget,
-            self.accelerator.device,
-            self.plan.autocast,
-            on_batch,
-        )
-        if not torch.isfinite(torch.tensor(sums.loss)):
+        self.model.eval()
+        sums = self._scored(lambda batch: self.forward(self.model, batch, self.plan.autocast, None), on_batch)
+        if not math.isfinite(sums.loss):
             raise Diverged(f"the loss on held-out text is {sums.loss}", fix="lower training.learning_rate")
         return sums
+
+    def baseline(self) -> Sums:
+        """Return what the frequencies of tokens in the training text say about the held-out text."""
+        size = self.model.config.get_text_config().vocab_size
+        return self._scored(frequencies(self.corpus.train, size), lambda examples: None)
 
     def places(self, examples: Sequence[int]) -> list[str]:
         """Return where these examples stand: numbers of their documents, among those that are trained on."""
@@ -167,6 +164,11 @@ class Pretraining:
     def kept_features(self, folder: Any) -> KeptFeatures | None:
         """Nothing is kept: a body of which nothing moves learns nothing from text."""
         return None
+
+    def _scored(self, saying: Saying, on_batch: Callable[[int], None]) -> Sums:
+        assert self.held_out is not None
+        budget = (self.options.batch_tokens, self.recipe.evaluation.tokens)
+        return evaluate(saying, self.held_out, budget, self.accelerator.device, on_batch)
 
     def _make_plan(self, autocast: torch.dtype | None) -> Plan:
         training, seed = self.options, self.recipe.seed

@@ -25,14 +25,21 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
     """
     subject, run, progress = training.subject, training.run, training.progress
     recipe, objective = subject.recipe, subject.objective
-    scores = None
+    evaluation: dict[str, Any] | None = None
     if subject.held_out is not None:
         progress.stage("evaluating")
-        scores = subject.evaluate().scores(objective, recipe.evaluation.confidence, recipe.seed)
+        found, baseline = (
+            sums.scores(objective, recipe.evaluation.confidence, recipe.seed).dump()
+            for sums in (subject.evaluate(), subject.baseline())
+        )
+        evaluation = {
+            "split": "held_out", "selected": False, "scores": found,
+            "baseline": {"name": "how often each token occurs", "scores": baseline}, "other_baselines": [],
+        }  # fmt: skip
     if not training.accelerator.is_main_process:
         return
-    if scores is not None:
-        write_json(run.evaluation("held_out"), {"split": "held_out", "scores": scores.dump()})
+    if evaluation is not None:
+        write_json(run.evaluation("held_out"), evaluation)
     progress.stage("saving the model")
     architecture = architecture_of(subject.model, objective.architectures)
     facts: dict[str, Any] = {
@@ -43,7 +50,7 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
         "base": recipe.base,
         "identity": {key: value for key, value in training.identity.items() if key != "recipe"},
         "corpus": subject.corpus.facts,
-        "scores": None if scores is None else scores.dump(),
+        "scores": None if evaluation is None else evaluation["scores"],
     }
     unproved = run.model.with_name("model.unproved")
     save_base(unproved, subject.model, subject.beginning.tokenizer, facts, recipe.to_yaml())
@@ -63,7 +70,7 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
     training.accept(
         unproved,
         fitted,
-        headline=None if scores is None else "held_out",
+        headline=None if evaluation is None else "held_out",
         proof=proof,
         learning_rate=subject.learning_rate,
         parameters=sum(parameter.numel() for parameter in subject.model.parameters()),

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
+from graftlm.data.corpus.shards import TokenCorpus
 from graftlm.data.features import IGNORED
 from graftlm.pretraining_objectives._examples import PAIRS, TOKENS, CorpusExamples
-from graftlm.pretraining_objectives._objective import PretrainingObjective, losses
+from graftlm.pretraining_objectives._objective import PretrainingObjective, Said, losses
 from graftlm.scoring.scores import Score, Scores
+from graftlm.training.batching import Batch
 from graftlm.training.memory import SMALLER_STEPS, memory_for
 
 RESAMPLES = 2_000
+_COUNTED_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,56 +83,74 @@ class Sums:
         return values
 
 
+Saying = Callable[[Batch], tuple[Said, Said]]
+"""A batch -> outputs and targets."""
+
+
+def frequencies(corpus: TokenCorpus, size: int) -> Saying:
+    """Return what says tokens as often as they occur in a corpus, whatever stands beside them, and nothing of pairs.
+
+    ``p(token) = (occurrences + 1) / (tokens + size)``, over a vocabulary of ``size``.
+    """
+    counts = np.ones(size)
+    for start in range(0, corpus.num_tokens, _COUNTED_AT_ONCE):
+        tokens = corpus.window(start, min(start + _COUNTED_AT_ONCE, corpus.num_tokens))
+        counts += np.bincount(tokens, minlength=size)
+    logits = torch.from_numpy(np.log(counts / counts.sum())).float()
+
+    def say(batch: Batch) -> tuple[Said, Said]:
+        assert batch.targets is not None
+        targets = batch.targets[batch.targets != IGNORED].cpu()
+        outputs, said = {TOKENS: logits.expand(len(targets), size)}, {TOKENS: targets}
+        if batch.in_order is not None:
+            outputs[PAIRS], said[PAIRS] = torch.zeros(len(batch.in_order), 2), 1 - batch.in_order.cpu()
+        return outputs, said
+
+    return say
+
+
 def evaluate(
-    model: nn.Module,
+    saying: Saying,
     source: CorpusExamples,
-    objective: PretrainingObjective,
     budget: tuple[int, int],
     device: torch.device,
-    autocast: torch.dtype | None,
     on_batch: Callable[[int], None] = lambda examples: None,
 ) -> Sums:
     """Score the first examples of a source; what chance decides about them is always the same.
 
     Args:
-        model: in any mode; it is left in evaluation mode.
+        saying: what is scored.
         source: of held-out examples.
-        objective: that is trained.
         budget: tokens of a forward pass, and tokens in all; examples of whole documents are taken until it is spent.
         device: of the model.
-        autocast: dtype of the forward pass, or None for float32.
         on_batch: told how many examples each batch had.
     """
-    model.eval()
     examples = source.in_pass(0).at(1.0)
     lengths, document = examples.lengths, examples.documents()
-    order = np.argsort(document, kind="stable")
-    spent = np.cumsum(lengths[order])
-    last = document[order[min(len(order) - 1, int(np.searchsorted(spent, budget[1])))]]
+    spent = np.cumsum(lengths[np.argsort(document, kind="stable")])
+    last = int(np.sort(document)[min(len(document) - 1, int(np.searchsorted(spent, budget[1])))])
     rows = np.flatnonzero(document <= last)
     rows = rows[np.argsort(-lengths[rows], kind="stable")]
     sums: dict[str, dict[str, NDArray[np.float64]]] = {"nats": {}, "right": {}, "counts": {}}
+    at = 0
     with torch.inference_mode():
-        at = 0
         while at < len(rows):
             part = rows[at : at + max(1, budget[0] // int(lengths[rows[at]]))]
             batch = examples.batch(part, device)
             with memory_for(f"evaluation, batch of {batch.size}", SMALLER_STEPS):
-                outputs, targets = objective.forward(model, batch, autocast)
+                outputs, targets = saying(batch)
             assert batch.targets is not None
-            owners = {
-                TOKENS: document[part].repeat((batch.targets != IGNORED).sum(dim=1).cpu().numpy()),
-                PAIRS: document[part],
-            }
+            asked = (batch.targets != IGNORED).sum(dim=1).cpu().numpy()
+            owners = {TOKENS: document[part].repeat(asked), PAIRS: document[part]}
             for kind, logits in outputs.items():
                 said = targets[kind]
-                for name, values in (
-                    ("nats", losses(logits, said)),
-                    ("right", logits.argmax(dim=-1) == said),
-                    ("counts", torch.ones_like(said)),
-                ):
-                    found = np.bincount(owners[kind], values.double().cpu().numpy(), minlength=int(last) + 1)
-                    sums[name][kind] = sums[name].get(kind, np.zeros(int(last) + 1)) + found
+                values = {
+                    "nats": losses(logits, said), "right": logits.argmax(dim=-1) == said,
+                    "counts": torch.ones_like(said),
+                }  # fmt: skip
+                for name, each in values.items():
+                    found = np.bincount(owners[kind], each.double().cpu().numpy(), minlength=last + 1)
+                    sums[name][kind] = sums[name].get(kind, np.zeros(last + 1)) + found
             at += len(part)
             on_batch(len(part))
     seen = np.unique(document[rows])

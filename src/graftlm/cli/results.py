@@ -70,7 +70,9 @@ def print_pretraining(run: RunDirectory, as_json: bool, quiet: bool) -> None:
     if evaluation is None:
         console.print("Nothing was held out, so there is no score.")
     else:
-        console.print(score_table(Scores.load(evaluation["scores"]), "held_out", None, None))
+        baseline = Scores.load(evaluation["baseline"]["scores"])
+        console.print(score_table(Scores.load(evaluation["scores"]), "held-out text, in documents", baseline))
+        console.print(f"baseline: {evaluation['baseline']['name']}")
     if record["proof"]["done"]:
         console.print("proved: a fresh process reloaded the model and says the same")
     else:

@@ -57,8 +57,8 @@ class Made:
 
 Cutting = Callable[[int, bool], Cut]
 """Number of a pass, and whether examples are to be short -> the examples."""
-Making = Callable[[list[Ragged], Keys, float], Made]
-"""The texts of examples, keys of the examples, how far the run has come (0 to 1) -> what the model reads and says."""
+Making = Callable[[Cut, list[Ragged], Keys, float], Made]
+"""Examples, their texts, their keys, how far the run has come (0 to 1) -> what the model reads and says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,8 @@ class CorpusExamples:
             for ends in zip(cut.starts.T.tolist(), cut.ends.T.tolist(), strict=True)
         ]
         # Where an example begins says which it is: its text decides what chance does to it, not its number.
-        return self.making(texts, corruption_keys(self.seed, self.number, cut.starts[:, 0]), self.progress)
+        keys = corruption_keys(self.seed, self.number, cut.starts[:, 0])
+        return self.making(cut, texts, keys, self.progress)
 
 
 TOKENS, PAIRS = "tokens", "pairs"

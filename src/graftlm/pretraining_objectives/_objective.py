@@ -19,6 +19,7 @@ from graftlm.models.vocabulary import Vocabulary
 from graftlm.objectives._objective import Loss, Term
 from graftlm.pretraining_objectives._examples import PAIRS, TOKENS, CorpusExamples
 from graftlm.training.batching import Batch
+from graftlm.training.loop import Forward
 from graftlm.training.outputs import result_where_targets
 
 Said = Mapping[str, Tensor]
@@ -50,6 +51,10 @@ class PretrainingObjective(Protocol):
     name: ClassVar[str]
     learning_rate: ClassVar[float]
     """Peak learning rate of AdamW where the recipe names none."""
+    forward: ClassVar[Forward]
+    """Runs a model on a batch, see `forward_tokens`."""
+    loss: ClassVar[type[Loss]]
+    """What is minimised."""
     says_every_token: ClassVar[bool]
     """Whether each token of a text is a target once, so that the loss of a text is its code length."""
     measures: ClassVar[Mapping[str, str]]
@@ -70,20 +75,6 @@ class PretrainingObjective(Protocol):
 
     def examples(self, corpus: TokenCorpus, vocabulary: Vocabulary, reading: Reading) -> CorpusExamples:
         """Return what is read and said of a corpus."""
-        ...
-
-    def loss(self) -> Loss:
-        """Return what is minimised."""
-        ...
-
-    def forward(
-        self,
-        model: nn.Module,
-        batch: Batch,
-        autocast: torch.dtype | None,
-        dropout_keys: NDArray[np.uint64] | None = None,
-    ) -> tuple[Said, Said]:
-        """Return outputs and the targets that they are compared with."""
         ...
 
 

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
 from transformers import PreTrainedConfig
 
 from graftlm.config import Config
@@ -18,9 +15,10 @@ from graftlm.data.features import IGNORED
 from graftlm.data.ragged import Ragged
 from graftlm.errors import ConfigurationError
 from graftlm.models.vocabulary import Vocabulary
+from graftlm.objectives._objective import Loss
 from graftlm.pretraining_objectives._examples import TOKENS, CorpusExamples, Cut, Made, surrounded, windows
-from graftlm.pretraining_objectives._objective import CrossEntropies, Reading, Said, forward_tokens
-from graftlm.training.batching import Batch
+from graftlm.pretraining_objectives._objective import CrossEntropies, Reading, forward_tokens
+from graftlm.training.loop import Forward
 
 
 class CausalLanguageModelling(Config):
@@ -32,6 +30,8 @@ class CausalLanguageModelling(Config):
 
     name: ClassVar[str] = "causal_language_modelling"
     learning_rate: ClassVar[float] = 1e-3
+    forward: ClassVar[Forward] = staticmethod(forward_tokens)
+    loss: ClassVar[type[Loss]] = CrossEntropies
     says_every_token: ClassVar[bool] = True
     measures: ClassVar[Mapping[str, str]] = {"token_accuracy": TOKENS}
 
@@ -50,7 +50,7 @@ class CausalLanguageModelling(Config):
         beginning, end = vocabulary.beginning, vocabulary.end
         assert beginning is not None and end is not None
 
-        def cut(number: int, short: bool) -> Cut:
+        def cutting(number: int, short: bool) -> Cut:
             found = windows(corpus.document_starts, reading.length(short) - 1, special=1)
             starts, ends = found.starts[:, 0], found.ends[:, 0]
             document = np.searchsorted(corpus.document_starts, starts, side="right") - 1
@@ -63,7 +63,7 @@ class CausalLanguageModelling(Config):
                 found.lengths,
             )
 
-        def make(texts: list[Ragged], keys: Keys, progress: float) -> Made:
+        def make(cut: Cut, texts: list[Ragged], keys: Keys, progress: float) -> Made:
             text, following, before = texts
             inputs = surrounded([text], ((beginning,), ()))
             targets = np.empty_like(inputs.values)
@@ -75,18 +75,6 @@ class CausalLanguageModelling(Config):
             targets[inputs.starts[:-1][before.lengths > 0]] = IGNORED
             return Made({"input_ids": inputs}, Ragged(targets, inputs.starts))
 
-        return CorpusExamples(corpus, cut, make, reading.seed, {"input_ids": vocabulary.padding["input_ids"]})
-
-    def loss(self) -> CrossEntropies:
-        """Return the objective."""
-        return CrossEntropies()
-
-    def forward(
-        self,
-        model: nn.Module,
-        batch: Batch,
-        autocast: torch.dtype | None,
-        dropout_keys: NDArray[np.uint64] | None = None,
-    ) -> tuple[Said, Said]:
-        """Return what the model says about the next tokens, see `forward_tokens`."""
-        return forward_tokens(model, batch, autocast, dropout_keys)
+        return CorpusExamples(
+            corpus, cutting, make, reading.seed, {"input_ids": vocabulary.padding["input_ids"]}
+        )

@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from pydantic import Field
-from torch import nn
 from transformers import PreTrainedConfig
 
 from graftlm.config import Config
@@ -27,6 +24,7 @@ from graftlm.data.ragged import Ragged
 from graftlm.errors import ConfigurationError
 from graftlm.models.base_model import mapped_class
 from graftlm.models.vocabulary import Template, Vocabulary
+from graftlm.objectives._objective import Loss
 from graftlm.pretraining_objectives._examples import (
     PAIRS,
     TOKENS,
@@ -36,8 +34,8 @@ from graftlm.pretraining_objectives._examples import (
     surrounded,
     windows,
 )
-from graftlm.pretraining_objectives._objective import CrossEntropies, Reading, Said, forward_tokens
-from graftlm.training.batching import Batch
+from graftlm.pretraining_objectives._objective import CrossEntropies, Reading, forward_tokens
+from graftlm.training.loop import Forward
 
 _FEWEST = 4  # of a window with fewer tokens hardly one would be hidden
 
@@ -53,6 +51,8 @@ class MaskedLanguageModelling(Config):
 
     name: ClassVar[str] = "masked_language_modelling"
     learning_rate: ClassVar[float] = 1e-3
+    forward: ClassVar[Forward] = staticmethod(forward_tokens)
+    loss: ClassVar[type[Loss]] = CrossEntropies
     says_every_token: ClassVar[bool] = False
     measures: ClassVar[Mapping[str, str]] = {"masked_accuracy": TOKENS, "pair_accuracy": PAIRS}
 
@@ -105,13 +105,13 @@ class MaskedLanguageModelling(Config):
         )
         template = vocabulary.single if self.pairs == "none" else vocabulary.pair
 
-        def cut(number: int, short: bool) -> Cut:
+        def cutting(number: int, short: bool) -> Cut:
             room = reading.length(short) - template.size
             if self.pairs == "none":
                 return windows(corpus.document_starts, room, template.size, _FEWEST)
             return self._pairs(corpus, room, template.size, reading.seed, number)
 
-        def make(texts: list[Ragged], keys: Keys, progress: float) -> Made:
+        def make(cut: Cut, texts: list[Ragged], keys: Keys, progress: float) -> Made:
             last = self.mask_share if self.last_mask_share is None else self.last_mask_share
             share = self.mask_share + (last - self.mask_share) * progress
             masked = mask_tokens(surrounded(texts, template.parts), keys, share, masking)
@@ -120,21 +120,7 @@ class MaskedLanguageModelling(Config):
                 inputs["token_type_ids"] = _segments(texts, template)
             return Made(inputs, masked.targets)
 
-        return CorpusExamples(corpus, cut, make, reading.seed, vocabulary.padding)
-
-    def loss(self) -> CrossEntropies:
-        """Return the objective."""
-        return CrossEntropies()
-
-    def forward(
-        self,
-        model: nn.Module,
-        batch: Batch,
-        autocast: torch.dtype | None,
-        dropout_keys: NDArray[np.uint64] | None = None,
-    ) -> tuple[Said, Said]:
-        """Return what the model says about hidden tokens and pairs, see `forward_tokens`."""
-        return forward_tokens(model, batch, autocast, dropout_keys)
+        return CorpusExamples(corpus, cutting, make, reading.seed, vocabulary.padding)
 
     def _pairs(self, corpus: TokenCorpus, room: int, special: int, seed: int, number: int) -> Cut:
         sentences = Sentences(corpus.sentence_starts, corpus.document_sentences)

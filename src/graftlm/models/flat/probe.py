@@ -23,6 +23,7 @@ LONGEST_WINDOW = 256
 TOLERANCE = 1e-4
 """Of outputs, relative to the largest: rounding stays far below it, and a token that sees what it should not, or does
 not see what it should, far above."""
+_LOGITS = ("logits", "prediction_logits", "seq_relationship_logits", "sop_logits")
 _WRITTEN = "decoder_attention_mask"
 GRADIENT_TOLERANCE, ROUNDING = 1e-3, 1e-6
 """Of the gradient of one weight, relative to its norm and to that of all gradients together."""
@@ -120,13 +121,12 @@ def _flat_outputs(
 def _outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
     """Return all outputs at real tokens in one row."""
     result = model(**inputs, use_cache=False) if _WRITTEN in inputs else model(**inputs)
-    found: Tensor = (
-        torch.stack([result["start_logits"], result["end_logits"]], dim=-1)
-        if "start_logits" in result
-        else result["logits"]
-    )
+    if "start_logits" in result:
+        found = [torch.stack([result["start_logits"], result["end_logits"]], dim=-1)]
+    else:  # a head for tokens of the vocabulary and one for pairs, or a single one
+        found = [result[name] for name in _LOGITS if name in result]
     real = inputs.get(_WRITTEN, inputs["attention_mask"]).bool()
-    return (found[real] if found.shape[:2] == real.shape else found).flatten()
+    return torch.cat([(each[real] if each.shape[:2] == real.shape else each).flatten() for each in found])
 
 
 def _random_batch(model: PreTrainedModel) -> dict[str, Tensor]:
