@@ -147,8 +147,10 @@ def test_spans_are_whole_words_and_each_has_one_fate(seed: int) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_neighbours_in_the_batch_change_nothing(seed: int, unit: Any) -> None:
-    examples = _examples(seed, 200)
+@pytest.mark.parametrize("make", [_examples, random_texts], ids=["texts", "bare"])
+def test_neighbours_in_the_batch_change_nothing(seed: int, make: Any, unit: Any) -> None:
+    """Nor where no special token stands between an example and the next."""
+    examples = make(seed, 200)
     keys, masking = keys_of(seed, examples), _masking(unit)
     whole = mask_tokens(examples, keys, 0.15, masking)
     chosen = np.random.default_rng(seed).permutation(len(examples))[:50]
