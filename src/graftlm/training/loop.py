@@ -23,7 +23,12 @@ from graftlm.objectives._objective import Loss
 from graftlm.training.batching import Examples, epoch_batches, micro_batches
 from graftlm.training.frozen import KeptFeatures, set_training
 from graftlm.training.memory import SMALLER_MODEL, SMALLER_STEPS, memory_for
-from graftlm.training.optimisation import Stepping, learning_rate_factor, set_learning_rate
+from graftlm.training.optimisation import (
+    DECAY_SHARE,
+    Stepping,
+    learning_rate_factor,
+    set_learning_rate,
+)
 from graftlm.training.outputs import forward_where_targets
 from graftlm.training.randomness import dropout_seed
 
@@ -38,7 +43,7 @@ class Plan:
         micro_batch: examples per forward pass.
         order: see `epoch_batches`.
         seed: of the run; keys the order of rows and dropout.
-        warmup_share: see `learning_rate_factor`; also ``schedule``.
+        warmup_share: see `learning_rate_factor`; also ``schedule`` and ``decay_share``.
         max_gradient_norm: clipping threshold, or None.
         autocast: dtype of the forward pass, or None for float32.
     """
@@ -52,6 +57,7 @@ class Plan:
     schedule: str
     max_gradient_norm: float | None
     autocast: torch.dtype | None = None
+    decay_share: float = DECAY_SHARE
 
 
 @dataclass(frozen=True)
@@ -119,9 +125,10 @@ def fit(
                 epoch = number // per_epoch
                 batches = epoch_batches(lengths, plan.batch_size, plan.order, plan.seed, epoch)
             rows = batches[number % per_epoch]
-            rate = set_learning_rate(
-                optimizer, learning_rate_factor(number, plan.total_steps, plan.warmup_share, plan.schedule)
+            factor = learning_rate_factor(
+                number, plan.total_steps, plan.warmup_share, plan.schedule, plan.decay_share
             )
+            rate = set_learning_rate(optimizer, factor)
             value, tokens = _accumulate(model, examples, rows, loss, plan, accelerator, number, features)
             norm = finite_norm(optimizer, value, number + 1, rows.tolist(), "training.learning_rate")
             with memory_for(f"step {number + 1}, the moments of AdamW", SMALLER_MODEL):
