@@ -77,6 +77,15 @@ def test_a_recipe_is_frozen() -> None:
         recipe.training.epochs = 3  # pyright: ignore
 
 
+def test_a_trapezoid_has_room_to_rise_and_fall() -> None:
+    said = refusal("training.schedule=trapezoid", "training.warmup_share=0.4", "training.decay_share=0.7")
+    assert "training.warmup_share (0.4)" in said and "training.decay_share (0.7)" in said
+    recipe = load_recipe(None, ["training.schedule=trapezoid", "training.warmup_share=0.8"])
+    assert recipe.training.decay_share == 0.2
+    # Other shapes do not fall so.
+    load_recipe(None, ["training.warmup_share=0.9"])
+
+
 def test_changed_validates_and_leaves_the_original_alone() -> None:
     recipe = load_recipe(None, ["strategy.layer_decay=0.8"])
     changed = recipe.changed({"training.epochs": 2.0, "strategy.name": "full"})

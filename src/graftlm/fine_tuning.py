@@ -52,6 +52,7 @@ class FineTuning:
 
     resume_command = "graft finetune --resume"
     forward = staticmethod(forward_where_targets)
+    averaging = None
 
     def __init__(
         self,

@@ -255,6 +255,7 @@ def make_plan(recipe: Recipe, num_examples: int, autocast: torch.dtype | None) -
         schedule=training.schedule,
         max_gradient_norm=training.max_gradient_norm,
         autocast=autocast,
+        decay_share=training.decay_share,
     )
 
 

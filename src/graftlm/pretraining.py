@@ -93,6 +93,11 @@ class Pretraining:
         return self.objective.forward
 
     @property
+    def averaging(self) -> float | None:
+        """Decay of the average of the weights that is judged and saved."""
+        return self.options.averaging
+
+    @property
     def learning_rate(self) -> float:
         """Peak learning rate: of the recipe, else of a strategy that adds weights, else of the objective."""
         strategy: Any = self.recipe.strategy
@@ -103,7 +108,13 @@ class Pretraining:
         """Return what moves the weights that the strategy lets move."""
         strategy: Any = self.recipe.strategy
         groups = strategy.parameter_groups(self.model)
-        return build_optimizer(self.model, groups, self.learning_rate, self.options.weight_decay)
+        return build_optimizer(
+            self.model,
+            groups,
+            self.learning_rate,
+            self.options.weight_decay,
+            optimizer=self.options.optimizer,
+        )
 
     def loss(self) -> Loss:
         """Return what is minimised."""
@@ -185,6 +196,7 @@ class Pretraining:
             schedule=training.schedule,
             max_gradient_norm=training.max_gradient_norm,
             autocast=autocast,
+            decay_share=training.decay_share,
         )
 
     def _tokens_of(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:

@@ -104,6 +104,15 @@ class PretrainingOptions(Config):
         return False
 
     @model_validator(mode="after")
+    def _trapezoid_fits(self) -> PretrainingOptions:
+        if self.schedule == "trapezoid" and self.warmup_share + self.decay_share > 1.0:
+            raise ValueError(
+                f"a trapezoid cannot rise for training.warmup_share ({self.warmup_share}) and fall for "
+                f"training.decay_share ({self.decay_share}): together they exceed 1"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _step_holds_an_example(self) -> PretrainingOptions:
         if self.batch_tokens < self.max_length_tokens:
             raise ValueError(

@@ -56,8 +56,11 @@ class TrainingOptions(Config):
     warmup_share: Share = 0.1
     """Share of all steps over which the learning rate rises linearly from 0."""
 
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """Shape of the learning rate after warm-up."""
+    schedule: Literal["linear", "cosine", "constant", "trapezoid"] = "linear"
+    """Shape of the learning rate after warm-up. A trapezoid stays up and falls to 0 at the end."""
+
+    decay_share: Share = 0.2
+    """Share of all steps over which a trapezoid falls linearly to 0."""
 
     max_gradient_norm: PositiveFloat | None = 1.0
     """Global norm to which gradients are clipped. None: no clipping."""
@@ -91,6 +94,15 @@ class TrainingOptions(Config):
     def keeps_best(self) -> bool:
         """Whether validation rows choose the weights."""
         return self.keep == "best" or (self.keep is None and self.patience_evaluations is not None)
+
+    @model_validator(mode="after")
+    def _trapezoid_fits(self) -> TrainingOptions:
+        if self.schedule == "trapezoid" and self.warmup_share + self.decay_share > 1.0:
+            raise ValueError(
+                f"a trapezoid cannot rise for training.warmup_share ({self.warmup_share}) and fall for "
+                f"training.decay_share ({self.decay_share}): together they exceed 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _micro_batch_fits(self) -> TrainingOptions:

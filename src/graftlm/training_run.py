@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ from graftlm.models.flat.probe import make_flat
 from graftlm.objectives._objective import Loss
 from graftlm.progress import Progress
 from graftlm.rundir import RunDirectory, sync_folder
+from graftlm.training.averaging import AveragedWeights
 from graftlm.training.batching import Source
 from graftlm.training.checkpoint import copy_weights, named_weights, newest_checkpoint, save_checkpoint
 from graftlm.training.frozen import KeptFeatures
@@ -87,6 +89,11 @@ class Subject(Protocol):
     """What continues an interrupted run, but for its directory."""
     plan: Plan
     model: PreTrainedModel
+
+    @property
+    def averaging(self) -> float | None:
+        """Decay of an average of the weights, which is then judged and kept; None: no average."""
+        ...
 
     @property
     def options(self) -> StoryOptions:
@@ -178,6 +185,7 @@ class TrainingRun(Generic[Trained]):
         self.log = StepLog(run.steps, accelerator.is_main_process)
         place(self.model, accelerator.device)
         self.optimizer = subject.optimizer()
+        self.averages = AveragedWeights(self.model, subject.averaging) if subject.averaging else None
         self.padded_because = self._lay_flat()
         self.identity = subject.identity()
         self.state: dict[str, Any] | None = None
@@ -203,6 +211,8 @@ class TrainingRun(Generic[Trained]):
             steps = self._train(stop)
         if self.options.keeps_best and self.best_weights is not None:
             copy_weights(self.model, self.best_weights)
+        if self.averages is not None:
+            self.averages.take_over(self.model)
         validated = bool(self.subject.validations())
         patient = self.options.patience_evaluations is not None
         return Fitted(
@@ -255,6 +265,8 @@ class TrainingRun(Generic[Trained]):
         )  # fmt: skip
         for step in self._steps(steps):
             number = step.number
+            if self.averages is not None:
+                self.averages.update(self.model)
             self.log.step(step)
             self.progress.advance(
                 number, plan.total_steps, loss=step.loss, epoch=step.epoch, best=self.best.value,
@@ -297,7 +309,8 @@ class TrainingRun(Generic[Trained]):
                 raise _StopNow
 
         try:
-            found = self.subject.judge(look)
+            with self._averaged():
+                found = self.subject.judge(look)
         except _StopNow:
             self._save(number, validation_due=True)
             self._raise_interrupted(stop, number)
@@ -310,6 +323,10 @@ class TrainingRun(Generic[Trained]):
             f"step {number}: validation {found.metric} {found.value:.4f}"
             + (" (best so far)" if self.best.step == number else "")
         )
+
+    def _averaged(self) -> contextlib.AbstractContextManager[None]:
+        """Let the model have the averaged weights inside a block, where weights are averaged."""
+        return contextlib.nullcontext() if self.averages is None else self.averages.swapped(self.model)
 
     def restore(self, extending: bool) -> None:
         """Continue from the newest valid checkpoint of the run, after comparing with what it was made from.
@@ -338,6 +355,8 @@ class TrainingRun(Generic[Trained]):
             if (then := (_BEFORE | checkpoint.state["conditions"])[name]) != now:
                 self.progress.warn(f"{name} was {then}, now {now}: the run continues, but not bit for bit")
         best = checkpoint.restore(self.model, self.optimizer)
+        if self.averages is not None:
+            self.averages.restore(checkpoint.averaged())
         self.best = BestSoFar(**checkpoint.state["best"])
         total = self.plan.total_steps
         if checkpoint.state.get("total_steps", total) != total:  # extended: a new chance to improve
@@ -381,7 +400,8 @@ class TrainingRun(Generic[Trained]):
                 "seconds": self.earlier_seconds + time.perf_counter() - self.began,
             }
             best = None if self.best.step == number else self.best_weights
-            save_checkpoint(self.run.checkpoints, number, self.model, self.optimizer, best, state)
+            averaged = None if self.averages is None else self.averages.tensors()
+            save_checkpoint(self.run.checkpoints, number, self.model, self.optimizer, best, state, averaged)
         self.accelerator.wait_for_everyone()
         self.saved_at = time.perf_counter()
 

@@ -253,7 +253,7 @@ def test_packed_documents_do_not_see_each_other(case: str, tmp_path: Path, seed:
     ordinary = torch.from_numpy(np.flatnonzero(made.vocabulary.ordinary))
     changed.inputs["input_ids"][0, 1:3] = ordinary[torch.randint(len(ordinary), (2,))]
     with torch.inference_mode():
-        one, targets = made.objective.forward(model, batch, None)
+        one, _ = made.objective.forward(model, batch, None)
         other, _ = made.objective.forward(model, changed, None)
     own = int((batch.targets[0] != IGNORED).sum())
     assert torch.equal(one[TOKENS][own:], other[TOKENS][own:])

@@ -24,8 +24,15 @@ from graftlm.objectives._objective import Loss
 from graftlm.training.batching import Batch, Source, micro_batches
 from graftlm.training.frozen import KeptFeatures, set_training
 from graftlm.training.memory import SMALLER_MODEL, SMALLER_STEPS, memory_for
-from graftlm.training.optimisation import Stepping, learning_rate_factor, set_learning_rate
-from graftlm.training.order import Order
+            due = next(steps)
+            rows = due.rows
+            factor = learning_rate_factor(
+                number, plan.total_steps, plan.warmup_share, plan.schedule, plan.decay_share
+            )
+            rate = set_learning_rate(optimizer, factor)
+            value, tokens = _accumulate(
+                model, due.source, rows, loss, plan, accelerator, number, features, forward
+            )
 from graftlm.training.outputs import forward_where_targets
 from graftlm.training.randomness import dropout_seed
 
@@ -36,10 +43,15 @@ class Plan:
 
     Args:
         total_steps: optimiser steps of the whole run.
-        order: which examples each step gets, over all ranks.
-        micro_batch: examples per forward pass; None all of a rank's at once.
-        seed: of the run; keys dropout.
-        warmup_share: see `learning_rate_factor`; also ``schedule``.
+            due = next(steps)
+            rows = due.rows
+            factor = learning_rate_factor(
+                number, plan.total_steps, plan.warmup_share, plan.schedule, plan.decay_share
+            )
+            rate = set_learning_rate(optimizer, factor)
+            value, tokens = _accumulate(
+                model, due.source, rows, loss, plan, accelerator, number, features, forward
+            )
         max_gradient_norm: clipping threshold, or None.
         autocast: dtype of the forward pass, or None for float32.
     """
@@ -52,6 +64,7 @@ class Plan:
     schedule: str
     max_gradient_norm: float | None
     autocast: torch.dtype | None = None
+    decay_share: float = DECAY_SHARE
 
 
 @dataclass(frozen=True)
@@ -116,9 +129,10 @@ def fit(
             began = time.perf_counter()
             due = next(steps)
             rows = due.rows
-            rate = set_learning_rate(
-                optimizer, learning_rate_factor(number, plan.total_steps, plan.warmup_share, plan.schedule)
+            factor = learning_rate_factor(
+                number, plan.total_steps, plan.warmup_share, plan.schedule, plan.decay_share
             )
+            rate = set_learning_rate(optimizer, factor)
             value, tokens = _accumulate(
                 model, due.source, rows, loss, plan, accelerator, number, features, forward
             )
