@@ -17,10 +17,11 @@ from graftlm.pretraining_evaluation import Saying, Sums, evaluate, frequencies
 from graftlm.pretraining_objectives._examples import CorpusExamples
 from graftlm.pretraining_objectives._objective import PretrainingObjective, Reading
 from graftlm.pretraining_preparation import begin_with, tokens_fingerprint
-from graftlm.pretraining_recipe import PretrainingRecipe
+from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
 from graftlm.progress import Progress
 from graftlm.run_identity import differences
 from graftlm.rundir import RunDirectory
+from graftlm.settings import Settings
 from graftlm.training.frozen import KeptFeatures
 from graftlm.training.loop import Forward, Plan
 from graftlm.training.optimisation import Stepping, build_optimizer
@@ -132,7 +133,8 @@ class Pretraining:
     def changes(self, before: dict[str, Any], now: dict[str, Any], extending: bool) -> list[str]:
         """Return one sentence for each difference that forbids to continue."""
         free = {*_FREE, *(("training.epochs",) if extending else ())}
-        found = [change for key, change in differences(before["recipe"], now["recipe"]) if key not in free]
+        complete = load_pretraining(start=Settings(before["recipe"])).dump()
+        found = [change for key, change in differences(complete, now["recipe"]) if key not in free]
         said = {
             "corpus": "the text",
             "base": "the files of the base model",

@@ -74,7 +74,7 @@ def prove(
 
 def _losses(model: nn.Module, batch: Batch, objective: PretrainingObjective) -> dict[str, torch.Tensor]:
     with torch.inference_mode():
-        outputs, targets = objective.forward(model, batch, None)
+        outputs, targets = objective.forward(model, batch, None, None)
     return {kind: losses(logits, targets[kind]).double().cpu() for kind, logits in outputs.items()}
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from graftlm.data.features import Features
 from graftlm.data.ragged import Ragged
 from graftlm.preparation import Prepared
-from graftlm.recipe import Recipe
+from graftlm.recipe import Recipe, load_recipe
+from graftlm.settings import Settings
 
 # Keys that change where or how often, never what: they may differ on resume.
 _FREE = ("data.path", "data.validation", "data.test", "training.checkpoint_steps", "training.device")
@@ -47,7 +48,9 @@ def _tokens(features: Features) -> str:
 def describe_changes(before: dict[str, Any], now: dict[str, Any], extending: bool) -> list[str]:
     """Return one sentence per difference; ``training.epochs`` may differ when extending."""
     free = {*_FREE, *(("training.epochs",) if extending else ())}
-    changes = [change for key, change in differences(before["recipe"], now["recipe"]) if key not in free]
+    # What a recipe of an earlier version does not say was then what is now its default.
+    complete = load_recipe(start=Settings(before["recipe"])).dump()
+    changes = [change for key, change in differences(complete, now["recipe"]) if key not in free]
     for split in sorted({*before["data"], *now["data"]}):
         if before["data"].get(split) != now["data"].get(split):
             changes.append(f"data: the rows of {split} are not the same")

@@ -185,7 +185,7 @@ def test_a_model_that_knows_nothing_has_the_loss_of_a_guess(made: Made) -> None:
             if "seq_relationship" in name or "sop_classifier" in name:
                 parameter.zero_()
     sums = evaluate(
-        lambda batch: made.objective.forward(model, batch, None), made.examples, (300, 10**9), CPU
+        lambda batch: made.objective.forward(model, batch, None, None), made.examples, (300, 10**9), CPU
     )
     assert sums.nats[TOKENS].sum() / sums.counts[TOKENS].sum() == pytest.approx(
         math.log(made.vocabulary.size), rel=1e-5
@@ -253,8 +253,8 @@ def test_packed_documents_do_not_see_each_other(case: str, tmp_path: Path, seed:
     ordinary = torch.from_numpy(np.flatnonzero(made.vocabulary.ordinary))
     changed.inputs["input_ids"][0, 1:3] = ordinary[torch.randint(len(ordinary), (2,))]
     with torch.inference_mode():
-        one, _ = made.objective.forward(model, batch, None)
-        other, _ = made.objective.forward(model, changed, None)
+        one, _ = made.objective.forward(model, batch, None, None)
+        other, _ = made.objective.forward(model, changed, None, None)
     own = int((batch.targets[0] != IGNORED).sum())
     assert torch.equal(one[TOKENS][own:], other[TOKENS][own:])
     if case != "causal" or own > 3:
@@ -268,9 +268,9 @@ def test_only_asked_places_are_projected_onto_the_vocabulary(made: Made) -> None
     head.register_forward_hook(lambda _, args, output: seen.append(output.shape[:-1].numel()))
     batch = made.examples.in_pass(0).batch(made.rows(), CPU)
     asked = int((batch.targets != IGNORED).sum())
-    padded, _ = made.objective.forward(model, batch, None)
+    padded, _ = made.objective.forward(model, batch, None, None)
     if make_flat(model) == "":
-        flat, _ = made.objective.forward(model, batch, None)
+        flat, _ = made.objective.forward(model, batch, None, None)
         assert torch.allclose(padded[TOKENS], flat[TOKENS], atol=1e-4)
         if PAIRS in flat:
             assert torch.allclose(padded[PAIRS], flat[PAIRS], atol=1e-4)

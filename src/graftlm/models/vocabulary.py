@@ -77,17 +77,19 @@ class Vocabulary:
             ordinary=ordinary,
             continues_word=continues,
             padding={"input_ids": padding, **({"token_type_ids": 0} if segments else {})},
-            mask=_id(tokenizer.mask_token_id),
-            beginning=_id(tokenizer.bos_token_id) if tokenizer.bos_token else _id(tokenizer.eos_token_id),
-            end=_id(tokenizer.eos_token_id),
+            mask=_first(tokenizer, "mask"),
+            beginning=_first(tokenizer, "bos", "eos", "cls"),
+            end=_first(tokenizer, "eos", "sep"),
             sentinels=tuple(ids[_SENTINEL.format(number)] for number in numbers),
             single=_template(tokenizer, ordinary, 1),
             pair=_template(tokenizer, ordinary, 2),
         )
 
 
-def _id(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+def _first(tokenizer: Any, *roles: str) -> int | None:
+    """Return the token of the first of these roles that the tokenizer has."""
+    ids = (getattr(tokenizer, f"{role}_token_id") for role in roles)
+    return next((index for index in ids if isinstance(index, int)), None)
 
 
 def _template(tokenizer: PreTrainedTokenizerBase, ordinary: NDArray[np.bool_], texts: int) -> Template:

@@ -51,8 +51,6 @@ class PretrainingObjective(Protocol):
     name: ClassVar[str]
     learning_rate: ClassVar[float]
     """Peak learning rate of AdamW where the recipe names none."""
-    forward: ClassVar[Forward]
-    """Runs a model on a batch, see `forward_tokens`."""
     loss: ClassVar[type[Loss]]
     """What is minimised."""
     says_every_token: ClassVar[bool]
@@ -67,6 +65,11 @@ class PretrainingObjective(Protocol):
     @property
     def architectures(self) -> tuple[str, ...]:
         """Auto classes of transformers that have the head it needs; the first that the family has is taken."""
+        ...
+
+    @property
+    def forward(self) -> Forward:
+        """What runs a model on a batch, see `forward_tokens`."""
         ...
 
     def check(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:

@@ -86,7 +86,7 @@ def _sentences(corpus: TokenCorpus, cut: Cut) -> Ragged:
     first = np.searchsorted(corpus.sentence_starts, starts, side="right")
     last = np.searchsorted(corpus.sentence_starts, ends, side="left")
     rows = [
-        np.diff(np.concatenate([[start], corpus.sentence_starts[one:other], [end]]))
+        np.diff(np.concatenate([[start], corpus.sentence_starts[one:other], [end]])).astype(np.int64)
         for start, end, one, other in zip(starts, ends, first, last, strict=True)
     ]
     return Ragged.of(rows)

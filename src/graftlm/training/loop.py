@@ -24,15 +24,8 @@ from graftlm.objectives._objective import Loss
 from graftlm.training.batching import Batch, Source, micro_batches
 from graftlm.training.frozen import KeptFeatures, set_training
 from graftlm.training.memory import SMALLER_MODEL, SMALLER_STEPS, memory_for
-            due = next(steps)
-            rows = due.rows
-            factor = learning_rate_factor(
-                number, plan.total_steps, plan.warmup_share, plan.schedule, plan.decay_share
-            )
-            rate = set_learning_rate(optimizer, factor)
-            value, tokens = _accumulate(
-                model, due.source, rows, loss, plan, accelerator, number, features, forward
-            )
+from graftlm.training.optimisation import DECAY_SHARE, Stepping, learning_rate_factor, set_learning_rate
+from graftlm.training.order import Order
 from graftlm.training.outputs import forward_where_targets
 from graftlm.training.randomness import dropout_seed
 
