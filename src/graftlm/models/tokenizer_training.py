@@ -1,13 +1,12 @@
 """A tokenizer trained on raw text with the library `tokenizers`; the same texts give the same vocabulary.
 
 Left to itself the library does not promise that: its trainer of WordPiece numbers the pieces inside words in the order
-of a hash map, and ties between merges are broken by number (huggingface/tokenizers#1794); its trainer of Unigram gives
-rare characters scores in such an order. Both are therefore fed with words that we counted, and put in order here.
+of a hash map, and ties between merges are broken by number (huggingface/tokenizers#1794). We therefore count the words
+and number those pieces. Unigram has a trainer of our own, see `graftlm.models.unigram_training`.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from graftlm.errors import ConfigurationError, DataError
 from graftlm.models.special_tokens import ROLES, Layout, post_processor, sentinels, special_tokens
 from graftlm.models.tokenizer_options import Normalisation, TokenizerKind, TokenizerOptions
+from graftlm.models.unigram_training import train_unigram
 from graftlm.models.word_counts import alphabet, count_words
 
 COVERAGE = 0.9999
@@ -55,7 +55,7 @@ def train_tokenizer(
     """Return a tokenizer with exactly ``options.vocabulary_size`` tokens.
 
     Args:
-        texts: read once; memory grows with the number of different words alone.
+        texts: read once; memory does not grow with them.
         options: size and normalisation; their ``kind`` and ``extend_by`` are not read.
         kind: of the pieces.
         layout: of the special tokens.
@@ -75,7 +75,7 @@ def train_tokenizer(
         words = _words(texts, normalizer, pre_tokenizer, [*special, *last])
         pieces = len(special) + len(words.characters) + (len(words.inner) if kind == "wordpiece" else 0)
         _check_room(options.vocabulary_size, pieces + len(last))
-        backend = Tokenizer((_word_piece if kind == "wordpiece" else _unigram)(words, size, special))
+        backend = Tokenizer((_word_piece if kind == "wordpiece" else _unigram)(words, size, layout))
     if normalizer is not None:
         backend.normalizer = normalizer
     backend.pre_tokenizer = pre_tokenizer
@@ -131,7 +131,7 @@ def _decoder(kind: TokenizerKind) -> decoders.Decoder:
 def _words(
     texts: Iterable[str], normalizer: Normalizer | None, pre_tokenizer: PreTokenizer, names: list[str]
 ) -> _Words:
-    """Return the words of common characters alone, in order, and the characters themselves."""
+    """Return the words of common characters alone, and the characters themselves."""
     counts = count_words(texts, normalizer, pre_tokenizer)
     if not counts:
         raise _no_text()
@@ -139,9 +139,7 @@ def _words(
     # HTML writes <s>: no piece may have the name of a special token.
     reserved = re.compile("|".join(map(re.escape, names)))
     words = {
-        word: count
-        for word, count in sorted(counts.items())
-        if kept.issuperset(word) and not reserved.search(word)
+        word: count for word, count in counts.items() if kept.issuperset(word) and not reserved.search(word)
     }
     inner = {character for word in words for character in word[1:]}
     # What is typed must be known, whether or not a small corpus has it.
@@ -158,7 +156,6 @@ def _byte_bpe(
     pre_tokenizer: PreTokenizer,
 ) -> Tokenizer:
     # No merge can spell the name of a special token: letters and punctuation are never in one word.
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
     backend = Tokenizer(models.BPE())
     if normalizer is not None:
         backend.normalizer = normalizer
@@ -167,7 +164,7 @@ def _byte_bpe(
         vocab_size=size,
         min_frequency=MIN_FREQUENCY,
         special_tokens=special,
-        initial_alphabet=alphabet,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     read = 0
@@ -184,57 +181,36 @@ def _byte_bpe(
     return backend
 
 
-def _word_piece(words: _Words, size: int, special: list[str]) -> models.WordPiece:
+def _word_piece(words: _Words, size: int, layout: Layout) -> models.WordPiece:
+    unknown = ROLES[layout]["unk_token"]
     trainer = trainers.WordPieceTrainer(
         vocab_size=size,
         min_frequency=MIN_FREQUENCY,
         # Special tokens come first: so the pieces inside words get their numbers from us, see above.
-        special_tokens=[*special, *(INSIDE + character for character in words.inner)],
+        special_tokens=[*special_tokens(layout), *(INSIDE + character for character in words.inner)],
         initial_alphabet=words.characters,
         continuing_subword_prefix=INSIDE,
         show_progress=False,
     )
-    unknown = next(token for token in special if "unk" in token.lower())
-    backend = _trained(Tokenizer(models.WordPiece(unk_token=unknown)), words, trainer)
+    backend = Tokenizer(models.WordPiece(unk_token=unknown))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.train_from_iterator(_repeated(words.counts), trainer)
     return models.WordPiece(backend.get_vocab(), unk_token=unknown)
 
 
-def _unigram(words: _Words, size: int, special: list[str]) -> models.Unigram:
-    unknown = next(token for token in special if "unk" in token.lower())
-    trainer = trainers.UnigramTrainer(
-        vocab_size=size - len(special) + 1,
-        special_tokens=[unknown],
-        unk_token=unknown,
-        initial_alphabet=words.characters,
-        show_progress=False,
-    )
-    backend = _trained(Tokenizer(models.Unigram()), words, trainer)
-    found: list[tuple[str, float]] = json.loads(backend.to_str())["model"]["vocab"]
-    # Sums over words in the order of a hash map agree to 12 digits.
-    scores = {piece: round(score, 6) for piece, score in found if piece != unknown}
-    lowest = min(scores.values())
-    # Characters that the trainer had dropped come back a little above the lowest score, one after the other in the
-    # order of a hash map.
-    tied = lowest + 1e-4 * len(words.characters)
-    ordered = sorted(
-        (-lowest if len(piece) == 1 and score < tied else -score, piece) for piece, score in scores.items()
-    )
-    vocabulary = [(token, lowest - UNREACHABLE) for token in special]
-    vocabulary += [(piece, -negative) for negative, piece in ordered]
+def _unigram(words: _Words, size: int, layout: Layout) -> models.Unigram:
+    special, unknown = special_tokens(layout), ROLES[layout]["unk_token"]
+    pieces = train_unigram(words.counts, words.characters, size - len(special), MIN_FREQUENCY)
+    beyond = min(pieces.values()) - UNREACHABLE
+    vocabulary = [*((token, beyond) for token in special), *pieces.items()]
     return models.Unigram(vocabulary, unk_id=special.index(unknown), byte_fallback=False)
 
 
-def _trained(backend: Tokenizer, words: _Words, trainer: trainers.Trainer) -> Tokenizer:
-    """Train on counted words; the library takes no counts, so each is given as often as it was seen."""
-
-    def repeated() -> Iterator[str]:
-        for word, count in words.counts.items():
-            for start in range(0, count, _REPEATED):
-                yield " ".join([word] * min(_REPEATED, count - start))
-
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.train_from_iterator(repeated(), trainer)
-    return backend
+def _repeated(counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield each word as often as it was seen: the library takes no counts."""
+    for word, count in counts.items():
+        for start in range(0, count, _REPEATED):
+            yield " ".join([word] * min(_REPEATED, count - start))
 
 
 def _check_room(size: int, needed: int) -> None:

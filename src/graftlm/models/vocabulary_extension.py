@@ -101,7 +101,11 @@ def extend_embeddings(
         model: of the old tokenizer; changed in place.
         old_tokenizer: as before `extend`.
         new_tokenizer: what `extend` made of it.
+
+    Raises:
+        ModelError: encoder and decoder have tables of their own.
     """
+    _check_one_table(model)
     before = set(old_tokenizer.get_vocab().values())
     new = {index: word for word, index in new_tokenizer.get_vocab().items() if index not in before}
     rows = max([*before, *new]) + 1
@@ -119,6 +123,18 @@ def extend_embeddings(
         for table in tables:
             for index, ids in pieces.items():  # where input and output are tied, the same row twice
                 table[index] = table[ids].mean(dim=0)
+
+
+def _check_one_table(model: PreTrainedModel) -> None:
+    """Transformers would put one of several tables in the place of the others, and so change the model."""
+    table = cast(nn.Embedding, model.get_input_embeddings()).weight
+    for name, module in model.named_modules():
+        if name.endswith("embed_tokens") and isinstance(module, nn.Embedding) and module.weight is not table:
+            raise ModelError(
+                f"{name} is an embedding of its own, so that no tokens can be added to this model",
+                where=model.name_or_path,
+                fix="set tokenizer.extend_by=0",
+            )
 
 
 def _whole_word(run: str, mark: WordMark) -> str | None:

@@ -9,12 +9,14 @@ from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import PreTokenizer
 
 _MOST_RUNS = 1_000_000
+_MOST_WORDS = 3_000_000
+"""Where there are more different ones, those seen least often are forgotten: names, numbers, misprints."""
 
 
 def count_words(
     texts: Iterable[str], normalizer: Normalizer | None, pre_tokenizer: PreTokenizer, before: str = ""
 ) -> Counter[str]:
-    """Return word -> occurrences; memory grows with the number of different words alone.
+    """Return word -> occurrences; memory is bounded by `_MOST_WORDS` different ones.
 
     Runs of characters between white space are counted first and normalised and divided into words once each, which is
     many times faster than to do so with every text.
@@ -33,6 +35,11 @@ def count_words(
             for word, _ in pre_tokenizer.pre_tokenize_str(before + normalised):
                 words[word] += count
         runs.clear()
+        fewest = 1
+        while len(words) > _MOST_WORDS:
+            for word in [word for word, count in words.items() if count <= fewest]:
+                del words[word]
+            fewest *= 2
 
     for text in texts:
         runs.update(text.split())
