@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from tests.docs.pages import PAGES, READMES, ROOT, Block, blocks
-from tests.tiny import tiny_base
+from tests.tiny import WORDS, tiny_base
 
 _ENGLISH, _CHINESE = READMES
 # The Chinese README is not run a second time: its blocks are those of the English one, letter by letter.
@@ -150,6 +150,9 @@ def _write_texts(folder: Path) -> None:
         [{"role": "user", "content": source}, {"role": "assistant", "content": target}]
         for source, target in rows
     ]
+    draw = random.Random(1)
+    documents = [". ".join(" ".join(draw.choices(WORDS, k=7)) for _ in range(5)) + "." for _ in range(80)]
+    (folder / "texts.txt").write_text("\n\n".join(documents))
     for name, some in (("talks", talks), ("new_talks", [talk[:1] for talk in talks[:3]])):
         lines = [json.dumps({"messages": talk}) + "\n" for talk in some]
         (folder / f"{name}.jsonl").write_text("".join(lines))
