@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.models.auto import modeling_auto
 from transformers.utils import logging as transformers_logging
 
 from graftlm.errors import ModelError, clip, nearest
@@ -257,7 +258,7 @@ def model_class_of(
     Raises:
         ModelError: the family has none of these heads.
     """
-    known = [name for name in dir(transformers) if name.startswith("AutoModel")]
+    known = [name for name in dir(modeling_auto) if name.startswith("AutoModel")]
     for name in architectures:
         if name not in known:
             raise ModelError(f"transformers has no {clip(name)}.{nearest(name, known)}")
@@ -286,9 +287,10 @@ def architecture_of(model: PreTrainedModel, architectures: Sequence[str]) -> str
 
 def mapped_class(architecture: str, config: PreTrainedConfig) -> type[PreTrainedModel] | None:
     """Return what an auto class of transformers makes of a configuration; None where the family has no such head."""
-    # The mapping has no public name that can be derived from the auto class.
-    mapping = vars(getattr(transformers, architecture)).get("_model_mapping") or {}
-    if type(config) not in mapping:
+    # The mapping has no public name that can be derived from the auto class. It is asked for this family alone: to know
+    # whether it is empty it would load the files of all.
+    mapping = vars(getattr(modeling_auto, architecture)).get("_model_mapping")
+    if mapping is None or type(config) not in mapping:
         return None
     # The families of BERT have a causal head for models trained as decoders. An encoder with it would read what it is
     # asked to write.
