@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from graftlm.data.places import counted
 from graftlm.models.artefact import save_base
 from graftlm.models.base_model import architecture_of
 from graftlm.pretraining import Pretraining
 from graftlm.pretraining_proof import EXAMPLES, prove
-from graftlm.reports.base_card import write_base_card
+from graftlm.reports.base_card import FEW_DOCUMENTS, write_base_card
 from graftlm.rundir import write_json
 from graftlm.training_run import Fitted, TrainingRun
 
@@ -32,6 +33,10 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
             sums.scores(objective, recipe.evaluation.confidence, recipe.seed).dump()
             for sums in (subject.evaluate(), subject.baseline())
         )
+        if found["rows"] < FEW_DOCUMENTS:
+            progress.warn(
+                f"{counted(found['rows'], 'document')} of held-out text: drawn from so few, the intervals are too narrow"
+            )
         evaluation = {
             "split": "held_out", "selected": False, "scores": found,
             "baseline": {"name": "how often each token occurs", "scores": baseline}, "other_baselines": [],
@@ -41,13 +46,14 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
     if evaluation is not None:
         write_json(run.evaluation("held_out"), evaluation)
     progress.stage("saving the model")
+    files = subject.beginning.files
     architecture = architecture_of(subject.model, objective.architectures)
     facts: dict[str, Any] = {
         "format_version": 1,
         "graftlm_version": version("graftlm"),
         "architecture": architecture,
         "objective": objective.name,
-        "base": recipe.base,
+        "base": {"name": recipe.base, "revision": files.revision if files else None},
         "identity": {key: value for key, value in training.identity.items() if key != "recipe"},
         "corpus": subject.corpus.facts,
         "scores": None if evaluation is None else evaluation["scores"],

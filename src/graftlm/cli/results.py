@@ -71,7 +71,8 @@ def print_pretraining(run: RunDirectory, as_json: bool, quiet: bool) -> None:
         console.print("Nothing was held out, so there is no score.")
     else:
         baseline = Scores.load(evaluation["baseline"]["scores"])
-        console.print(score_table(Scores.load(evaluation["scores"]), "held-out text, in documents", baseline))
+        scores = Scores.load(evaluation["scores"])
+        console.print(score_table(scores, "held-out text", baseline, of="document(s)"))
         console.print(f"baseline: {evaluation['baseline']['name']}")
     if record["proof"]["done"]:
         console.print("proved: a fresh process reloaded the model and says the same")
@@ -95,10 +96,10 @@ _LIKE_ACCURACY = ("f1_micro", "precision_micro", "recall_micro", "recall_weighte
 
 
 def score_table(
-    scores: Scores, split: str, baseline: Scores | None = None, caption: str | None = None
+    scores: Scores, split: str, baseline: Scores | None = None, caption: str | None = None, of: str = "rows"
 ) -> Table:
-    """Return the averaged metrics as a table."""
-    table = Table(title=Text(f"{split}, {scores.rows} rows"), title_justify="left", caption=caption)
+    """Return the averaged metrics as a table; its title says how many of what were scored."""
+    table = Table(title=Text(f"{split}, {scores.rows} {of}"), title_justify="left", caption=caption)
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column(f"{scores.confidence:.0%} interval", justify="right")

@@ -27,7 +27,7 @@ FINGERPRINTED = re.compile(
     r"|vocab\.txt|merges\.txt|chat_template\.jinja|.*\.model|.*\.spm|model.*\.safetensors(\.index\.json)?"
 )
 
-_BESIDE = ("graftlm.json", "recipe.yaml", "README.md", ADAPTER, ADAPTER_WEIGHTS)
+_BESIDE = ("graftlm.json", "pretraining.json", "recipe.yaml", "README.md", ADAPTER, ADAPTER_WEIGHTS)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,12 @@ from typing import Any
 
 import yaml
 
+from graftlm.data.places import counted
 from graftlm.reports.figures import metric_table
 from graftlm.rundir import RunDirectory, write_bytes
 
+FEW_DOCUMENTS = 10
+"""From fewer, drawn with replacement, no honest interval comes."""
 _TAGS = {
     "AutoModelForMaskedLM": "fill-mask",
     "AutoModelForPreTraining": "fill-mask",
@@ -61,10 +64,12 @@ def _scores(run: RunDirectory, record: dict[str, Any]) -> list[str]:
     if record["headline"] is None:
         return ["Nothing was held out, so nothing is known."]
     evaluation = json.loads(run.evaluation("held_out").read_text(encoding="utf-8"))
+    documents = evaluation["scores"]["rows"]
+    few = ", so few that the intervals are too narrow" if documents < FEW_DOCUMENTS else ""
     return [
         metric_table(evaluation),
         "",
-        f"Over {evaluation['scores']['rows']} held-out documents; loss in nats.",
+        f"Over {counted(documents, 'document')} of held-out text{few}; loss in nats.",
     ]
 
 
