@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from graftlm.errors import DataError, MissingResource, clip, nearest
 
 PREFIX = "hub:"
 _SHOWN = 20
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _ADDRESS = re.compile(rf"{PREFIX}(?P<name>[^:@/][^:@]*)(:(?P<configuration>[^:@]+))?(@(?P<revision>.+))?")
 
 
@@ -32,6 +33,52 @@ class Fetched:
     decisions: list[str]
 
 
+@dataclass(frozen=True)
+class Streamed:
+    """One split of a data set of the hub, which stays there; its rows come one by one.
+
+    Args:
+        address: as the user wrote it.
+        decisions: what is to be said about the revision.
+        rows_total: how many rows there are; None where the hub does not say.
+        dataset: a ``datasets.IterableDataset``.
+    """
+
+    address: str
+    decisions: list[str]
+    rows_total: int | None
+    dataset: Any
+
+    def rows(self, columns: Sequence[str]) -> Iterator[Mapping[str, object]]:
+        """Yield each row, ``columns`` alone.
+
+        Raises:
+            DataError: there is no such column.
+            MissingResource: the hub gives no more data.
+        """
+        dataset = self.dataset
+        known: list[str] | None = dataset.column_names
+        if known is not None:
+            lacking = next((column for column in columns if column not in known), None)
+            if lacking is not None:
+                raise DataError(
+                    f"has no column {clip(lacking)}; its columns: {', '.join(map(clip, known))}."
+                    f"{nearest(lacking, known)}",
+                    where=self.address,
+                    fix="name the column that holds the text",
+                )
+            # Other columns may hold images or sound, which need not be decoded.
+            dataset = dataset.select_columns(list(columns))
+        done = 0
+        try:
+            for row in dataset:
+                yield row
+                done += 1
+        except Exception as problem:
+            what = f"the hub gave no more data after {counted(done, 'row')}"
+            raise _unreachable(self.address, problem, what) from None
+
+
 def read_hub(address: str) -> Tables:
     """Read ``hub:org/name``, ``hub:org/name:configuration``, each also ``@revision``, with all its splits.
 
@@ -39,14 +86,7 @@ def read_hub(address: str) -> Tables:
         DataError: there is no such data set, one of several configurations must be named, or it cannot be used.
         MissingResource: the hub cannot be reached.
     """
-    parts = _ADDRESS.fullmatch(address)
-    if parts is None:
-        raise DataError(
-            "no data set is named",
-            where=address,
-            fix="write hub:org/name, hub:org/name@revision or hub:org/name:configuration@revision",
-        )
-    fetched = fetch(address, parts["name"], parts["configuration"], parts["revision"])
+    fetched = fetch(address, *_parts(address))
     splits, decisions = split_tables(cast("dict[object, object]", dict(fetched.splits)), address)
     rows = sum(len(table) for table in splits.values())
     return Tables(splits, f"{fetched.origin}, {counted(rows, 'row')}", [*decisions, *fetched.decisions])
@@ -65,12 +105,71 @@ def fetch(address: str, name: str, configuration: str | None, revision: str | No
         DataError: there is no such data set or revision, or one of several configurations must be named.
         MissingResource: the hub cannot be reached.
     """
+    commit = _commit(name, revision)
+    found = _load(address, name, configuration, revision, commit, streaming=False)
+    known = f", commit {commit}" if commit not in (None, revision) else ""
+    return Fetched(found, f"{address}{known}", _decisions(address, revision, commit))
+
+
+def commit_of(address: str) -> str | None:
+    """Return the commit that an address means now; None where the hub does not say."""
+    name, _, revision = _parts(address)
+    return revision if revision and _COMMIT.fullmatch(revision) else _commit(name, revision)
+
+
+def stream(address: str, split: str, commit: str | None) -> Streamed:
+    """Open one split of ``hub:org/name`` (forms as in `read_hub`) without downloading it first.
+
+    Args:
+        address: of the data set.
+        split: as the hub names it.
+        commit: what `commit_of` said.
+
+    Raises:
+        DataError: there is no such data set, configuration, revision or split.
+        MissingResource: the hub cannot be reached.
+    """
+    name, configuration, revision = _parts(address)
+    found = _load(address, name, configuration, revision, commit, streaming=True)
+    if split not in found:
+        raise DataError(
+            f"has no split {clip(split)}; it has {', '.join(map(clip, found))}.{nearest(split, found)}",
+            where=address,
+            fix="name one of these",
+        )
+    sizes: Any = found[split].info.splits or {}
+    rows_total = sizes[split].num_examples if split in sizes else None
+    return Streamed(address, _decisions(address, revision, commit), rows_total, found[split])
+
+
+def _parts(address: str) -> tuple[str, str | None, str | None]:
+    """Return name, configuration and revision."""
+    parts = _ADDRESS.fullmatch(address)
+    if parts is None:
+        raise DataError(
+            "no data set is named",
+            where=address,
+            fix="write hub:org/name, hub:org/name@revision or hub:org/name:configuration@revision",
+        )
+    return parts["name"], parts["configuration"], parts["revision"]
+
+
+def _load(
+    address: str,
+    name: str,
+    configuration: str | None,
+    revision: str | None,
+    commit: str | None,
+    *,
+    streaming: bool,
+) -> Any:
     # datasets takes over a second to load and only hub data needs it.
     import datasets
 
-    commit = _commit(name, revision)
     try:
-        found: Any = datasets.load_dataset(_remote(name), configuration, revision=commit or revision)
+        return datasets.load_dataset(
+            _remote(name), configuration, revision=commit or revision, streaming=streaming
+        )
     except (FileNotFoundError, ValueError) as problem:
         if not isinstance(problem, FileNotFoundError):
             _require_configuration(address, name, configuration, revision)
@@ -79,17 +178,21 @@ def fetch(address: str, name: str, configuration: str | None, revision: str | No
         ) from None
     except Exception as problem:
         # The hub client raises the errors of whichever transport it uses; all mean: not reachable now.
-        raise MissingResource(
-            f"the hub gave no data: {type(problem).__name__}: {_one_line(problem)}",
-            where=address,
-            fix="check the network and the access rights, or give a local file",
-        ) from None
-    newest = "the newest" if commit is None else f"the newest, commit {commit},"
-    decisions = (
-        [] if revision else [f"{address} names no revision: {newest} was read; write @revision to fix it."]
+        raise _unreachable(address, problem, "the hub gave no data") from None
+
+
+def _unreachable(address: str, problem: Exception, what: str) -> MissingResource:
+    return MissingResource(
+        f"{what}: {type(problem).__name__}: {_one_line(problem)}",
+        where=address,
+        fix="check the network and the access rights, or give a local file",
     )
-    known = f", commit {commit}" if commit not in (None, revision) else ""
-    return Fetched(found, f"{address}{known}", decisions)
+
+
+def _decisions(address: str, revision: str | None, commit: str | None) -> list[str]:
+    newest = "the newest" if commit is None else f"the newest, commit {commit},"
+    said = f"{address} names no revision: {newest} was read; write @revision to fix it."
+    return [] if revision else [said]
 
 
 def _remote(name: str) -> str:

@@ -38,19 +38,24 @@ def read_lines(path: Path, source: str, encoding: str, max_row_bytes: int) -> It
     """
     check_encoding(encoding)
     with open_bytes(path, source) as file:
-        try:
-            transparent = is_ascii_compatible(encoding)
-            stream = file if transparent else _whole_file_as_utf8(file, source, encoding)
-            codec = encoding if transparent else "utf-8"
-            yield from _decoded(_raw_lines(stream, source, max_row_bytes), source, codec)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
-            raise DataError(
-                f"the gzip data is damaged or cut short ({problem})",
-                where=source,
-                fix="copy or download the file again",
-            ) from None
-        except OSError as problem:
-            raise MissingResource(f"cannot be read: {problem.strerror or problem}", where=source) from None
+        yield from lines_of(file, source, encoding, max_row_bytes)
+
+
+def lines_of(file: BinaryIO, source: str, encoding: str, max_row_bytes: int) -> Iterator[str]:
+    """Yield the lines of a file that `open_bytes` opened, as `read_lines` does, with the same errors."""
+    try:
+        transparent = is_ascii_compatible(encoding)
+        stream = file if transparent else _whole_file_as_utf8(file, source, encoding)
+        codec = encoding if transparent else "utf-8"
+        yield from _decoded(_raw_lines(stream, source, max_row_bytes), source, codec)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
+        raise DataError(
+            f"the gzip data is damaged or cut short ({problem})",
+            where=source,
+            fix="copy or download the file again",
+        ) from None
+    except OSError as problem:
+        raise MissingResource(f"cannot be read: {problem.strerror or problem}", where=source) from None
 
 
 @contextmanager

@@ -28,12 +28,16 @@ class Csv:
         if delimiter in '"\r\n':
             raise ConfigurationError(f"{delimiter!r} cannot separate columns", where="data.delimiter")
         with field_size_limit(options.max_row_bytes):
-            return table_of_strings(_rows(path, source, options, delimiter), source, delimiter)
+            return table_of_strings(rows_of(path, source, options, delimiter), source, delimiter)
 
 
-def _rows(
+def rows_of(
     path: Path, source: str, options: DataOptions, delimiter: str
 ) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield first line, last line and fields of each row, the header first; a blank line has no fields.
+
+    The caller sets `field_size_limit`. Raises `DataError` naming the line, for a quote where it opened.
+    """
     lines = read_lines(path, source, options.encoding, options.max_row_bytes)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     line = 1

@@ -26,10 +26,11 @@ class JsonLines:
     def read(self, path: Path, source: str, options: DataOptions) -> Table:
         """Read the whole file with the types of JSON. Raises `DataError` naming the line."""
         lines = read_lines(path, source, options.encoding, options.max_row_bytes)
-        return table_of_records(_records(lines, source), source, "line")
+        return table_of_records(records_of(lines, source), source, "line")
 
 
-def _records(lines: Iterator[str], source: str) -> Iterator[tuple[int, dict[str, object]]]:
+def records_of(lines: Iterator[str], source: str) -> Iterator[tuple[int, dict[str, object]]]:
+    """Yield the number and the object of each line; raise `DataError` naming the first that holds none."""
     decoder = strict_decoder()
     blank: list[int] = []
     first = True

@@ -24,10 +24,11 @@ class Tsv:
         """Read the whole file as strings. Raises `DataError` naming the line."""
         delimiter = options.delimiter or "\t"
         lines = read_lines(path, source, options.encoding, options.max_row_bytes)
-        return table_of_strings(_rows(lines, source, delimiter), source, delimiter)
+        return table_of_strings(rows_of(lines, source, delimiter), source, delimiter)
 
 
-def _rows(lines: Iterator[str], source: str, delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
+def rows_of(lines: Iterator[str], source: str, delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield first line, last line and fields of each row, the header first; a blank line has no fields."""
     for number, line in enumerate(lines, 1):
         content = line.removesuffix("\n").removesuffix("\r")
         fields = content.split(delimiter) if content else []
