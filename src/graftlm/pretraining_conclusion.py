@@ -35,7 +35,7 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
         )
         if found["rows"] < FEW_DOCUMENTS:
             progress.warn(
-                f"{counted(found['rows'], 'document')} of held-out text: drawn from so few, the intervals are too narrow"
+                f"{counted(found['rows'], 'document')} of held-out text: so few that the intervals are too narrow"
             )
         evaluation = {
             "split": "held_out", "selected": False, "scores": found,

@@ -94,7 +94,7 @@ def _first(tokenizer: Any, *roles: str) -> int | None:
 
 def _template(tokenizer: PreTrainedTokenizerBase, ordinary: NDArray[np.bool_], texts: int) -> Template:
     """Return the special tokens around short texts, which are the same around any."""
-    encoded = tokenizer(*["1", "1"][:texts])
+    encoded = tokenizer("1") if texts == 1 else tokenizer("1", "1")
     ids = np.asarray(encoded["input_ids"])
     segments = np.asarray(encoded.get("token_type_ids", np.zeros_like(ids)))
     parts: list[tuple[int, ...]] = []

@@ -58,7 +58,7 @@ def extend(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], count: int)
     if pre_tokenizer is None or len(pre_tokenizer.pre_tokenize_str("a b")) < 2:
         raise ModelError(
             "this tokenizer does not divide a text into words, so that no words can be added",
-            where=tokenizer.name_or_path,
+            where=tokenizer.name_or_path or "",
             fix="set tokenizer.extend_by=0",
         )
     counts = count_words(texts, backend.normalizer, pre_tokenizer, before=" " if mark.kind == "bytes" else "")
@@ -132,7 +132,7 @@ def _check_one_table(model: PreTrainedModel) -> None:
         if name.endswith("embed_tokens") and isinstance(module, nn.Embedding) and module.weight is not table:
             raise ModelError(
                 f"{name} is an embedding of its own, so that no tokens can be added to this model",
-                where=model.name_or_path,
+                where=model.name_or_path or "",
                 fix="set tokenizer.extend_by=0",
             )
 
@@ -174,7 +174,7 @@ def _add(
         if not all(index in added for index in behind):
             raise ModelError(
                 "the ids of this tokenizer have gaps, so that no words can be added",
-                where=tokenizer.name_or_path,
+                where=tokenizer.name_or_path or "",
                 fix="set tokenizer.extend_by=0",
             )
         vocabulary += [(added[index], min(scores) - UNREACHABLE) for index in behind]
