@@ -1,7 +1,8 @@
-"""Log-likelihoods of whole texts: as computed one token at a time with plain transformers, in batches, flat or padded."""
+"""Log-likelihoods of whole texts, in batches, flat or padded: as computed one token at a time by plain transformers."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,13 @@ def made(tmp_path_factory):
     return make
 
 
-def texts_of(seed: int, number: int = 8) -> list[str]:
+def texts_of(seed: int, number: int = 6) -> list[str]:
     random = np.random.default_rng(seed)
     return [" ".join(random.choice(WORDS, random.integers(1, 9))) for _ in range(number)]
+
+
+def _note(seen: list[tuple[int, int]], done: int, total: int) -> None:
+    seen.append((done, total))
 
 
 def log_probability(logits: torch.Tensor, token: int) -> float:
@@ -100,10 +105,8 @@ def test_as_one_token_at_a_time(made, seed, family):
             reason = make_flat(model, gradients=False)
             assert is_flat(model) is (family not in PADDED), reason
         model.train()  # dropout is on, and is left on
-        seen = []
-        found = log_likelihoods(
-            model, tokenizer, texts, most_tokens=20, on_texts=lambda *each: seen.append(each)
-        )
+        seen: list[tuple[int, int]] = []
+        found = log_likelihoods(model, tokenizer, texts, 20, on_texts=partial(_note, seen))
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
         assert model.training
@@ -142,18 +145,19 @@ def test_the_gap_of_t5_is_its_first_sentinel(made, seed):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_without_a_begin_token_the_first_is_only_read(made, seed):
+def test_without_a_begin_token_the_end_token_stands_before_and_else_nothing(made, seed):
     model, tokenizer = made("llama", seed)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tokenizer.name_or_path)
-    tokenizer.bos_token = None
-    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.bos_token, tokenizer.pad_token = None, tokenizer.eos_token
     model.eval()
-    ids = tokenizer("good hotel staff", add_special_tokens=False)["input_ids"]
-    with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits[0]
-    expected = sum(log_probability(logits[at], token) for at, token in enumerate(ids[1:]))
-    found = log_likelihoods(model, tokenizer, ["good hotel staff", "good", ""])
-    assert found.tolist() == [pytest.approx(expected, rel=1e-5), 0.0, 0.0]
+    for before in ([tokenizer.eos_token_id], []):
+        ids = [*before, *tokenizer("good hotel staff", add_special_tokens=False)["input_ids"]]
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0]
+        expected = sum(log_probability(logits[at], token) for at, token in enumerate(ids[1:]))
+        found = log_likelihoods(model, tokenizer, ["good hotel staff", ""])
+        assert found.tolist() == [pytest.approx(expected, rel=1e-5), 0.0]
+        tokenizer.eos_token = None
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "bart"])

@@ -21,8 +21,9 @@ from transformers import AutoModel, AutoModelForPreTraining, AutoTokenizer, Bert
 
 from graftlm.cli.app import run
 from graftlm.errors import ConfigurationError, MissingResource, ModelError
-from graftlm.models import imported, pickled_weights, tensorflow_checkpoint
+from graftlm.models import pickled_weights, tensorflow_checkpoint
 from graftlm.models.base_model import load_model, load_tokenizer
+from graftlm.models.imported import save_imported
 from graftlm.models.locating import locate
 from graftlm.workflows import import_checkpoint as workflow
 from graftlm.workflows.import_checkpoint import import_checkpoint
@@ -328,14 +329,11 @@ def test_a_folder_that_lacks_weights_does_not_get_its_name(pickled: Path, tmp_pa
     assert not list(tmp_path.glob(".partial-*"))
 
 
-def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    def full(partial: Path) -> None:
+        (partial / "file").touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(imported, "_load", full)
-    with (
-        pytest.raises(MissingResource, match="No space left"),
-        imported.imported_folder(tmp_path / "made", tmp_path, ["AutoModel"]) as partial,
-    ):
-        (partial / "file").touch()
+    with pytest.raises(MissingResource, match=r"No space left.*\n.*free disk space or check"):
+        save_imported(tmp_path / "made", tmp_path, ["AutoModel"], full)
     assert list(tmp_path.iterdir()) == []

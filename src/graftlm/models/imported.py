@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from graftlm.errors import MissingResource, ModelError
+from graftlm.errors import ModelError
+from graftlm.models.artefact import save_folder
 from graftlm.models.base_model import load_model, load_tokenizer
 from graftlm.models.locating import BaseFiles, fingerprint
-from graftlm.rundir import sync_folder
 
 
-@contextmanager
-def imported_folder(folder: Path, source: Path, architectures: Sequence[str]) -> Generator[Path]:
-    """Give an empty folder to write a model into; after the block it is loaded, synced and renamed to ``folder``.
+def save_imported(
+    folder: Path, source: Path, architectures: Sequence[str], write: Callable[[Path], None]
+) -> None:
+    """Write a model folder and load it, before it gets its name.
 
     Args:
         folder: must not exist, or be empty.
         source: where the model comes from, for messages.
         architectures: auto classes of transformers; of the first that the family has, every weight must be there.
+        write: fills the folder that it is given.
 
     Raises:
         ModelError: there is such a folder, or what was written cannot be loaded.
@@ -31,25 +30,12 @@ def imported_folder(folder: Path, source: Path, architectures: Sequence[str]) ->
         raise ModelError(
             "this exists already; nothing is overwritten", where=str(folder), fix="choose another name"
         )
-    partial = folder.with_name(f".partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
+
+    def write_and_load(partial: Path) -> None:
+        write(partial)
         _load(partial, source, architectures)
-        for file in partial.iterdir():
-            with file.open("rb+") as stream:
-                os.fsync(stream.fileno())
-        partial.replace(folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise MissingResource(
-            f"the model cannot be written: {error.strerror or error}",
-            where=str(folder),
-            fix="free disk space or check permissions",
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+    save_folder(folder, write_and_load, "free disk space or check permissions")
 
 
 def _load(folder: Path, source: Path, architectures: Sequence[str]) -> None:

@@ -1,8 +1,8 @@
 """How probable a model finds whole texts: log-likelihood where it writes, pseudo-log-likelihood where it fills gaps.
 
-- A decoder: sum over the tokens of ln p(token | all before it). The begin token is put before the text where the
-  tokenizer has one, so that the first token has a probability too; where it has none, the first token is only read.
-  No end token is asked for: a text need not be finished.
+- A decoder: sum over the tokens of ln p(token | all before it). What begins texts in pretraining is put before each, so
+  that the first token has a probability too: the tokenizer's begin token, where it has none its end token, which stood
+  between documents; without either the first token is only read. No end is asked for: a text need not be finished.
 - An encoder with a decoder: the same of what the decoder writes. The encoder reads one gap, the mask token or the first
   sentinel of T5, in place of the text: filling it is what these models were pretrained for. What the decoder begins
   every text with is given, not asked for.
@@ -32,7 +32,7 @@ from graftlm.training.memory import memory_for
 from graftlm.training.outputs import forward_where_targets
 from graftlm.training.writing import MOST_LOGITS
 
-MOST_TOKENS = 8_192
+MOST_TOKENS = 4_096
 """Of one forward pass. More do not make a CPU faster; a GPU may take them."""
 # Texts tokenised per call: bounds the memory of the intermediate encodings.
 _CHUNK = 2_048
@@ -128,7 +128,8 @@ class _Rows:
 
 
 def _of_decoder(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> _Rows:
-    begin = [] if tokenizer.bos_token_id is None else [_single(tokenizer.bos_token_id)]
+    first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    begin = [] if first is None else [_single(first)]
     ids = [begin + each for each in token_ids(tokenizer, texts, special=False)]
     asked = np.array([text for text, each in enumerate(ids) if len(each) > 1], dtype=np.int64)
 
@@ -205,7 +206,9 @@ def _of_encoder(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], within
 
 
 def _padding(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    return {"input_ids": _single(tokenizer.pad_token_id), "token_type_ids": tokenizer.pad_token_type_id}
+    # Without a pad token any will do: the mask hides it.
+    fill = 0 if tokenizer.pad_token_id is None else _single(tokenizer.pad_token_id)
+    return {"input_ids": fill, "token_type_ids": tokenizer.pad_token_type_id}
 
 
 def _single(token: Any) -> int:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from graftlm.data.places import first_places
 from graftlm.errors import ConfigurationError, ModelError
-from graftlm.models.imported import imported_folder
+from graftlm.models.imported import save_imported
 from graftlm.models.locating import FINGERPRINTED, BaseFiles, locate
 from graftlm.models.safety import read_config
 from graftlm.models.separate_process import read_apart
@@ -86,7 +86,8 @@ def _import_tensorflow(prefix: Path, folder: Path, lowercase: bool | None, progr
         )
     if unused:
         progress.say(f"not used of the configuration, nor by the original: {', '.join(unused[:10])}")
-    with imported_folder(folder, prefix, ["AutoModelForPreTraining"]) as partial:
+
+    def write(partial: Path) -> None:
         progress.stage(f"reading {prefix.name} with TensorFlow")
         weights, unknown = weights_of(read_variables(prefix, partial), config, str(prefix))
         if unknown:
@@ -97,6 +98,8 @@ def _import_tensorflow(prefix: Path, folder: Path, lowercase: bool | None, progr
         save_file(weights, partial / WEIGHTS, metadata={"format": "pt"})
         config.save_pretrained(partial)
         bert_tokenizer(vocabulary, lower, config).save_pretrained(partial)
+
+    save_imported(folder, prefix, ["AutoModelForPreTraining"], write)
 
 
 def _import_pytorch(weights: list[Path], home: Path, folder: Path, progress: Progress) -> None:
@@ -110,7 +113,8 @@ def _import_pytorch(weights: list[Path], home: Path, folder: Path, progress: Pro
         raise ModelError(
             f"{len(weights)} of {expected} files are here", where=str(home), fix="copy all of them"
         )
-    with imported_folder(folder, home, ["AutoModel"]) as partial:
+
+    def write(partial: Path) -> None:
         for file in sorted(home.iterdir()):
             if FINGERPRINTED.fullmatch(file.name) or file.name == "README.md":
                 shutil.copyfile(inside(home, file.name), partial / file.name)
@@ -125,3 +129,5 @@ def _import_pytorch(weights: list[Path], home: Path, folder: Path, progress: Pro
             owner |= dict.fromkeys(read_header(partial / name), name)
         if len(weights) > 1:
             write_json(partial / f"{WEIGHTS}.index.json", {"metadata": {}, "weight_map": owner})
+
+    save_imported(folder, home, ["AutoModel"], write)
