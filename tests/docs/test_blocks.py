@@ -110,6 +110,7 @@ def _files(folder: Path, seed: int) -> None:
         _write(folder / "splits" / f"{part}.csv", ("text", "label"), [*some])
     _write_questions(folder)
     _write_texts(folder)
+    _write_minimal_pairs(folder / "blimp")
     _write_rte(folder / "glue_data" / "RTE", seed)
     pairs = [(one, other, str(first == second)) for (one, first), (other, second) in itertools.pairwise(rows)]
     _write(folder / "pairs.csv", ("premise", "hypothesis", "label"), [*pairs])
@@ -157,6 +158,15 @@ def _write_texts(folder: Path) -> None:
     for name, some in (("talks", talks), ("new_talks", [talk[:1] for talk in talks[:3]])):
         lines = [json.dumps({"messages": talk}) + "\n" for talk in some]
         (folder / f"{name}.jsonl").write_text("".join(lines))
+
+
+def _write_minimal_pairs(folder: Path) -> None:
+    """Write two paradigms in the layout of BLiMP."""
+    folder.mkdir()
+    for name, verbs in (("plural", ("likes", "like")), ("past", ("liked", "liking"))):
+        rows = [{"sentence_good": f"this {noun} {verbs[0]} food", "sentence_bad": f"this {noun} {verbs[1]} food",
+                 "linguistics_term": "agreement"} for noun in ("actor", "shop", "city")]  # fmt: skip
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _write_questions(folder: Path) -> None:

@@ -30,10 +30,13 @@ VERBS = {
     "finetune": "Train a model on labelled rows, evaluate it, save it, prove it.",
     "evaluate": "Score a finished model on labelled rows.",
     "predict": "Predict the labels of texts, one JSON object a line.",
+    "minimal-pairs": "Measure a base model on pairs of an acceptable and an unacceptable sentence.",
+    "import-checkpoint": "Make a base model of TensorFlow's BERT files or of pytorch_model.bin.",
     "push": "Upload the model of a finished run to the Hugging Face hub, private unless asked.",
 }
 for _verb, _line in VERBS.items():
-    app.command(f"graftlm.cli.{_verb}:{_verb}", name=_verb, help=_line)
+    _word = _verb.replace("-", "_")
+    app.command(f"graftlm.cli.{_word}:{_word}", name=_verb, help=_line)
 
 
 def main() -> None:

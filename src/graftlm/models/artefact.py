@@ -22,6 +22,7 @@ from graftlm.rundir import sync_folder, write_bytes, write_json
 
 FORMAT_VERSION = 1
 _FACTS = "graftlm.json"
+_RESUME = "free disk space, then continue with --resume; the last checkpoint holds the trained weights"
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,14 @@ def save_base(
     save_folder(folder, write)
 
 
-def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a folder beside the place of this one, sync it, and rename it: whole or not at all."""
+def save_folder(folder: Path, write: Callable[[Path], None], fix: str = _RESUME) -> None:
+    """Let ``write`` fill a folder beside the place of this one, sync it, and rename it: whole or not at all.
+
+    Args:
+        folder: to be made, or replaced.
+        write: is given the folder that gets its name afterwards.
+        fix: what the user can do where the disk does not take it.
+    """
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -128,7 +135,7 @@ def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
         raise MissingResource(
             f"the model cannot be saved: {getattr(error, 'strerror', None) or error}",
             where=str(folder),
-            fix="free disk space, then continue with --resume; the last checkpoint holds the trained weights",
+            fix=fix,
         ) from None
 
 

@@ -98,9 +98,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     path = inside(folder, name)
     where = str(path)
     config = read_object(path)
-    _refuse_keys(config, where)
-    for key, value in _items(config, where):
-        _check_number(key, value, where)
+    check_settings(config, where)
     model_type = config.get("model_type")
     known = list(transformers.CONFIG_MAPPING.keys())
     if not isinstance(model_type, str) or model_type not in known:
@@ -191,6 +189,13 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError("not a JSON object", where=str(path), fix="download or save the model again")
     return cast("dict[str, Any]", content)
+
+
+def check_settings(config: dict[str, Any], where: str) -> None:
+    """Refuse a configuration, of whatever form, that asks for code to be run or counts too many of something."""
+    _refuse_keys(config, where)
+    for key, value in _items(config, where):
+        _check_number(key, value, where)
 
 
 def _items(config: dict[str, Any], where: str) -> Iterator[tuple[str, object]]:
