@@ -161,8 +161,8 @@ def build_until_killed(
 def test_a_killed_build_ends_as_if_it_never_was(
     duplicates: str, fresh: random.Random, tmp_path: Path, build, small: None
 ) -> None:
-    documents = [f"This is document {number}. {document(fresh, 30)}" for number in range(120)]
-    for _ in range(30):
+    documents = [f"This is document {number}. {document(fresh, 30)}" for number in range(80)]
+    for _ in range(20):
         documents.insert(fresh.randrange(len(documents)), fresh.choice(documents))
     documents.insert(
         60, "This is long. " + " ".join(sentence(fresh) for _ in range(2_000))
@@ -180,14 +180,14 @@ def test_a_killed_build_ends_as_if_it_never_was(
     while True:
         before = committed()
         done = {split_sentences(text)[0] for text in documents[: before["documents"]]}
-        corpus = build_until_killed(build, source, fresh.randint(1, 12), done, options)
+        corpus = build_until_killed(build, source, fresh.randint(1, 40), done, options)
         if corpus is not None:
             break
         kills += 1
         assert committed()["documents"] >= before["documents"]
         with pytest.raises(DataError, match="no finished corpus"):
             open_corpus(tmp_path / "corpus")
-    assert kills > 2
+    assert kills
     assert files_of(tmp_path / "corpus") == files_of(whole)
     check_part(corpus.train)
 
@@ -328,6 +328,14 @@ def test_folders_of_others_are_left_alone(tmp_path: Path, build) -> None:
     assert (folder / "thesis.txt").read_text() == "mine"
 
 
+def test_names_of_files_need_not_be_text(tmp_path: Path, build) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name in (b"a\xff.txt", b"b.txt"):
+        (folder / os.fsdecode(name)).write_bytes(b"It is " + name[:1])
+    assert build(folder).train.num_documents == 1
+
+
 def test_damage_is_refused_by_name(fresh: random.Random, tmp_path: Path, build, small: None) -> None:
     build(
         write(tmp_path / "a.jsonl", [f"{document(fresh)} {number}" for number in range(100)]),
@@ -392,7 +400,7 @@ def test_a_source_that_changes_while_it_is_read_is_refused(
 
 
 def test_share_is_held_out_by_content_and_seed(fresh: random.Random, tmp_path: Path, build) -> None:
-    documents = [f"{document(fresh, 2)} {number}" for number in range(1_500)]
+    documents = [f"{document(fresh, 2)} {number}" for number in range(1_000)]
 
     def held_out(name: str, chosen: Sequence[str], seed: int) -> set[str]:
         source = write(tmp_path / f"{name}.jsonl", chosen)
@@ -401,13 +409,13 @@ def test_share_is_held_out_by_content_and_seed(fresh: random.Random, tmp_path: P
     parts = [
         held_out("all", documents, 5),
         held_out("shuffled", fresh.sample(documents, len(documents)), 5),
-        held_out("fewer", documents[:700], 5),
+        held_out("fewer", documents[:500], 5),
         held_out("otherwise", documents, 6),
     ]
-    assert abs(len(parts[0]) - 300) < 4 * (1_500 * 0.2 * 0.8) ** 0.5
+    assert abs(len(parts[0]) - 200) < 4 * (1_000 * 0.2 * 0.8) ** 0.5
     assert parts[1] == parts[0]
-    assert parts[2] == parts[0] & set(documents[:700])
-    assert len(parts[3] & parts[0]) < 120
+    assert parts[2] == parts[0] & set(documents[:500])
+    assert len(parts[3] & parts[0]) < 90
     copies = [text for text in documents[:200] for text in (text, f" {text.upper()}")]
     both = build(write(tmp_path / "e.jsonl", copies), held_out_share=0.2, duplicates="keep")
     train, held_out = (

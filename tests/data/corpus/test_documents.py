@@ -97,7 +97,8 @@ VERSE = "O night,\nwhen all is still,\n\nO day,\nwhen none is.\n"
 @pytest.mark.parametrize(
     ("content", "form", "count"),
     [(WIKITEXT, "heading", 2), (SENTENCES, "blank_line", 3), (PARAGRAPHS, "file", 1), (BROKEN, "file", 1),
-     (VERSE, "file", 1), ("one line", "file", 1), ("\n".join("ab") + "\n", "file", 1)],
+     (VERSE, "file", 1), ("Maths.\n\n= 3 =\nholds.\n", "file", 1), ("one line", "file", 1),
+     ("\n".join("ab") + "\n", "file", 1)],
 )  # fmt: skip
 def test_auto_decides_by_the_look_and_says_so(
     content: str, form: str, count: int, in_folder: Path, read

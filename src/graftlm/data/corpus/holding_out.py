@@ -68,7 +68,7 @@ def pieces_of(
         if size >= _LOOKED_AHEAD_BYTES:
             break
     keys = [unit.key for _, units in head for unit in units]
-    if len(keys) == 1 and size < _LOOKED_AHEAD_BYTES:
+    if len(keys) == 1:
         raise DataError(
             f"all the text is one document of {size:,} bytes, so none can be held out",
             where="corpus.held_out_share",

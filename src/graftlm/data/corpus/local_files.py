@@ -6,6 +6,7 @@ import codecs
 import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,11 @@ _MARKED_UP = {
     ".html": "take the text out of the markup first",
     ".htm": "take the text out of the markup first",
     ".xml": "take the text out of the markup first",
+}
+_SAID = {
+    "heading": "each heading of the form `= Title =` begins a document",
+    "blank_line": "each line is a sentence, and a blank line ends a document",
+    "file": "the whole file is one document",
 }
 _ABOUT_THE_DATA = ("readme", "license", "licence", "notice", "changelog")
 _LOOKED_AT_BYTES = 8_192
@@ -182,7 +188,9 @@ class LocalFiles:
 
     def _file(self, path: Path, source: str, name: str, kind: Kind) -> _File:
         status = path.stat()
-        return _File(path, source, name, kind, status.st_size, status.st_mtime_ns)
+        # The fingerprint is written as JSON, which cannot hold bytes that are no UTF-8.
+        written = name.encode("utf-8", "backslashreplace").decode()
+        return _File(path, source, written, kind, status.st_size, status.st_mtime_ns)
 
     def _kind(self, path: Path, source: str) -> tuple[Kind | None, str]:
         """Return what a file holds, or why it is not read."""
@@ -195,7 +203,7 @@ class LocalFiles:
         try:
             with open_bytes(path, source) as file:
                 start = file.read(_LOOKED_AT_BYTES)
-        except (EOFError, OSError):
+        except (EOFError, OSError, zlib.error):
             return None, "damaged gzip data"
         if advice := magic_advice(start):
             return None, advice[0]
@@ -204,13 +212,6 @@ class LocalFiles:
         except UnicodeDecodeError:
             return None, f"not {self.options.encoding.upper()}"
         return (None, "binary") if b"\0" in start else ("plain", "")
-
-
-_SAID = {
-    "heading": "each heading of the form `= Title =` begins a document",
-    "blank_line": "each line is a sentence, and a blank line ends a document",
-    "file": "the whole file is one document",
-}
 
 
 class _Meter:

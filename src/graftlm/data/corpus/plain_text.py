@@ -30,16 +30,15 @@ def documents_of_lines(
         form: what a document is.
         say: is told when a file is too long for one document.
     """
-    whole = form == "file"
     count = 0
     for number, block in _blocks((line.rstrip("\r\n") for line in lines), form):
-        count += 1
-        yield from bounded(
-            Document("\n".join(block), source if whole and count == 1 else f"{source}:{number}")
-        )
+        place = source if form == "file" and not count else f"{source}:{number}"
+        for document in bounded(Document("\n".join(block), place)):
+            count += 1
+            yield document
     if not count:
         yield Document("", source)
-    if whole and count > 1:
+    if form == "file" and count > 1:
         say(f"{source} is longer than {LONGEST_DOCUMENT:,} characters and becomes {count} documents.")
 
 
@@ -62,7 +61,7 @@ def form_of(lines: Sequence[str]) -> DocumentForm:
     whole sentence (the form that BERT was pretrained from); paragraphs, verses and broken lines look otherwise.
     """
     blocks = list(_blocks(iter(lines), "blank_line"))
-    if any(_TITLE.fullmatch(block[0]) for _, block in blocks):
+    if any(len(block) == 1 and _TITLE.fullmatch(block[0]) for _, block in blocks):
         return "heading"
     filled = [line for _, block in blocks for line in block]
     if len(blocks) < 2 or len(filled) < 2 * len(blocks):
