@@ -42,7 +42,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from graftlm.errors import ConfigurationError, clip, nearest
 from graftlm.models.base_model import OFFSET_POSITIONS, quiet_transformers
-from graftlm.models.families import special_layout
+from graftlm.models.families import family_of, special_layout
 from graftlm.models.safety import config_of, read_config
 
 _HEAD = 64
@@ -171,14 +171,14 @@ def architecture(
 
     Raises:
         ConfigurationError: there is no such name, or the positions of a file are too few.
-        ModelError: the file is no configuration of transformers, or asks for code or for absurd sizes.
+        ModelError: the file is no configuration of a language model, or asks for code or for absurd sizes.
     """
     settings, where = _settings(name)
     stored = _built(settings, where)
     known = stored.to_dict()
     settings = {**settings, "vocab_size": vocabulary_size}
     settings |= {key: special.get(key) for key in known if key.endswith("_token_id")}
-    if getattr(stored, "is_encoder_decoder", False):
+    if family_of(stored) == "encoder_decoder":
         start = "pad_token_id" if special_layout(stored) == "t5" else "eos_token_id"
         settings["decoder_start_token_id"] = special[start]
     if dropout is not None:
