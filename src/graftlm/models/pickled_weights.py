@@ -6,6 +6,7 @@ A pickle is a program. ``weights_only`` runs it on an interpreter that knows ten
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,9 @@ from torch import Tensor
 
 from graftlm.errors import clip
 from graftlm.models.separate_process import close_doors
+
+_REASON = re.compile(r"^(Trying to load|Unsupported|Can only) .*", re.MULTILINE)
+"""What ``weights_only`` says about a file that asks for more than tensors."""
 
 
 def tensors_of(content: object) -> dict[str, Tensor]:
@@ -49,7 +53,11 @@ def main(arguments: list[str]) -> None:
     """Read the first file, write the second."""
     source, output = arguments
     close_doors(Path(source).stat().st_size)
-    content = torch.load(source, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever it likes, and much of what it says is how to be unsafe
+        found = _REASON.search(str(error))
+        sys.exit(found[0] if found else f"{type(error).__name__}: {str(error).partition('. ')[0]}")
     save_file(tensors_of(content), output, metadata={"format": "pt"})
 
 

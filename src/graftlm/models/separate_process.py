@@ -44,8 +44,8 @@ def read_apart(module: str, source: Path, output: Path, what: str, fix: str) -> 
     """
     environment = {name: value for name, value in os.environ.items() if name in _KEPT}
     child = subprocess.run(
-        # -P, lest a file in the user's folder is taken for a library; -B, because it may not write.
-        [sys.executable, "-P", "-B", "-m", module, str(source.absolute()), str(output.absolute())],
+        # -P, lest a file in the user's folder is taken for a library.
+        [sys.executable, "-P", "-m", module, str(source.absolute()), str(output.absolute())],
         env={**environment, **_SETTINGS},
         stdin=subprocess.DEVNULL,
         capture_output=True,
