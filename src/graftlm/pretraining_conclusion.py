@@ -65,14 +65,9 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
         progress.stage("proving the saved model in a fresh process")
         examples = subject.held_out.in_pass(0).at(1.0)
         rows = np.arange(min(EXAMPLES, len(examples.lengths)))
-        subject.model.eval()
-        proof = prove(
-            subject.model.to("cpu"),
-            examples.batch(rows, torch.device("cpu")),
-            objective,
-            unproved,
-            architecture,
-        )
+        batch = examples.batch(rows, torch.device("cpu"))
+        model: Any = subject.model.eval()
+        proof = prove(model.to("cpu"), batch, objective, unproved, architecture)
     training.accept(
         unproved,
         fitted,
