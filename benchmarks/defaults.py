@@ -81,7 +81,7 @@ def measure(recipe: Recipe, rows: Any) -> dict[str, Any]:
     model = build_model(recipe, prepared, Silent())
     optimizer = build_strategy(recipe, model)
     accelerator = open_accelerator("cpu")
-    marks = evaluation_steps(plan, len(train), recipe.training.evaluations_per_epoch)
+    marks = evaluation_steps(recipe, len(train), plan.total_steps)
     looks: list[dict[str, Any]] = []
     training = 0.0
     with stopwatch() as seconds:

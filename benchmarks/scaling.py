@@ -38,6 +38,7 @@ from graftlm.rundir import write_json
 from graftlm.strategies.full import Full
 from graftlm.training.loop import Plan, fit
 from graftlm.training.optimisation import build_optimizer
+from graftlm.training.order import Epochs
 from graftlm.workflows.finetune import finetune
 
 RESULTS = Path(__file__).parent / "results" / "scaling.json"
@@ -108,7 +109,7 @@ def measure_tokens() -> dict[str, list[float]]:
         if reason := make_flat(model):
             raise SystemExit(f"the network does not work flat: {reason}")
         plan = Plan(
-            total_steps=10_000, batch_size=batch, micro_batch=batch, order="shuffled", seed=SEED,
+            total_steps=10_000, order=Epochs(batch, "shuffled", SEED), micro_batch=None, seed=SEED,
             warmup_share=0.0, schedule="linear", max_gradient_norm=1.0,
         )  # fmt: skip
         assert examples.targets is not None

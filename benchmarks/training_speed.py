@@ -62,6 +62,7 @@ from graftlm.strategies.full import Full
 from graftlm.training.batching import Examples, epoch_batches
 from graftlm.training.loop import Plan, fit
 from graftlm.training.optimisation import build_optimizer
+from graftlm.training.order import Epochs
 
 RESULTS = Path(__file__).parent / "results" / "training_speed.json"
 SIDES = ("ours", "ours_without_kernels", "trainer", "stock", "stock_grouped", "stock_fixed")
@@ -143,7 +144,7 @@ def make_model(network: str, mix: Mix, dropout: float) -> PreTrainedModel:
 def plan(examples: Examples, steps: int) -> Plan:
     """Return our steps; the Trainer gets the same by `arguments`."""
     return Plan(
-        total_steps=steps, batch_size=BATCH, micro_batch=BATCH, order="shuffled", seed=SEED, warmup_share=0.0,
+        total_steps=steps, order=Epochs(BATCH, "shuffled", SEED), micro_batch=None, seed=SEED, warmup_share=0.0,
         schedule="linear", max_gradient_norm=1.0,
     )  # fmt: skip
 

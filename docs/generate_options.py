@@ -1,6 +1,7 @@
 """A hook of the site: puts lists made from the code in the place of marks.
 
-``<!-- options -->`` becomes the recipe keys, ``<!-- trainer arguments -->`` what becomes of those of `graftlm.Trainer`.
+``<!-- options -->`` becomes the recipe keys, ``<!-- pretraining options -->`` those of a pretraining, ``<!-- trainer
+arguments -->`` what becomes of those of `graftlm.Trainer`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,16 @@ from typing import Any
 from pydantic import BaseModel
 
 from graftlm.bridges.arguments import HARMLESS, HONOURED, OPTIMIZERS, REFUSED, SCHEDULES_BY_METRIC
+from graftlm.composition import Composition
 from graftlm.config import Config
-from graftlm.recipe import DEFAULT_MEMBERS, PLUG_IN_SECTIONS, Recipe
+from graftlm.pretraining_recipe import PRETRAINING
+from graftlm.recipe import FINE_TUNING
 
-MARK, ARGUMENTS_MARK = "<!-- options -->", "<!-- trainer arguments -->"
+MARKS: dict[str, Composition[Any]] = {
+    "<!-- options -->": FINE_TUNING,
+    "<!-- pretraining options -->": PRETRAINING,
+}
+ARGUMENTS_MARK = "<!-- trainer arguments -->"
 _NUMBERS = (
     ("exclusiveMinimum", "above"), ("minimum", "at least"), ("exclusiveMaximum", "below"), ("maximum", "at most"),
 )  # fmt: skip
@@ -24,7 +31,10 @@ def on_page_markdown(markdown: str, **context: Any) -> str:
     """Fill a page before it is rendered; called by mkdocs for every page."""
     if ARGUMENTS_MARK in markdown:
         return markdown.replace(ARGUMENTS_MARK, arguments_as_markdown())
-    return markdown.replace(MARK, options_as_markdown()) if MARK in markdown else markdown
+    for mark, kind in MARKS.items():
+        if mark in markdown:
+            return markdown.replace(mark, options_as_markdown(kind))
+    return markdown
 
 
 def arguments_as_markdown() -> str:
@@ -43,18 +53,18 @@ def arguments_as_markdown() -> str:
     )
 
 
-def options_as_markdown() -> str:
-    """Return one table per section of a recipe, and one per member of each catalog."""
+def options_as_markdown(composition: Composition[Any]) -> str:
+    """Return one table per section of a kind of recipe, and one per member of each catalog."""
     tables: list[str] = []
-    for name, info in Recipe.model_fields.items():
+    for name, info in composition.kind.model_fields.items():
         inner = info.annotation
         if isinstance(inner, type) and issubclass(inner, Config):
             tables.append(_table(name, inner, f"{name}."))
-    for section, catalog in PLUG_IN_SECTIONS.items():
+    for section, catalog in composition.sections.items():
         for name in catalog.names():
-            standard = ", the default" if DEFAULT_MEMBERS[section] == name else ""
+            standard = ", the default" if composition.defaults[section] == name else ""
             tables.append(_table(f"{section}: {name}{standard}", catalog.get(name), f"{section}."))
-    return "\n\n".join([_table("At the top", Recipe, ""), *tables])
+    return "\n\n".join([_table("At the top", composition.kind, ""), *tables])
 
 
 def _table(title: str, options: type[BaseModel], prefix: str) -> str:
@@ -62,7 +72,7 @@ def _table(title: str, options: type[BaseModel], prefix: str) -> str:
     rows = [
         f"| `{prefix}{key}` | {_words(entry)} | {_default(entry)} | {_cell(entry.get('description', ''))} |"
         for key, entry in schema["properties"].items()
-        if "$ref" not in entry and not (prefix == "" and key in PLUG_IN_SECTIONS)
+        if "$ref" not in entry and not (prefix == "" and options.model_fields[key].annotation is BaseModel)
     ]
     about = " ".join((options.__doc__ or "").replace("``", "`").split())
     return "\n".join(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from tests.hub_server import TOKEN, Hub, serving
 from tests.tiny import tiny_base
+from tests.warm import Server
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -60,6 +62,29 @@ def seed() -> int:
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random BERT with its tokenizer; read only."""
     return tiny_base(tmp_path_factory.mktemp("base") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def warm_server() -> Iterator[Server | None]:
+    """What processes are forked from that need torch (see `tests.warm`); only Linux forks a process that has it."""
+    if sys.platform != "linux":
+        yield None
+        return
+    server = Server()
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="session")
+def warm_python(warm_server: Server | None) -> str:
+    """Stands for `sys.executable` without the seconds in which torch is loaded."""
+    return warm_server.python if warm_server else sys.executable
+
+
+@pytest.fixture
+def warm_children(warm_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes that this one starts, such as the proof of a run, need not load torch either."""
+    monkeypatch.setattr(sys, "executable", warm_python)
 
 
 @pytest.fixture

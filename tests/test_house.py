@@ -41,7 +41,9 @@ def test_nothing_unpickles_or_evaluates(file: Path) -> None:
     assert not imported & {"pickle", "dill", "joblib", "marshal", "shelve", "requests", "urllib"}
     for name, call in _calls(tree):
         options = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-        assert name not in ("eval", "exec", "torch.load", "os.system", "pd.read_pickle"), name
+        assert name not in ("eval", "exec", "os.system", "pd.read_pickle"), name
+        if name == "torch.load":  # in a process of its own, see graftlm.models.separate_process
+            assert (file.name, options.get("weights_only")) == ("pickled_weights.py", "True")
         assert options.get("shell") != "True", name
         assert options.get("trust_remote_code", "False") == "False", name
         assert options.get("allow_pickle", "False") == "False", name

@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given
 from pydantic import BaseModel, ValidationError
 
+from graftlm.composition import options
 from graftlm.config import Config
 from graftlm.errors import ConfigurationError
 from graftlm.recipe import (
@@ -16,7 +17,6 @@ from graftlm.recipe import (
     Recipe,
     load_outline,
     load_recipe,
-    options,
 )
 from graftlm.settings import Settings, read_yaml
 
@@ -75,6 +75,15 @@ def test_a_recipe_is_frozen() -> None:
         recipe.seed = 3  # pyright: ignore
     with pytest.raises(ValidationError, match="frozen"):
         recipe.training.epochs = 3  # pyright: ignore
+
+
+def test_a_trapezoid_has_room_to_rise_and_fall() -> None:
+    said = refusal("training.schedule=trapezoid", "training.warmup_share=0.4", "training.decay_share=0.7")
+    assert "training.warmup_share (0.4)" in said and "training.decay_share (0.7)" in said
+    recipe = load_recipe(None, ["training.schedule=trapezoid", "training.warmup_share=0.8"])
+    assert recipe.training.decay_share == 0.2
+    # Other shapes do not fall so.
+    load_recipe(None, ["training.warmup_share=0.9"])
 
 
 def test_changed_validates_and_leaves_the_original_alone() -> None:

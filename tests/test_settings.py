@@ -7,8 +7,9 @@ import pytest
 import yaml
 from hypothesis import example, given
 
+from graftlm.composition import options
 from graftlm.errors import ConfigurationError
-from graftlm.recipe import Recipe, options
+from graftlm.recipe import Recipe
 from graftlm.settings import (
     FOREIGN_KEYS,
     Settings,

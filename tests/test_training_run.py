@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tests.tiny import WORDS, tiny_base
 from tests.training.compiled import need_library
 
-from graftlm import training_run
+from graftlm import fine_tuning, training_run
 from graftlm.errors import Diverged, GraftError, Interrupted, RunError
 from graftlm.kernels.library import describe
 from graftlm.progress import Silent
@@ -170,7 +170,7 @@ def test_a_signal_during_validation_repeats_the_validation(
 ) -> None:
     recipe = _recipe(base, rows, **{"training.checkpoint_steps": 1000})
     whole = finetune(recipe, None, tmp_path / "whole")
-    real = training_run.predict_outputs
+    real = fine_tuning.predict_outputs
     state = {"asked": False}
 
     def interrupting(*arguments: Any, **options: Any) -> Any:
@@ -179,7 +179,7 @@ def test_a_signal_during_validation_repeats_the_validation(
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(training_run, "predict_outputs", interrupting)
+    monkeypatch.setattr(fine_tuning, "predict_outputs", interrupting)
     path = tmp_path / "stopped"
     with pytest.raises(Interrupted):
         finetune(recipe, None, path)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from graftlm.bridges.transformers import Trainer
     from graftlm.errors import GraftError
     from graftlm.predictor import Predictor
-    from graftlm.python_api import check, evaluate, finetune, push
+    from graftlm.python_api import check, evaluate, finetune, pretrain, push
     from graftlm.recipe import Recipe, load_recipe
     from graftlm.run import Run
 
@@ -30,6 +30,7 @@ _HOMES = {
     "evaluate": "graftlm.python_api",
     "finetune": "graftlm.python_api",
     "load_recipe": "graftlm.recipe",
+    "pretrain": "graftlm.python_api",
     "push": "graftlm.python_api",
 }
 
@@ -43,6 +44,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "load_recipe",
+    "pretrain",
     "push",
 ]
 

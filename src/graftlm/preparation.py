@@ -38,8 +38,9 @@ from graftlm.progress import Progress
 from graftlm.recipe import Recipe
 from graftlm.tasks._task import Learnt, Task
 from graftlm.training.batching import Examples
-from graftlm.training.loop import Plan, steps_per_epoch
+from graftlm.training.loop import Plan
 from graftlm.training.optimisation import Stepping, build_optimizer
+from graftlm.training.order import Epochs, steps_per_epoch
 
 # Small data sets are trained longer, not less: about this many steps, between 3 and 20 passes
 # (Mosbach et al. 2021 train small sets for 20 epochs; measured here in docs/log.md).
@@ -247,14 +248,14 @@ def make_plan(recipe: Recipe, num_examples: int, autocast: torch.dtype | None) -
     per_epoch = steps_per_epoch(num_examples, training.batch_size)
     return Plan(
         total_steps=max(1, math.ceil(resolve_epochs(recipe, num_examples) * per_epoch)),
-        batch_size=training.batch_size,
-        micro_batch=training.micro_batch or training.batch_size,
-        order=training.order,
+        order=Epochs(training.batch_size, training.order, recipe.seed),
+        micro_batch=training.micro_batch,
         seed=recipe.seed,
         warmup_share=training.warmup_share,
         schedule=training.schedule,
         max_gradient_norm=training.max_gradient_norm,
         autocast=autocast,
+        decay_share=training.decay_share,
     )
 
 
@@ -272,11 +273,11 @@ def resolve_learning_rate(recipe: Recipe) -> float:
     return recipe.training.learning_rate or float(strategy.learning_rate)
 
 
-def evaluation_steps(plan: Plan, num_examples: int, per_epoch: int) -> frozenset[int]:
+def evaluation_steps(recipe: Recipe, num_examples: int, total_steps: int) -> frozenset[int]:
     """Return the step numbers (1-based) after which the run is validated: evenly in each epoch, and the last."""
-    steps = steps_per_epoch(num_examples, plan.batch_size)
-    points: NDArray[np.int64] = np.arange(1, math.ceil(plan.total_steps / steps) * per_epoch + 1)
+    steps = steps_per_epoch(num_examples, recipe.training.batch_size)
+    per_epoch = recipe.training.evaluations_per_epoch
+    points: NDArray[np.int64] = np.arange(1, math.ceil(total_steps / steps) * per_epoch + 1)
     return frozenset(
-        {min(plan.total_steps, round(steps * int(point) / per_epoch)) for point in points}
-        | {plan.total_steps}
+        {min(total_steps, round(steps * int(point) / per_epoch)) for point in points} | {total_steps}
     )

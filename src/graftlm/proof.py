@@ -66,7 +66,7 @@ def predict_afresh(
             input=json.dumps({"columns": split.columns, "row_ids": split.row_ids}),
             capture_output=True,
             encoding="utf-8",
-            env={name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHER)},
+            env=environment(),
             check=False,
         )
         if child.returncode != 0 or not output.exists():
@@ -79,6 +79,11 @@ def predict_afresh(
         with np.load(output, allow_pickle=False) as arrays:
             again = [arrays[f"arr_{example}"] for example in range(len(arrays.files))]
     return again
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for a process of its own: without what a launcher of several processes set."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHER)}
 
 
 class Agreement(NamedTuple):

@@ -12,16 +12,20 @@ from graftlm.data.table import Tables
 from graftlm.errors import ConfigurationError
 from graftlm.models.publishing import Published
 from graftlm.opening import open_rows
+from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
 from graftlm.progress import Silent
 from graftlm.recipe import Recipe, load_part
 from graftlm.reports.display import Display
 from graftlm.run import Run
+from graftlm.rundir import RunDirectory
 from graftlm.scoring.scores import Scores
 from graftlm.workflows.check import CheckResult
 from graftlm.workflows.check import check as check_rows
 from graftlm.workflows.evaluate import evaluate as evaluate_rows
 from graftlm.workflows.finetune import finetune as train
 from graftlm.workflows.finetune import resume as continue_run
+from graftlm.workflows.pretrain import pretrain as train_base
+from graftlm.workflows.pretrain import resume as continue_pretraining
 from graftlm.workflows.push import push as upload
 from graftlm.workflows.unseen_rows import READING_KEYS
 
@@ -69,6 +73,54 @@ def finetune(
             )
         complete, rows = _recipe_and_rows(recipe, data, options)
         return train(complete, rows, Path(run_directory) if run_directory else None, progress)
+
+
+def pretrain(
+    corpus: str | Path | None = None,
+    *,
+    recipe: PretrainingRecipe | str | Path | None = None,
+    run_directory: str | Path | None = None,
+    resume: str | Path | None = None,
+    extend_epochs: float | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> RunDirectory:
+    """Pretrain a base model on raw text and return the run directory; its ``model`` folder is the base model.
+
+    Args:
+        corpus: a text file, a folder of them, or ``hub:org/name``. None takes ``corpus.path`` of the recipe.
+        recipe: a `PretrainingRecipe` or the path of a YAML file to start from; None starts from the defaults.
+        run_directory: a folder to create; None makes one under ``runs/``.
+        resume: continue this run instead of starting a new one.
+        extend_epochs: with ``resume``, train a finished run on to this many passes.
+        quiet: show nothing.
+        options: recipe keys, dotted names by unpacking: ``base="bert-mini", **{"training.epochs": 10}``.
+
+    Raises:
+        GraftError: with what happened, where, and what to do.
+
+    Example:
+        ``run = graftlm.pretrain("texts/"); graftlm.finetune("reviews.csv", base=str(run.model))``
+    """
+    with contextlib.ExitStack() as stack:
+        progress = Silent() if quiet or not _watched() else stack.enter_context(Display())
+        if resume is not None:
+            if recipe is not None or options or corpus is not None or run_directory is not None:
+                raise ConfigurationError(
+                    "a resumed run keeps its recipe and its directory", fix="leave everything else out"
+                )
+            return continue_pretraining(Path(resume), extend_epochs, progress)
+        if extend_epochs is not None:
+            raise ConfigurationError(
+                "extend_epochs goes with resume", fix='for a new run give **{"training.epochs": N}'
+            )
+        changes = options if corpus is None else {**options, "corpus.path": str(corpus)}
+        complete = (
+            recipe.changed(changes)
+            if isinstance(recipe, PretrainingRecipe)
+            else load_pretraining(recipe, changes)
+        )
+        return train_base(complete, Path(run_directory) if run_directory else None, progress)
 
 
 def evaluate(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
@@ -12,17 +11,17 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SerializeAsAny,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from graftlm.catalog import Catalog
+from graftlm.composition import Composition, Overrides, pairs
 from graftlm.config import Config
 from graftlm.data.options import DataOptions
-from graftlm.errors import ConfigurationError, clip
-from graftlm.settings import KeyPath, Settings, apply_overrides, dump_yaml, explain, parse_override, read_yaml
+from graftlm.errors import ConfigurationError
+from graftlm.settings import KeyPath, Settings, dump_yaml
 
 PLUG_IN_SECTIONS: Mapping[str, Catalog] = {
     "task": Catalog("tasks"),
@@ -57,8 +56,11 @@ class TrainingOptions(Config):
     warmup_share: Share = 0.1
     """Share of all steps over which the learning rate rises linearly from 0."""
 
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """Shape of the learning rate after warm-up."""
+    schedule: Literal["linear", "cosine", "constant", "trapezoid"] = "linear"
+    """Shape of the learning rate after warm-up. A trapezoid stays up and falls to 0 at the end."""
+
+    decay_share: Share = 0.2
+    """Share of all steps over which a trapezoid falls linearly to 0."""
 
     max_gradient_norm: PositiveFloat | None = 1.0
     """Global norm to which gradients are clipped. None: no clipping."""
@@ -92,6 +94,15 @@ class TrainingOptions(Config):
     def keeps_best(self) -> bool:
         """Whether validation rows choose the weights."""
         return self.keep == "best" or (self.keep is None and self.patience_evaluations is not None)
+
+    @model_validator(mode="after")
+    def _trapezoid_fits(self) -> TrainingOptions:
+        if self.schedule == "trapezoid" and self.warmup_share + self.decay_share > 1.0:
+            raise ValueError(
+                f"a trapezoid cannot rise for training.warmup_share ({self.warmup_share}) and fall for "
+                f"training.decay_share ({self.decay_share}): together they exceed 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _micro_batch_fits(self) -> TrainingOptions:
@@ -140,21 +151,7 @@ class Recipe(Config):
     @field_validator("task", "objective", "strategy", mode="plain")
     @classmethod
     def _member_of_catalog(cls, section: object, info: ValidationInfo) -> BaseModel:
-        """Find the member by name and validate its options with the member's own class."""
-        assert info.field_name is not None
-        catalog = PLUG_IN_SECTIONS[info.field_name]
-        if isinstance(section, BaseModel):
-            return section
-        if not isinstance(section, dict) or not isinstance(section.get("name"), str):
-            raise ValueError(f"a section with a name is needed; known names: {', '.join(catalog.names())}")
-        try:
-            catalog.check(section["name"])
-        except ConfigurationError as error:
-            raise ValueError(error.what) from None
-        if info.context and info.context.get("outline") and info.field_name != "task":
-            return Config()  # named, not loaded: objectives and strategies import torch
-        member: type[BaseModel] = catalog.get(section["name"])
-        return member.model_validate({key: value for key, value in section.items() if key != "name"})
+        return FINE_TUNING.member(section, info)
 
     @model_validator(mode="after")
     def _objective_fits_the_task(self) -> Recipe:
@@ -170,10 +167,7 @@ class Recipe(Config):
 
     def dump(self) -> dict[str, Any]:
         """Return the complete recipe, every default written out, ready for YAML."""
-        values = super().dump()
-        for section in PLUG_IN_SECTIONS:
-            values[section] = {"name": getattr(self, section).name, **values[section]}
-        return values
+        return FINE_TUNING.named(self, super().dump())
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
         """Return a recipe with dotted keys set to other values, validated again."""
@@ -184,45 +178,26 @@ class Recipe(Config):
         return dump_yaml(self.dump(), width=100)
 
 
-# The objective is that of the task, where the task has another one.
+def _usual(section: str, settings: Settings) -> str | None:
+    """Return the objective of the task; a task that is wrong in itself is complained about later."""
+    task = settings.values["task"]
+    name = task.get("name") if isinstance(task, dict) else None
+    if section != "objective" or name not in PLUG_IN_SECTIONS["task"].names():
+        return None
+    member: Any = PLUG_IN_SECTIONS["task"].get(name)
+    return member.objective
+
+
 DEFAULT_MEMBERS: Mapping[str, str] = {
     "task": "text_classification",
     "objective": "cross_entropy",
     "strategy": "full",
 }
-
-Overrides = Iterable[str | tuple[str, Any]] | Mapping[str, Any]
-
-
-def load_recipe(
-    file: str | Path | None = None, overrides: Overrides = (), start: Settings | None = None
-) -> Recipe:
-    """Read a recipe file, apply overrides, validate, and fill in every default.
-
-    Core keys and catalog names are validated before any plug-in (hence torch) is imported.
-
-    Args:
-        file: a YAML recipe; None starts from the defaults.
-        overrides: ``key=value`` words (or pairs of dotted key and Python value among them), or a mapping of dotted
-            keys to Python values.
-        start: settings to start from instead of a file.
-
-    Raises:
-        ConfigurationError: with the place, the key and the nearest name.
-    """
-    settings = _settings(file, overrides, start)
-    _validate(settings, outline=True)
-    return _validate(settings, outline=False)
-
-
-def load_outline(
-    file: Path | None = None, overrides: Overrides = (), start: Settings | None = None
-) -> Recipe:
-    """Like `load_recipe`, without importing torch: objective and strategy are checked by name only.
-
-    For what needs no more than data and task, such as ``graft check``; such a recipe cannot be trained.
-    """
-    return _validate(_settings(file, overrides, start), outline=True)
+FINE_TUNING = Composition(Recipe, PLUG_IN_SECTIONS, DEFAULT_MEMBERS, outlined=("task",), usual=_usual)
+load_recipe = FINE_TUNING.load
+load_outline = FINE_TUNING.outline
+"""For what needs no more than data and task, such as ``graft check``; such a recipe cannot be trained."""
+written_settings = FINE_TUNING.written
 
 
 def load_part(verb: str, used: Collection[str], overrides: Overrides, path: str = "") -> Recipe:
@@ -234,7 +209,7 @@ def load_part(verb: str, used: Collection[str], overrides: Overrides, path: str 
         overrides: what the user wrote.
         path: the data file, which these verbs take as a word of its own.
     """
-    written = list(_pairs(overrides))
+    written = list(pairs(overrides))
     recipe = load_recipe(None, [*((".".join(key), value) for key, value in written), ("data.path", path)])
     idle = [key for key in _leaves(written) if not any(f"{key}.".startswith(f"{known}.") for known in used)]
     if idle:
@@ -254,71 +229,3 @@ def _leaves(written: Iterable[tuple[KeyPath, Any]]) -> Iterator[str]:
             yield from _leaves(((*key, name), part) for name, part in inner.items())
         else:
             yield ".".join(key)
-
-
-def written_settings(
-    file: str | Path | None, overrides: Overrides, start: Settings | None = None
-) -> Settings:
-    """Return what was written, in a file (or ``start``) and as overrides, without any default."""
-    settings = start or (read_yaml(Path(file)) if file is not None else Settings())
-    return apply_overrides(settings, _pairs(overrides), DEFAULT_MEMBERS)
-
-
-def _settings(file: str | Path | None, overrides: Overrides, start: Settings | None) -> Settings:
-    settings = written_settings(file, overrides, start)
-    for section, member in DEFAULT_MEMBERS.items():
-        chosen = settings.values.setdefault(section, {})
-        if isinstance(chosen, dict):
-            chosen.setdefault("name", member if section != "objective" else _usual_objective(settings))
-    return settings
-
-
-def _usual_objective(settings: Settings) -> str:
-    """Return the objective of the task; a task that is wrong in itself is complained about later."""
-    task = settings.values["task"]
-    name = task.get("name") if isinstance(task, dict) else None
-    known = name in PLUG_IN_SECTIONS["task"].names()
-    member: Any = PLUG_IN_SECTIONS["task"].get(name) if known else None
-    return member.objective if member else DEFAULT_MEMBERS["objective"]
-
-
-def _validate(settings: Settings, outline: bool) -> Recipe:
-    try:
-        return Recipe.model_validate(settings.values, context={"outline": outline})
-    except ValidationError as error:
-        raise explain(error, settings, option_keys(settings, outline)) from None
-
-
-def option_keys(settings: Settings, outline: bool) -> list[str]:
-    """Return every dotted key of the core and of the plug-ins these settings name; an outline knows no torch."""
-    keys = [key for key, _, _ in options(Recipe, "")]
-    for section, catalog in PLUG_IN_SECTIONS.items():
-        name = settings.values[section].get("name") if isinstance(settings.values[section], dict) else None
-        keys.append(f"{section}.name")
-        if name in catalog.names() and (section == "task" or not outline):
-            keys += [key for key, _, _ in options(catalog.get(name), f"{section}.")]
-    return keys
-
-
-def options(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any, str]]:
-    """Yield (dotted key, pydantic field, help) for every option of a configuration class, depth first."""
-    for name, info in model.model_fields.items():
-        inner = info.annotation
-        if isinstance(inner, type) and issubclass(inner, Config):
-            yield from options(inner, f"{prefix}{name}.")
-        elif name not in PLUG_IN_SECTIONS or prefix:
-            yield f"{prefix}{name}", info, " ".join((info.description or "").split())
-
-
-def _pairs(overrides: Overrides) -> Iterator[tuple[KeyPath, Any]]:
-    if isinstance(overrides, Mapping):
-        for key, value in cast("Mapping[str, Any]", overrides).items():
-            yield tuple(key.split(".")), value
-        return
-    for word in overrides:
-        if isinstance(word, tuple):
-            yield tuple(word[0].split(".")), word[1]
-            continue
-        if not isinstance(word, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(f"an override is a text such as training.epochs=3, got {clip(word)}")
-        yield parse_override(word)

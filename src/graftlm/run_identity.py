@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from graftlm.data.features import Features
 from graftlm.data.ragged import Ragged
 from graftlm.preparation import Prepared
-from graftlm.recipe import Recipe
+from graftlm.recipe import Recipe, load_recipe
+from graftlm.settings import Settings
 
 # Keys that change where or how often, never what: they may differ on resume.
 _FREE = ("data.path", "data.validation", "data.test", "training.checkpoint_steps", "training.device")
@@ -47,11 +48,9 @@ def _tokens(features: Features) -> str:
 def describe_changes(before: dict[str, Any], now: dict[str, Any], extending: bool) -> list[str]:
     """Return one sentence per difference; ``training.epochs`` may differ when extending."""
     free = {*_FREE, *(("training.epochs",) if extending else ())}
-    changes = [
-        f"{key}: was {_show(old)}, now {_show(new)}"
-        for key, old, new in _differences(before["recipe"], now["recipe"], "")
-        if key not in free
-    ]
+    # What a recipe of an earlier version does not say was then what is now its default.
+    complete = load_recipe(start=Settings(before["recipe"])).dump()
+    changes = [change for key, change in differences(complete, now["recipe"]) if key not in free]
     for split in sorted({*before["data"], *now["data"]}):
         if before["data"].get(split) != now["data"].get(split):
             changes.append(f"data: the rows of {split} are not the same")
@@ -65,6 +64,13 @@ def describe_changes(before: dict[str, Any], now: dict[str, Any], extending: boo
     if before["base"] != now["base"]:
         changes.append("base: the files of the base model or its tokenizer are not the same")
     return changes
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the dotted keys in which two dumped recipes differ, each with a sentence about it."""
+    return [
+        (key, f"{key}: was {_show(old)}, now {_show(new)}") for key, old, new in _differences(before, now, "")
+    ]
 
 
 def _differences(before: Any, now: Any, prefix: str) -> list[tuple[str, Any, Any]]:

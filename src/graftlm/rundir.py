@@ -47,6 +47,16 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def corpus(self) -> Path:
+        """The tokens of a pretraining's text."""
+        return self.path / "corpus"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer that a pretraining made."""
+        return self.path / "tokenizer"
+
+    @property
     def model(self) -> Path:
         """The artefact: loads with plain transformers."""
         return self.path / "model"

@@ -1,49 +1,37 @@
-"""The one story of a training: prepare -> fit -> evaluate -> keep the best -> save -> prove."""
+"""The one story of a training: fit -> judge -> keep the best -> checkpoint. Every verb that trains tells it."""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from graftlm.data.features import Outputs
 from graftlm.data.places import first_places
 from graftlm.errors import Diverged, Interrupted, RunError
 from graftlm.kernels.library import describe
 from graftlm.models.flat.probe import make_flat
-from graftlm.models.heads import body_is_frozen
-from graftlm.preparation import (
-    Prepared,
-    build_model,
-    build_objective,
-    build_strategy,
-    evaluation_steps,
-    make_plan,
-    prepare,
-)
+from graftlm.objectives._objective import Loss
 from graftlm.progress import Progress
-from graftlm.recipe import Recipe
-from graftlm.run_identity import describe_changes, identity
-from graftlm.rundir import RunDirectory, write_bytes
-from graftlm.scoring.scores import Scores
-from graftlm.tasks._task import Learnt
+from graftlm.rundir import RunDirectory, sync_folder
+from graftlm.training.averaging import AveragedWeights
+from graftlm.training.batching import Source
 from graftlm.training.checkpoint import copy_weights, named_weights, newest_checkpoint, save_checkpoint
-from graftlm.training.devices import resolve_precision
-from graftlm.training.evaluation import predict_outputs
-from graftlm.training.frozen import KeptFeatures, NotKept, keep_features
-from graftlm.training.loop import Plan, Step, fit, steps_per_epoch
+from graftlm.training.frozen import KeptFeatures
+from graftlm.training.loop import Forward, Plan, Step, fit
 from graftlm.training.memory import place
 from graftlm.training.optimisation import Stepping
 from graftlm.training.signals import StopRequest
+from graftlm.training.step_log import StepLog
 from graftlm.training.stopping import BestSoFar
 
 CHECKPOINT_SECONDS = 60.0
@@ -56,8 +44,114 @@ class _StopNow(Exception):
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """How good the weights of the moment are on held-out data.
+
+    Args:
+        metric: its name.
+        value: of the metric.
+        greater_is_better: its direction.
+    """
+
+    metric: str
+    value: float
+    greater_is_better: bool
+
+
+class StoryOptions(Protocol):
+    """What the story asks of a recipe; see `graftlm.recipe.TrainingOptions`."""
+
+    @property
+    def patience_evaluations(self) -> int | None:
+        """Judgements without improvement after which it stops; None never stops."""
+        ...
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the judgement chooses the weights."""
+        ...
+
+    @property
+    def checkpoint_steps(self) -> int | None:
+        """Steps between checkpoints; None: about one a minute."""
+        ...
+
+    @property
+    def execution(self) -> str:
+        """``padded`` asks for batches with padding."""
+        ...
+
+
+class Subject(Protocol):
+    """What is trained, and how it is judged. It is complete when it is made: nothing of it can refuse later."""
+
+    resume_command: str
+    """What continues an interrupted run, but for its directory."""
+    plan: Plan
+    model: PreTrainedModel
+
+    @property
+    def averaging(self) -> float | None:
+        """Decay of an average of the weights, which is then judged and kept; None: no average."""
+        ...
+
+    @property
+    def options(self) -> StoryOptions:
+        """What the recipe says about the training."""
+        ...
+
+    @property
+    def forward(self) -> Forward:
+        """What runs the model on a batch."""
+        ...
+
+    @property
+    def examples(self) -> Source:
+        """What is trained on."""
+        ...
+
+    def optimizer(self) -> Stepping:
+        """Return what moves the weights, made anew; all that it does not move are frozen."""
+        ...
+
+    def loss(self) -> Loss:
+        """Return the objective."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that decides the numbers of the run, as JSON values."""
+        ...
+
+    def changes(self, before: dict[str, Any], now: dict[str, Any], extending: bool) -> list[str]:
+        """Return a sentence for each difference between two identities that forbids to continue.
+
+        Where a run is ``extended``, its length may differ.
+        """
+        ...
+
+    def validations(self) -> frozenset[int]:
+        """Return the numbers of the steps after which it is judged; none where nothing is held out."""
+        ...
+
+    def judge(self, on_batch: Callable[[int], None]) -> Judgement:
+        """Judge the weights of the moment; what ``on_batch`` raises stops it. With several ranks all get the same."""
+        ...
+
+    def places(self, examples: Sequence[int]) -> list[str]:
+        """Return where these examples stand in the user's files."""
+        ...
+
+    def kept_features(self, folder: Path) -> KeptFeatures | None:
+        """Return what a frozen body says about all examples, where it need not be run again in each pass."""
+        ...
+
+
+Trained = TypeVar("Trained", bound=Subject)
+
+
+@dataclass(frozen=True)
 class Fitted:
-    """What came of the training; the model of the `TrainingRun` has the weights to keep.
+    """What came of the training; the model of the `Subject` has the weights to keep.
 
     Args:
         steps: optimiser steps done.
@@ -72,52 +166,33 @@ class Fitted:
     selected: bool
 
 
-class TrainingRun:
-    """One training in a run directory: first `prepare`, then `execute`. Only rank 0 writes."""
+class TrainingRun(Generic[Trained]):
+    """One training in a run directory: `restore` where it goes on, then `execute`. Only rank 0 writes.
 
-    prepared: Prepared
-    plan: Plan
-    model: PreTrainedModel
-    padded_because: str
-    optimizer: Stepping
-    identity: dict[str, Any]
-    state: dict[str, Any] | None
+    Making one does everything that can refuse and writes nothing, so that a refused run leaves its directory as it was.
+    """
 
     def __init__(
-        self, recipe: Recipe, run: RunDirectory, progress: Progress, accelerator: Accelerator
+        self, subject: Trained, run: RunDirectory, progress: Progress, accelerator: Accelerator
     ) -> None:
-        self.recipe, self.run, self.progress, self.accelerator = recipe, run, progress, accelerator
-        self.autocast = resolve_precision(recipe.training.precision, self.accelerator.device)
+        self.subject, self.run, self.progress, self.accelerator = subject, run, progress, accelerator
+        self.options, self.plan, self.model = subject.options, subject.plan, subject.model
         self.best_weights: dict[str, Tensor] | None = None
-        self.best = BestSoFar(
-            greater_is_better=True, patience_evaluations=recipe.training.patience_evaluations
-        )
+        self.best = BestSoFar(greater_is_better=True, patience_evaluations=self.options.patience_evaluations)
         self.earlier_seconds = 0.0
         self.began = time.perf_counter()
         self.saved_at = time.perf_counter()
-
-    def prepare(self, data: object = None, resume: bool = False, extending: bool = False) -> None:
-        """Do everything that can refuse: rows, tokens, model and, on resume, the comparison with the checkpoint.
-
-        Nothing is written, so that a refused run leaves its directory as it was.
-
-        Args:
-            data: rows in memory; None reads ``recipe.data.path``.
-            resume: continue from the newest valid checkpoint of the run.
-            extending: on resume, ``training.epochs`` may differ from what the checkpoint was made with.
-        """
-        self.prepared = prepare(self.recipe, data, self.progress)
-        self.plan = make_plan(self.recipe, len(self.prepared.examples["train"]), self.autocast)
-        self.model = build_model(self.recipe, self.prepared, self.progress)
-        place(self.model, self.accelerator.device)
-        self.optimizer = build_strategy(self.recipe, self.model)
+        self.log = StepLog(run.steps, accelerator.is_main_process)
+        place(self.model, accelerator.device)
+        self.optimizer = subject.optimizer()
+        self.averages = AveragedWeights(self.model, subject.averaging) if subject.averaging else None
         self.padded_because = self._lay_flat()
-        self.identity = identity(self.recipe, self.prepared)
-        self.state = self._restore(extending) if resume else None
+        self.identity = subject.identity()
+        self.state: dict[str, Any] | None = None
 
     def _lay_flat(self) -> str:
         """Let the model work without padding where it can; return why it does not, or nothing."""
-        asked = self.recipe.training.execution == "padded"
+        asked = self.options.execution == "padded"
         reason = "the recipe asks for it" if asked else make_flat(self.model)
         if reason and not asked:
             self.progress.say(f"this base model works on padded batches: {reason}")
@@ -130,25 +205,47 @@ class TrainingRun:
             Interrupted: after a signal, when a checkpoint of the last whole step was written.
             Diverged: at the first non-finite loss or gradient.
         """
-        prepared, model = self.prepared, self.model
-        self._cut_log(self.state)
+        resumed = self.state or {"step": 0, "validation_due": False}
+        self.log.cut(int(resumed["step"]), bool(resumed["validation_due"]))
         with StopRequest() as stop:
             steps = self._train(stop)
-        if self.recipe.training.keeps_best and self.best_weights is not None:
-            copy_weights(model, self.best_weights)
-        validated = "validation" in prepared.examples
-        patient = self.recipe.training.patience_evaluations is not None
+        if self.options.keeps_best and self.best_weights is not None:
+            copy_weights(self.model, self.best_weights)
+        if self.averages is not None:
+            self.averages.take_over(self.model)
+        validated = bool(self.subject.validations())
+        patient = self.options.patience_evaluations is not None
         return Fitted(
             steps,
-            self.best.step if validated and self.recipe.training.keeps_best else steps,
+            self.best.step if validated and self.options.keeps_best else steps,
             self.earlier_seconds + time.perf_counter() - self.began,
-            validated and (patient or self.recipe.training.keeps_best),
+            validated and (patient or self.options.keeps_best),
         )
+
+    def accept(self, folder: Path, fitted: Fitted, **facts: Any) -> None:
+        """Let a saved and proved folder be the model of the run; the record says how it came about."""
+        run = self.run
+        shutil.rmtree(run.model, ignore_errors=True)  # that of a run which was extended
+        folder.rename(run.model)
+        sync_folder(run.path)
+        run.update_record(
+            steps=fitted.steps,
+            kept_step=fitted.best_step,
+            training_seconds=round(fitted.seconds, 3),
+            execution={"path": "padded" if self.padded_because else "flat", "because": self.padded_because},
+            **facts,
+        )
+
+    def finish(self) -> None:
+        """Say that the run is finished; its newest checkpoint stays, so that it can be extended."""
+        self.run.update_record(state="finished")
+        for old in sorted(self.run.checkpoints.glob("step-*"))[:-1]:
+            shutil.rmtree(old, ignore_errors=True)
 
     def _train(self, stop: StopRequest) -> int:
         """Run the loop; after each step log, validate, save and look for signals. Return the steps done."""
-        train, plan, state = self.prepared.examples["train"], self.plan, self.state
-        marks = evaluation_steps(plan, len(train), self.recipe.training.evaluations_per_epoch)
+        subject, plan, state = self.subject, self.plan, self.state
+        marks = subject.validations()
         wrapped: Any = (
             self.accelerator.prepare(self.model) if self.accelerator.num_processes > 1 else self.model
         )
@@ -156,22 +253,26 @@ class TrainingRun:
         if state and state["validation_due"]:
             self._validate(start, stop)
         self.progress.stage("training")
-        loss = build_objective(self.recipe, self.prepared)
         number = start
         # A run that had stopped by its patience, and was only interrupted afterwards, takes no step more.
         steps = (
             ()
             if self.best.exhausted
-            else fit(wrapped, train, loss, self.optimizer, plan, self.accelerator, start, self._features())
-        )
+            else fit(
+                wrapped, subject.examples, subject.loss(), self.optimizer, plan, self.accelerator, start,
+                subject.kept_features(self.run.path), subject.forward,
+            )
+        )  # fmt: skip
         for step in self._steps(steps):
             number = step.number
-            self._log(step)
+            if self.averages is not None:
+                self.averages.update(self.model)
+            self.log.step(step)
             self.progress.advance(
                 number, plan.total_steps, loss=step.loss, epoch=step.epoch, best=self.best.value,
                 tokens_per_second=step.tokens / step.seconds,
             )  # fmt: skip
-            due = number in marks and "validation" in self.prepared.examples
+            due = number in marks
             if self._stopping(stop):
                 self._save(number, validation_due=due)
                 self._raise_interrupted(stop, number)
@@ -190,96 +291,52 @@ class TrainingRun:
             self._raise_interrupted(stop, number)
         return number
 
-    def _features(self) -> KeptFeatures | None:
-        """Return what a frozen body says about the training rows, unless each is read once only.
-
-        Nothing that an interruption could change decides about it, since last bits depend on it.
-        """
-        train, plan, device = self.prepared.examples["train"], self.plan, self.accelerator.device
-        if not body_is_frozen(self.model) or plan.total_steps <= steps_per_epoch(len(train), plan.batch_size):
-            return None
-        batch_size = self.recipe.evaluation.batch_size
-        try:
-            if self.accelerator.num_processes > 1:
-                raise NotKept("there are several processes")
-            return keep_features(self.model, train, batch_size, device, self.autocast, self.run.path)
-        except NotKept as reason:
-            self.progress.say(f"the frozen body is run in each pass: {reason}")
-            return None
-
     def _steps(self, steps: Iterable[Step]) -> Iterator[Step]:
         """Hand the steps on; a diverged one names the rows of the user's file."""
         try:
             yield from steps
         except Diverged as error:
-            ids, row_of = self.prepared.dataset.splits["train"].row_ids, self.prepared.features["train"].rows
-            rows = first_places([ids[row_of[example]] for example in error.rows])
+            rows = first_places(self.subject.places(error.rows))
             raise Diverged(
                 f"{error.what}; rows of this step: {rows}", rows=error.rows, fix=error.fix
             ) from None
 
     def _validate(self, number: int, stop: StopRequest) -> None:
-        """Score the validation split, remember the best weights; a signal saves the step and stops."""
+        """Judge the weights, remember the best; a signal saves the step and stops."""
 
         def look(_: int) -> None:
             if stop.signal_number is not None and self.accelerator.num_processes == 1:
                 raise _StopNow
 
         try:
-            outputs = self.predict("validation", look)
+            with self._averaged():
+                found = self.subject.judge(look)
         except _StopNow:
             self._save(number, validation_due=True)
             self._raise_interrupted(stop, number)
             return
-        scores = self.score("validation", outputs, self.tuned(outputs))
-        self.best.greater_is_better = scores.greater_is_better
-        if self.best.update(number, scores.headline.value) and self.recipe.training.keeps_best:
+        self.best.greater_is_better = found.greater_is_better
+        if self.best.update(number, found.value) and self.options.keeps_best:
             self.best_weights = {name: tensor.clone() for name, tensor in named_weights(self.model).items()}
-        self._append({"step": number, "validation": {scores.primary: scores.headline.value}})
+        self.log.append({"step": number, "validation": {found.metric: found.value}})
         self.progress.say(
-            f"step {number}: validation {scores.primary} {scores.headline.value:.4f}"
+            f"step {number}: validation {found.metric} {found.value:.4f}"
             + (" (best so far)" if self.best.step == number else "")
         )
 
-    def tuned(self, outputs: Outputs) -> Learnt:
-        """Return labels and rule as tuned on the outputs for the validation rows."""
-        task: Any = self.recipe.task
-        prepared = self.prepared
-        split, features = prepared.dataset.splits["validation"], prepared.features["validation"]
-        return task.tune(outputs, split, features, prepared.learnt)
+    def _averaged(self) -> contextlib.AbstractContextManager[None]:
+        """Let the model have the averaged weights inside a block, where weights are averaged."""
+        return contextlib.nullcontext() if self.averages is None else self.averages.swapped(self.model)
 
-    def score(self, split: str, outputs: Outputs, learnt: Learnt) -> Scores:
-        """Return the scores of a split, with a few resamples only: for choosing, not for telling."""
-        task: Any = self.recipe.task
-        rows = self.prepared.dataset.splits[split]
-        predictions = task.decode(outputs, rows, self.prepared.features[split], learnt)
-        return task.score(predictions, rows, learnt, resamples=100, seed=self.recipe.seed)
+    def restore(self, extending: bool) -> None:
+        """Continue from the newest valid checkpoint of the run, after comparing with what it was made from.
 
-    def predict(self, split: str, on_batch: Callable[[int], None] = lambda examples: None) -> Outputs:
-        """Return the outputs for every example of a split, in order; non-finite ones are refused."""
-        outputs = predict_outputs(
-            self.model,
-            self.prepared.examples[split],
-            self.recipe.evaluation.batch_size,
-            self.accelerator.device,
-            self.autocast,
-            on_batch,
-            (self.accelerator.process_index, self.accelerator.num_processes),
-        )
-        broken = [example for example, output in enumerate(outputs) if not np.isfinite(output).all()]
-        if broken:
-            ids, rows = self.prepared.dataset.splits[split].row_ids, self.prepared.features[split].rows
-            raise Diverged(
-                f"the model's outputs are not finite for {len(broken)} of {len(outputs)} examples of {split}, "
-                f"first {', '.join(ids[rows[example]] for example in broken[:5])}",
-                fix="lower training.learning_rate",
-            )
-        return outputs
-
-    def _restore(self, extending: bool) -> dict[str, Any] | None:
+        Args:
+            extending: the run may be longer than what the checkpoint was made with.
+        """
         checkpoint = newest_checkpoint(self.run.checkpoints, self.progress.warn)
         before = checkpoint.state["identity"] if checkpoint else self.run.read_record()["identity"]
-        changes = describe_changes(before, self.identity, extending)
+        changes = self.subject.changes(before, self.identity, extending)
         if changes:
             raise RunError(
                 "this run cannot be continued exactly, because something it depends on has changed:\n    "
@@ -293,15 +350,16 @@ class TrainingRun:
                     "there is no valid checkpoint to extend this run from", where=str(self.run.path)
                 )
             self.progress.warn("no valid checkpoint was found; the run starts again from step 0")
-            return None
+            return
         for name, now in self._conditions().items():
             if (then := (_BEFORE | checkpoint.state["conditions"])[name]) != now:
                 self.progress.warn(f"{name} was {then}, now {now}: the run continues, but not bit for bit")
         best = checkpoint.restore(self.model, self.optimizer)
+        if self.averages is not None:
+            self.averages.restore(checkpoint.averaged())
         self.best = BestSoFar(**checkpoint.state["best"])
-        if (
-            before["recipe"]["training"]["epochs"] != self.recipe.training.epochs
-        ):  # extended: a new chance to improve
+        total = self.plan.total_steps
+        if checkpoint.state.get("total_steps", total) != total:  # extended: a new chance to improve
             self.best.without_improvement = 0
         if best is not None:
             self.best_weights = {name: tensor.to(self.accelerator.device) for name, tensor in best.items()}
@@ -309,7 +367,7 @@ class TrainingRun:
             self.best_weights = {name: tensor.clone() for name, tensor in named_weights(self.model).items()}
         self.earlier_seconds = float(checkpoint.state["seconds"])
         self.progress.say(f"continuing from {checkpoint.path.name}")
-        return checkpoint.state
+        self.state = checkpoint.state
 
     def _conditions(self) -> dict[str, Any]:
         """What the last bits depend on beside the identity of the run."""
@@ -317,7 +375,7 @@ class TrainingRun:
             "threads": torch.get_num_threads(),
             "device": self.accelerator.device.type,
             "execution": "padded" if self.padded_because else "flat",
-            "precision": str(self.autocast or torch.float32),
+            "precision": str(self.plan.autocast or torch.float32),
             "processes": self.accelerator.num_processes,
             "kernels": describe().partition(":")[0],
             "torch": str(torch.__version__),
@@ -325,7 +383,7 @@ class TrainingRun:
         }
 
     def _save_due(self, number: int) -> bool:
-        every = self.recipe.training.checkpoint_steps
+        every = self.options.checkpoint_steps
         if every is not None:
             return number % every == 0
         due = time.perf_counter() - self.saved_at >= CHECKPOINT_SECONDS
@@ -335,13 +393,15 @@ class TrainingRun:
         if self.accelerator.is_main_process:
             state = {
                 "identity": self.identity,
+                "total_steps": self.plan.total_steps,
                 "best": self.best.dump(),
                 "validation_due": validation_due,
                 "conditions": self._conditions(),
                 "seconds": self.earlier_seconds + time.perf_counter() - self.began,
             }
             best = None if self.best.step == number else self.best_weights
-            save_checkpoint(self.run.checkpoints, number, self.model, self.optimizer, best, state)
+            averaged = None if self.averages is None else self.averages.tensors()
+            save_checkpoint(self.run.checkpoints, number, self.model, self.optimizer, best, state, averaged)
         self.accelerator.wait_for_everyone()
         self.saved_at = time.perf_counter()
 
@@ -359,40 +419,5 @@ class TrainingRun:
         raise Interrupted(
             f"stopped at step {number}; the checkpoint is complete",
             signal_number=stop.signal_number or 15,
-            fix=f"continue with: graft finetune --resume {self.run.path}",
+            fix=f"continue with: {self.subject.resume_command} {self.run.path}",
         )
-
-    def _log(self, step: Step) -> None:
-        self._append(
-            {
-                "step": step.number,
-                "epoch": round(step.epoch, 6),
-                "loss": step.loss,
-                "gradient_norm": step.gradient_norm,
-                "learning_rate": step.learning_rate,
-                "examples": step.examples,
-                "tokens": step.tokens,
-                "seconds": round(step.seconds, 6),
-            }
-        )
-
-    def _append(self, record: dict[str, Any]) -> None:
-        if self.accelerator.is_main_process:
-            with self.run.steps.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record, allow_nan=False) + "\n")
-
-    def _cut_log(self, state: dict[str, Any] | None) -> None:
-        """Drop the records after the checkpoint (and a half-written last line); they will be made again."""
-        step = int(state["step"]) if state else 0
-        again = step if state and state["validation_due"] else None
-        if not self.accelerator.is_main_process or not self.run.steps.exists():
-            return
-        kept: list[str] = []
-        for line in self.run.steps.read_text(encoding="utf-8").split("\n"):
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if record["step"] <= step and not ("validation" in record and record["step"] == again):
-                kept.append(line + "\n")
-        write_bytes(self.run.steps, "".join(kept).encode())

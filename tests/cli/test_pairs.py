@@ -12,6 +12,8 @@ from tests.rows import classified_rows, write_csv
 import graftlm
 from graftlm.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("warm_children")
+
 
 @pytest.fixture
 def pairs(place: Path, tiny_bert: Path, graft) -> Path:

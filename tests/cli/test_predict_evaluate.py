@@ -6,7 +6,6 @@ import os
 import pty
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +173,9 @@ def test_labels_are_not_changed_on_the_way_out(finished: Made, tmp_path: Path, g
     assert "\x1b" not in outcome.out
 
 
-def test_a_conversation_on_a_terminal(finished: Made) -> None:
+def test_a_conversation_on_a_terminal(finished: Made, warm_python: str) -> None:
     first, second = pty.openpty()
-    command = [sys.executable, "-m", "graftlm", "predict", str(finished.run)]
+    command = [warm_python, "-m", "graftlm", "predict", str(finished.run)]
     with subprocess.Popen(command, stdin=second, stdout=second, stderr=second, close_fds=True) as child:
         os.close(second)
         seen = b""

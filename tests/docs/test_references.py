@@ -14,7 +14,9 @@ from tests.docs.pages import LINKED, ROOT, prose
 from transformers import TrainingArguments
 
 from graftlm import errors
-from graftlm.recipe import PLUG_IN_SECTIONS, Recipe, options
+from graftlm.composition import Composition, options
+from graftlm.pretraining_recipe import PRETRAINING
+from graftlm.recipe import FINE_TUNING
 
 _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
@@ -115,12 +117,14 @@ def test_the_list_of_arguments_is_complete() -> None:
         assert filled.count(f"| `{field.name}` | ") == 1, field.name
 
 
-def test_the_list_of_options_is_complete() -> None:
+@pytest.mark.parametrize(
+    ("page", "kind"), [("recipe.md", FINE_TUNING), ("pretraining-recipe.md", PRETRAINING)]
+)
+def test_the_list_of_options_is_complete(page: str, kind: Composition[Any]) -> None:
     module = _site_hook()
-    page = (ROOT / "docs" / "reference" / "recipe.md").read_text(encoding="utf-8")
-    filled = module.on_page_markdown(page)
-    keys = [key for key, _, _ in options(Recipe, "")]
-    for section, catalog in PLUG_IN_SECTIONS.items():
+    filled = module.on_page_markdown((ROOT / "docs" / "reference" / page).read_text(encoding="utf-8"))
+    keys = [key for key, _, _ in options(kind.kind, "")]
+    for section, catalog in kind.sections.items():
         for name in catalog.names():
             assert f"## {section}: {name}" in filled
             keys += [key for key, _, _ in options(catalog.get(name), f"{section}.")]

@@ -1,6 +1,8 @@
 """The real command, killed from outside with SIGKILL at random moments: the resumed run equals the undisturbed one.
 
-`GRAFTLM_KILLS` sets how many moments are tried (20 by default).
+The undisturbed run and every fifth that is resumed begin with a cold start; the others are forked from a process that
+has loaded torch (see `tests.warm`), and are killed as dead. `GRAFTLM_KILLS` sets how many moments are tried (20 by
+default).
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,27 +20,31 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.tiny import tiny_base
+from tests.warm import Forked, Server
 
 KILLS = int(os.environ.get("GRAFTLM_KILLS", "20"))
+COLD_EVERY = 5
 ROOT = Path(__file__).parents[2]
 
+Process = subprocess.Popen[bytes] | Forked
 
-def _start(arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
+
+def _start(arguments: list[str], folder: Path, server: Server | None) -> Process:
+    """Start the command, cold without a server."""
     paths = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    words = ["-m", "graftlm", "finetune", *arguments, "--quiet"]
     with (folder / "output.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "graftlm", "finetune", *arguments, "--quiet"],
-            cwd=folder, env=environment, stdout=log, stderr=log,
-        )  # fmt: skip
+        if server is not None:
+            return Forked(server.address, words, str(folder), environment, [log.fileno()] * 3)
+        return subprocess.Popen([sys.executable, *words], cwd=folder, env=environment, stdout=log, stderr=log)
 
 
-def _finish(arguments: list[str], folder: Path) -> None:
-    code = _start(arguments, folder).wait(timeout=240)
-    assert code == 0, (folder / "output.log").read_text()[-3000:]
+def _finish(process: Process, folder: Path) -> None:
+    assert process.wait(timeout=240) == 0, (folder / "output.log").read_text()[-3000:]
 
 
-def _wait_for_training(process: subprocess.Popen[bytes], run: Path) -> float:
+def _wait_for_training(process: Process, run: Path) -> float:
     """Wait until the first step is logged; return that moment."""
     while process.poll() is None and not (run / "steps.jsonl").exists():
         time.sleep(0.005)
@@ -53,7 +58,9 @@ def _log(run: Path) -> list[dict[str, object]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(seed: int, tmp_path: Path) -> None:
+def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(
+    seed: int, tmp_path: Path, warm_server: Server | None
+) -> None:
     """Dropout on, a checkpoint every three steps, validation, best weights: 20 of 20 equal."""
     dice = random.Random(seed)
     base = tiny_base(tmp_path / "base", hidden=64, dropout=0.2)
@@ -69,25 +76,26 @@ def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(seed: int, tmp
     ]  # fmt: skip
 
     whole = tmp_path / "whole"
-    process = _start([*options, "--run-dir", str(whole)], tmp_path)
+    process = _start([*options, "--run-dir", str(whole)], tmp_path, None)
     began = _wait_for_training(process, whole)
-    assert process.wait(timeout=240) == 0, (tmp_path / "output.log").read_text()[-3000:]
+    _finish(process, tmp_path)
     duration = time.monotonic() - began
     weights, log = load_file(whole / "model" / "model.safetensors"), _log(whole)
 
     killed_at: list[int] = []
     while len(killed_at) < KILLS:
         run = tmp_path / f"killed-{len(killed_at)}"
-        process = _start([*options, "--run-dir", str(run)], tmp_path)
+        process = _start([*options, "--run-dir", str(run)], tmp_path, warm_server)
         _wait_for_training(process, run)
         time.sleep(dice.uniform(0, duration))
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
         if json.loads((run / "run.json").read_text())["state"] == "finished":
             shutil.rmtree(run)  # it was faster this time; draw another moment
             continue
         killed_at.append(sum("loss" in record for record in _log_so_far(run)))
-        _finish(["--resume", str(run)], tmp_path)
+        cold = len(killed_at) % COLD_EVERY == 0
+        _finish(_start(["--resume", str(run)], tmp_path, None if cold else warm_server), tmp_path)
         resumed = load_file(run / "model" / "model.safetensors")
         assert resumed.keys() == weights.keys()
         assert all(torch.equal(resumed[name], weights[name]) for name in weights), killed_at

@@ -111,6 +111,10 @@ def test_pickles_alone_are_refused_with_a_way_out(tmp_path):
         (tmp_path / name).write_bytes(bomb)
     with pytest.raises(ModelError, match="only pickle weights here") as caught:
         find_weights(tmp_path)
+    assert f"graft import-checkpoint {tmp_path} NEW_FOLDER" in caught.value.fix
+    (tmp_path / "pytorch_model.bin").unlink()  # what is no file of transformers is not converted
+    with pytest.raises(ModelError, match="only pickle weights here") as caught:
+        find_weights(tmp_path)
     assert "save_pretrained" in caught.value.fix
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
     assert find_weights(tmp_path).elements == 1

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +159,7 @@ MORE = [("text_classification", family) for family in FAMILIES if family != "ber
 
 @pytest.mark.parametrize(("name", "family"), [*CASES, ("text_generation", "t5"), *MORE])
 def test_what_is_saved_is_what_was_trained_and_plain_peft_reads_it(
-    name: str, family: str, bases: dict[str, Path], tmp_path: Path
+    name: str, family: str, bases: dict[str, Path], tmp_path: Path, warm_python: str
 ) -> None:
     recipe = recipe_of(name, bases[family], **{"training.learning_rate": 1e-2})
     run = finetune(recipe, rows_of(name, 30), tmp_path / "run")
@@ -182,7 +181,7 @@ def test_what_is_saved_is_what_was_trained_and_plain_peft_reads_it(
     ids = [2, 9, 14, 3]
     child = subprocess.run(
         [
-            sys.executable, "-c", PLAIN, str(folder), predictor.facts.architecture, json.dumps([ids]),
+            warm_python, "-c", PLAIN, str(folder), predictor.facts.architecture, json.dumps([ids]),
             str(len(predictor.facts.labels) or int(name == "text_regression")),
         ],
         capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"},

@@ -347,6 +347,7 @@ def test_a_label_unseen_in_training_is_refused(name: str, tiny_bert: Path, tmp_p
     assert "test" in str(caught.value)
 
 
+@pytest.mark.usefixtures("warm_children")
 @pytest.mark.parametrize(("name", "family"), CASES)
 def test_a_whole_run_is_proved_and_predicts_in_row_order(
     name: str, family: str, bases: dict[str, Path], tmp_path: Path

@@ -16,6 +16,7 @@ from graftlm.strategies.full import Full
 from graftlm.training.batching import Examples
 from graftlm.training.loop import Plan, Step, fit
 from graftlm.training.optimisation import build_optimizer
+from graftlm.training.order import Epochs
 
 VOCABULARY, LABELS = 60, 3
 
@@ -67,10 +68,11 @@ def random_examples(seed: int, count: int = 41, longest: int = 20, kind: str = "
 
 def plan(**changes: object) -> Plan:
     values = {
-        "total_steps": 6, "batch_size": 16, "micro_batch": 16, "order": "shuffled", "seed": 3, "warmup_share": 0.2,
+        "total_steps": 6, "batch_size": 16, "micro_batch": None, "order": "shuffled", "seed": 3, "warmup_share": 0.2,
         "schedule": "linear", "max_gradient_norm": 1.0,
-    }  # fmt: skip
-    return Plan(**{**values, **changes})  # pyright: ignore
+    } | changes  # fmt: skip
+    order = Epochs(values.pop("batch_size"), values.pop("order"), values["seed"])  # pyright: ignore
+    return Plan(order=order, **values)  # pyright: ignore
 
 
 def train(

@@ -8,7 +8,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -241,12 +240,12 @@ print("finished", events)
 """
 
 
-def _killed_at(folder: Path, point: int) -> str:
+def _killed_at(python: str, folder: Path, point: int) -> str:
     """Save three checkpoints in a child that dies at the given moment of the third save."""
     root = Path(__file__).parents[2]
     paths = os.pathsep.join([str(root), str(root / "src"), os.environ.get("PYTHONPATH", "")])
     child = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), str(point)],
+        [python, "-c", KILLED, str(folder), str(point)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": paths},
@@ -258,13 +257,13 @@ def _killed_at(folder: Path, point: int) -> str:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_of_a_save(tmp_path: Path) -> None:
+def test_killed_at_any_moment_of_a_save(tmp_path: Path, warm_python: str) -> None:
     """SIGKILL before and after each file, sync, rename and removal: a valid checkpoint is always there."""
-    moments = int(_killed_at(tmp_path / "all", 10**6).split()[1])
+    moments = int(_killed_at(warm_python, tmp_path / "all", 10**6).split()[1])
     assert moments >= 20
     for point in range(1, moments + 1, 2):
         folder = tmp_path / str(point)
-        _killed_at(folder, point)
+        _killed_at(warm_python, folder, point)
         found = newest_checkpoint(folder, lambda sentence: None)
         assert found is not None, point
         assert found.step in (2, 3)

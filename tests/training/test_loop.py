@@ -20,8 +20,8 @@ from graftlm.objectives.cross_entropy import CrossEntropy
 from graftlm.objectives.mean_squared_error import MeanSquaredError
 from graftlm.strategies.full import Full
 from graftlm.training.batching import epoch_batches
-from graftlm.training.loop import steps_per_epoch
 from graftlm.training.optimisation import build_optimizer
+from graftlm.training.order import steps_per_epoch
 
 FAMILIES = ("bert", "electra", "roberta", "distilbert")
 OBJECTIVES = (CrossEntropy(), CrossEntropy(class_weights="balanced", label_smoothing=0.1))

@@ -40,6 +40,20 @@ def test_constant_schedule_stays_up() -> None:
     assert [learning_rate_factor(step, 10, 0.2, "constant") for step in range(4)] == [0.0, 0.5, 1.0, 1.0]
 
 
+@pytest.mark.parametrize(("warmup", "decay"), [(0.1, 0.2), (0.0, 0.5), (0.25, 0.75), (0.3, 0.0)])
+@pytest.mark.parametrize("total", [1, 2, 10, 57])
+def test_a_trapezoid_rises_stays_and_falls_to_nothing(total: int, warmup: float, decay: float) -> None:
+    factors = [learning_rate_factor(step, total, warmup, "trapezoid", decay) for step in range(total + 1)]
+    rising = min(math.ceil(warmup * total), total - 1)
+    falling = math.ceil(decay * total)
+    assert factors[:rising] == [step / rising for step in range(rising)]
+    assert all(factor == 1.0 for factor in factors[rising : total - falling])
+    left = range(total - max(rising, total - falling), -1, -1) if falling else ()
+    assert factors[total + 1 - len(left) :] == pytest.approx([each / falling for each in left])
+    assert factors[-1] == (0.0 if falling else 1.0)
+    assert max(factors[:-1]) > 0.0
+
+
 def test_only_matrices_decay_and_rates_follow_the_groups(seed: int) -> None:
     model = network(seed)
     optimizer = build_optimizer(model, Full(layer_decay=0.5).parameter_groups(model), 1e-3, 0.01)

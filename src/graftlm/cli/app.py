@@ -26,13 +26,17 @@ VERBS = {
     "check": "Examine labelled data without training.",
     "new": "Write a complete, commented recipe.",
     "options": "List recipe keys with type, default and meaning.",
+    "pretrain": "Train a base model on raw text, from nothing or further, save it, prove it.",
     "finetune": "Train a model on labelled rows, evaluate it, save it, prove it.",
     "evaluate": "Score a finished model on labelled rows.",
     "predict": "Predict the labels of texts, one JSON object a line.",
+    "minimal-pairs": "Measure a base model on pairs of an acceptable and an unacceptable sentence.",
+    "import-checkpoint": "Make a base model of TensorFlow's BERT files or of pytorch_model.bin.",
     "push": "Upload the model of a finished run to the Hugging Face hub, private unless asked.",
 }
 for _verb, _line in VERBS.items():
-    app.command(f"graftlm.cli.{_verb}:{_verb}", name=_verb, help=_line)
+    _word = _verb.replace("-", "_")
+    app.command(f"graftlm.cli.{_word}:{_word}", name=_verb, help=_line)
 
 
 def main() -> None:
@@ -66,7 +70,8 @@ def run(arguments: list[str]) -> int:
 def _remedy(error: CycloptsError) -> str:
     """Return what to write instead: recipe keys are no options, and predict and evaluate begin with the run."""
     if isinstance(error, UnknownOptionError):
-        from graftlm.recipe import Recipe, options
+        from graftlm.composition import options
+        from graftlm.recipe import Recipe
         from graftlm.settings import suggestion
 
         word = (error.token.keyword or error.token.value).lstrip("-").replace("-", "_")

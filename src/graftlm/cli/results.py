@@ -10,6 +10,7 @@ from rich.text import Text
 from graftlm.reports.figures import SELECTED, agreement, figure, other_baselines, value_of
 from graftlm.reports.terminal import Terminal
 from graftlm.run import Run
+from graftlm.rundir import RunDirectory
 from graftlm.scoring.scores import Scores
 
 
@@ -47,6 +48,40 @@ def print_result(run: Run, as_json: bool, quiet: bool) -> None:
     console.print(f"run: {run.path}   (model/  model/README.md  recipe.yaml  report.md)")
 
 
+def print_pretraining(run: RunDirectory, as_json: bool, quiet: bool) -> None:
+    """Print what a finished pretraining came to."""
+    record = run.read_record()
+    if record["state"] != "finished":
+        return
+    file = run.evaluation("held_out")
+    evaluation = json.loads(file.read_text(encoding="utf-8")) if record.get("headline") else None
+    if as_json:
+        result = {
+            "run": str(run.path),
+            "base": str(run.model),
+            "proof": record["proof"],
+            "evaluation": evaluation,
+        }
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    if quiet:
+        return
+    console = Terminal()
+    if evaluation is None:
+        console.print("Nothing was held out, so there is no score.")
+    else:
+        baseline = Scores.load(evaluation["baseline"]["scores"])
+        scores = Scores.load(evaluation["scores"])
+        console.print(score_table(scores, "held-out text", baseline, of="document(s)"))
+        console.print(f"baseline: {evaluation['baseline']['name']}")
+    if record["proof"]["done"]:
+        console.print("proved: a fresh process reloaded the model and says the same")
+    else:
+        console.print("NOT proved: no fresh process has reloaded this model", style="yellow")
+    console.print(f"training: {record['training_seconds']:.1f} s, {record['steps']} steps")
+    console.print(f"base model: {run.model}   (use it: graft finetune rows.csv base={run.model})")
+
+
 def training_caption(scores: Scores) -> str | None:
     """Return the line below a table whose rows were partly in training, also where warnings are not shown."""
     if not scores.rows_in_training:
@@ -61,10 +96,10 @@ _LIKE_ACCURACY = ("f1_micro", "precision_micro", "recall_micro", "recall_weighte
 
 
 def score_table(
-    scores: Scores, split: str, baseline: Scores | None = None, caption: str | None = None
+    scores: Scores, split: str, baseline: Scores | None = None, caption: str | None = None, of: str = "rows"
 ) -> Table:
-    """Return the averaged metrics as a table."""
-    table = Table(title=Text(f"{split}, {scores.rows} rows"), title_justify="left", caption=caption)
+    """Return the averaged metrics as a table; its title says how many of what were scored."""
+    table = Table(title=Text(f"{split}, {scores.rows} {of}"), title_justify="left", caption=caption)
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column(f"{scores.confidence:.0%} interval", justify="right")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from graftlm.rundir import sync_folder, write_bytes, write_json
 
 FORMAT_VERSION = 1
 _FACTS = "graftlm.json"
+_RESUME = "free disk space, then continue with --resume; the last checkpoint holds the trained weights"
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,58 @@ def save_artefact(
     facts: ArtefactFacts,
     recipe_yaml: str,
 ) -> None:
-    """Write the model folder beside its place, sync it, and rename it: whole or not at all."""
+    """Write the model folder, whole or not at all."""
+
+    def write(partial: Path) -> None:
+        _save_network(partial, model, base, facts.architecture)
+        tokenizer.save_pretrained(partial)
+        write_json(partial / _FACTS, asdict(facts))
+        write_bytes(partial / "recipe.yaml", recipe_yaml.encode())
+
+    save_folder(folder, write)
+
+
+def save_base(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    facts: Mapping[str, Any],
+    recipe_yaml: str,
+) -> None:
+    """Write the folder of a base model that was pretrained, whole or not at all.
+
+    Args:
+        folder: to be made, or replaced.
+        model: with its head; what was added to it for training is worked into its weights.
+        tokenizer: of the model.
+        facts: what ``pretraining.json`` says about its making.
+        recipe_yaml: of the run.
+    """
+
+    def write(partial: Path) -> None:
+        adapter = adapter_of(model)
+        model.save_pretrained(partial, state_dict=None if adapter is None else merged_weights(model))
+        tokenizer.save_pretrained(partial)
+        write_json(partial / "pretraining.json", facts)
+        write_bytes(partial / "recipe.yaml", recipe_yaml.encode())
+
+    save_folder(folder, write)
+
+
+def save_folder(folder: Path, write: Callable[[Path], None], fix: str = _RESUME) -> None:
+    """Let ``write`` fill a folder beside the place of this one, sync it, and rename it: whole or not at all.
+
+    Args:
+        folder: to be made, or replaced.
+        write: is given the folder that gets its name afterwards.
+        fix: what the user can do where the disk does not take it.
+    """
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         with quiet_transformers():
-            _save_network(partial, model, base, facts.architecture)
-            tokenizer.save_pretrained(partial)
-        write_json(partial / _FACTS, asdict(facts))
-        write_bytes(partial / "recipe.yaml", recipe_yaml.encode())
+            write(partial)
         for file in partial.iterdir():
             with file.open("rb+") as stream:
                 os.fsync(stream.fileno())
@@ -91,7 +135,7 @@ def save_artefact(
         raise MissingResource(
             f"the model cannot be saved: {getattr(error, 'strerror', None) or error}",
             where=str(folder),
-            fix="free disk space, then continue with --resume; the last checkpoint holds the trained weights",
+            fix=fix,
         ) from None
 
 

@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.models.auto import modeling_auto
 from transformers.utils import logging as transformers_logging
 
 from graftlm.errors import ModelError, clip, nearest
@@ -257,13 +258,13 @@ def model_class_of(
     Raises:
         ModelError: the family has none of these heads.
     """
-    known = [name for name in dir(transformers) if name.startswith("AutoModel")]
+    known = [name for name in dir(modeling_auto) if name.startswith("AutoModel")]
     for name in architectures:
         if name not in known:
             raise ModelError(f"transformers has no {clip(name)}.{nearest(name, known)}")
-    found = next((each for name in architectures if (each := _mapped(name, config)) is not None), None)
+    found = next((each for name in architectures if (each := mapped_class(name, config)) is not None), None)
     if found is None:
-        others = [name for name in known if name.startswith("AutoModelFor") and _mapped(name, config)]
+        others = [name for name in known if name.startswith("AutoModelFor") and mapped_class(name, config)]
         saved = ", ".join(config.architectures or []) or "unnamed"
         raise ModelError(
             f"a {config.model_type} model ({saved}) cannot be an {' or '.join(architectures)}; it can be: "
@@ -281,13 +282,15 @@ def model_class_of(
 
 def architecture_of(model: PreTrainedModel, architectures: Sequence[str]) -> str:
     """Return the auto class of transformers that loads this model, out of those that a task may have."""
-    return next(name for name in architectures if _mapped(name, model.config) is not None)
+    return next(name for name in architectures if mapped_class(name, model.config) is not None)
 
 
-def _mapped(architecture: str, config: PreTrainedConfig) -> type[PreTrainedModel] | None:
-    # The mapping has no public name that can be derived from the auto class.
-    mapping = vars(getattr(transformers, architecture)).get("_model_mapping") or {}
-    if type(config) not in mapping:
+def mapped_class(architecture: str, config: PreTrainedConfig) -> type[PreTrainedModel] | None:
+    """Return what an auto class of transformers makes of a configuration; None where the family has no such head."""
+    # The mapping has no public name that can be derived from the auto class. It is asked for this family alone: to know
+    # whether it is empty it would load the files of all.
+    mapping = vars(getattr(modeling_auto, architecture)).get("_model_mapping")
+    if mapping is None or type(config) not in mapping:
         return None
     # The families of BERT have a causal head for models trained as decoders. An encoder with it would read what it is
     # asked to write.

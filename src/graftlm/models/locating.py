@@ -27,7 +27,9 @@ FINGERPRINTED = re.compile(
     r"|vocab\.txt|merges\.txt|chat_template\.jinja|.*\.model|.*\.spm|model.*\.safetensors(\.index\.json)?"
 )
 
-_BESIDE = ("graftlm.json", "recipe.yaml", "README.md", ADAPTER, ADAPTER_WEIGHTS)
+BERT_CONFIG = "bert_config.json"
+"""What the configuration of an original BERT checkpoint is called."""
+_BESIDE = ("graftlm.json", "pretraining.json", "recipe.yaml", "README.md", ADAPTER, ADAPTER_WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -148,12 +150,13 @@ def _bundled(base: str) -> BaseFiles:
 
 def _local(base: str, folder: Path) -> BaseFiles:
     if not (folder / "config.json").exists():
-        run = (folder / "model" / "config.json").exists()
-        raise ModelError(
-            "no config.json in this folder",
-            where=str(folder),
-            fix=f"name {folder / 'model'}" if run else "name a folder with config.json and model.safetensors",
-        )
+        if (folder / "model" / "config.json").exists():
+            fix = f"name {folder / 'model'}"
+        elif (folder / BERT_CONFIG).exists():
+            fix = f"it holds a checkpoint of TensorFlow: `graft import-checkpoint {folder} NEW_FOLDER`"
+        else:
+            fix = "name a folder with config.json and model.safetensors"
+        raise ModelError("no config.json in this folder", where=str(folder), fix=fix)
     return BaseFiles(folder, base, None, fingerprint(folder))
 
 

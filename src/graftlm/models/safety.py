@@ -93,14 +93,12 @@ def verify_folder(folder: Path, adapter: bool = False) -> VerifiedFolder:
     return VerifiedFolder(folder, config, find_weights(folder, ADAPTER_WEIGHTS if adapted else WEIGHTS))
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return config.json without private keys, after checking its size, keys, integers and ``model_type``."""
-    path = inside(folder, "config.json")
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """Return a configuration without private keys, after checking its size, keys, integers and ``model_type``."""
+    path = inside(folder, name)
     where = str(path)
     config = read_object(path)
-    _refuse_keys(config, where)
-    for key, value in _items(config, where):
-        _check_number(key, value, where)
+    check_settings(config, where)
     model_type = config.get("model_type")
     known = list(transformers.CONFIG_MAPPING.keys())
     if not isinstance(model_type, str) or model_type not in known:
@@ -115,14 +113,22 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def build_config(verified: VerifiedFolder) -> PreTrainedConfig:
     """Return the configuration object of a verified folder."""
-    where = str(verified.folder / "config.json")
-    config_class = transformers.CONFIG_MAPPING[verified.config["model_type"]]
-    for key in verified.config:
+    return config_of(verified.config, str(verified.folder / "config.json"))
+
+
+def config_of(settings: dict[str, Any], where: str) -> PreTrainedConfig:
+    """Return the configuration object of settings that `read_config` has checked.
+
+    Raises:
+        ModelError: the family refuses them, or a key is none of its settings.
+    """
+    config_class = transformers.CONFIG_MAPPING[settings["model_type"]]
+    for key in settings:
         # Unknown keys become attributes of the configuration; one named like a method would replace it.
         if callable(getattr(config_class, key, None)):
             raise ModelError(f"the key {clip(key)} is not a setting of {config_class.__name__}", where=where)
     try:
-        return config_class.from_dict(dict(verified.config))
+        return config_class.from_dict(dict(settings))
     except Exception as error:  # the checks inside configuration classes raise whatever they like
         raise ModelError(
             f"{config_class.__name__} refuses this configuration: {clip(str(error), 300)}", where=where
@@ -183,6 +189,13 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError("not a JSON object", where=str(path), fix="download or save the model again")
     return cast("dict[str, Any]", content)
+
+
+def check_settings(config: dict[str, Any], where: str) -> None:
+    """Refuse a configuration, of whatever form, that asks for code to be run or counts too many of something."""
+    _refuse_keys(config, where)
+    for key, value in _items(config, where):
+        _check_number(key, value, where)
 
 
 def _items(config: dict[str, Any], where: str) -> Iterator[tuple[str, object]]:

@@ -96,14 +96,14 @@ def encoder_decoder_sequences(
     reader: TokenReader,
 ) -> Features:
     """Return the tokens of the sources as an encoder reads them, and those of the targets as a decoder writes them."""
-    inputs, truncated = _all_ids(tokenizer, sources), list[int]()
+    inputs, truncated = token_ids(tokenizer, sources), list[int]()
     for row, ids in enumerate(inputs):
         if len(ids) > limits.most:
             truncated.append(row)
             # The tokenizer cuts once more by itself, because it knows which special tokens must stay.
             inputs[row] = tokenizer(sources[row], truncation=True, max_length=limits.most)["input_ids"]
     wanted, cut = list[NDArray[np.int64]](), list[int]()
-    for row, ids in enumerate(_all_ids(tokenizer, targets or (), target=True)):
+    for row, ids in enumerate(token_ids(tokenizer, targets or (), target=True)):
         whole = reader.closed(ids)
         if len(whole) > limits.written:
             cut.append(row)
@@ -125,7 +125,7 @@ def decoder_sequences(
 
     Each is tokenised on its own, so that a prompt has the same tokens with and without what follows it.
     """
-    (middle,) = _all_ids(tokenizer, [separator], special=False)
+    (middle,) = token_ids(tokenizer, [separator], special=False)
     room = limits.prompt - len(middle)
     if room < 1:
         raise ConfigurationError(
@@ -134,7 +134,7 @@ def decoder_sequences(
             fix="shorten it, or allow more to task.max_length_tokens",
         )
     prompts, truncated = list[list[int]](), list[int]()
-    for row, ids in enumerate(_all_ids(tokenizer, sources)):
+    for row, ids in enumerate(token_ids(tokenizer, sources)):
         begun = _without_end(tokenizer, ids)
         if len(begun) > room:
             truncated.append(row)
@@ -144,7 +144,7 @@ def decoder_sequences(
     if targets is None:
         writing = Writing([], lengths, reader)
         return Features({"input_ids": prompts}, range(len(prompts)), truncated, writing=writing)
-    whole = [[*ids, reader.end] for ids in _all_ids(tokenizer, targets, special=False)]
+    whole = [[*ids, reader.end] for ids in token_ids(tokenizer, targets, special=False)]
     inputs = [[*prompt, *ids[: limits.written]] for prompt, ids in zip(prompts, whole, strict=True)]
     wanted = [
         next_tokens(ids, [position >= length for position in range(len(ids))])
@@ -163,9 +163,17 @@ def next_tokens(ids: Sequence[int], learnt: Sequence[bool]) -> NDArray[np.int64]
     return targets
 
 
-def _all_ids(
+def token_ids(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], special: bool = True, target: bool = False
 ) -> list[list[int]]:
+    """Return the tokens of each text, of any length.
+
+    Args:
+        tokenizer: of the model.
+        texts: any number.
+        special: whether the tokenizer adds its special tokens.
+        target: whether a decoder of its own writes them.
+    """
     found = list[list[int]]()
     for start in range(0, len(texts), _CHUNK):
         some = list(texts[start : start + _CHUNK])

@@ -192,12 +192,22 @@ def _shards(index: Path) -> list[str]:
     return names
 
 
+def pytorch_files(folder: Path) -> list[Path]:
+    """Return the file that transformers pickled weights into before there was safetensors, or all its shards."""
+    whole = folder / "pytorch_model.bin"
+    return [whole] if whole.exists() else sorted(folder.glob("pytorch_model-*-of-*.bin"))
+
+
 def _no_safetensors(folder: Path) -> ModelError:
     pickled = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
     if not pickled:
         return ModelError("no model.safetensors in this folder", where=str(folder), fix=_REDOWNLOAD)
+    what = f"only pickle weights here ({', '.join(pickled[:3])}): they can run code when read and are refused"
+    if pytorch_files(folder):
+        fix = f"`graft import-checkpoint {folder} NEW_FOLDER` converts them, without running any code that is in them"
+        return ModelError(what, where=str(folder), fix=fix)
     return ModelError(
-        f"only pickle weights here ({', '.join(pickled[:3])}): they can run code when read and are refused",
+        what,
         where=str(folder),
         fix="if you trust the source, convert once, in a sandbox, and use the new folder:\n"
         "    model = transformers.AutoModel.from_pretrained(folder, use_safetensors=False)\n"

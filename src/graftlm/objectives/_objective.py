@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -30,16 +30,19 @@ class Term:
 
 
 class Loss(Protocol):
-    """An objective bound to the labels of one run."""
+    """An objective bound to one run.
 
-    def weights(self, targets: Tensor) -> dict[str, float]:
+    Outputs and targets are tensors, or several by name, as the forward pass of the run gives them.
+    """
+
+    def weights(self, targets: Any) -> dict[str, float]:
         """Return term name -> weight of these targets (on the CPU), known before any forward pass.
 
         A weight may be 0 where there is nothing to learn from; its term then counts nothing.
         """
         ...
 
-    def terms(self, outputs: Tensor, targets: Tensor) -> list[Term]:
+    def terms(self, outputs: Any, targets: Any) -> list[Term]:
         """Return the terms of one micro-batch from the model's outputs, computed in float32 or finer."""
         ...
 

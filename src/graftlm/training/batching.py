@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ class Batch:
         targets: [examples], [examples, outputs] or [examples, tokens]; None where there are none.
         rows: positions of the examples in their split.
         real: the attention mask once more, on the CPU, where nobody has to wait for it.
-        written: whether the targets are a text that a decoder writes, see `Examples`.
+        written: whether the targets are tokens of the vocabulary, see `Examples`.
+        in_order: where the inputs are two segments, whether the second belongs behind the first, int64 [examples].
     """
 
     inputs: dict[str, Tensor]
@@ -36,6 +38,7 @@ class Batch:
     rows: NDArray[np.int64]
     real: Tensor
     written: bool = False
+    in_order: Tensor | None = None
 
     @property
     def size(self) -> str:
@@ -47,6 +50,34 @@ class Batch:
     def num_tokens(self) -> int:
         """Number of real (unpadded) tokens."""
         return int(self.real.sum())
+
+
+class Source(Protocol):
+    """What a training draws examples from."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each example, [examples]."""
+        ...
+
+    def in_pass(self, number: int, short: bool = False) -> Source:
+        """Return the examples as they are in this pass over them (0-based), where chance has a hand in them.
+
+        Where texts are cut into examples, those of a run may be ``short`` at first.
+        """
+        ...
+
+    def at(self, progress: float) -> Source:
+        """Return the same examples as they are when the run has come so far, 0 to 1."""
+        ...
+
+    def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
+        """Return these examples, padded, on the device."""
+        ...
+
+    def targets_of(self, rows: NDArray[np.int64]) -> Any:
+        """Return the targets of these examples, on the CPU, as an objective weighs them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -86,6 +117,14 @@ class Examples:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each example, [examples]."""
         return lengths_of(self.inputs["input_ids"])
+
+    def in_pass(self, number: int, short: bool = False) -> Examples:
+        """Return the examples, which are the same in every pass."""
+        return self
+
+    def at(self, progress: float) -> Examples:
+        """Return the examples, which are the same from beginning to end."""
+        return self
 
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
         """Pad the given examples to the longest of them and move them to the device."""

@@ -1,9 +1,10 @@
 """Checkpoints that are there whole or not at all.
 
 A checkpoint is a folder: ``model.safetensors`` and ``optimizer.safetensors`` (tensors), ``best.safetensors`` (the best
-weights so far, where they are not the current ones), ``state.json`` (everything else) and, written last,
-``manifest.json`` with the format version and the sha256 of each. It is written into a temporary folder, synced, and
-renamed. No random state is kept: every random decision is a function of (seed, step). Nothing is ever unpickled.
+weights so far, where they are not the current ones), ``averaged.safetensors`` (where weights are averaged),
+``state.json`` (everything else) and, written last, ``manifest.json`` with the format version and the sha256 of each. It
+is written into a temporary folder, synced, and renamed. No random state is kept: every random decision is a function of
+(seed, step). Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
 MOMENTS = "optimizer.safetensors"
 """The file of what the optimiser keeps."""
+_AVERAGED = "averaged.safetensors"
 _KEPT = 2  # with fewer, a crash while the newest is being replaced could leave none
 
 
@@ -57,6 +59,21 @@ class Checkpoint:
         best = self.path / "best.safetensors"
         return load_file(best) if best.exists() else None
 
+    def averaged(self) -> dict[str, Tensor]:
+        """Return the averages, see `graftlm.training.averaging.AveragedWeights.tensors`.
+
+        Raises:
+            RunError: it was saved without any.
+        """
+        file = self.path / _AVERAGED
+        if not file.exists():
+            raise RunError(
+                "this checkpoint holds no averaged weights, which cannot be made up",
+                where=str(self.path),
+                fix="continue without averaging, or start a new run",
+            )
+        return load_file(file)
+
 
 def save_checkpoint(
     folder: Path,
@@ -65,8 +82,18 @@ def save_checkpoint(
     optimizer: Stepping,
     best: Mapping[str, Tensor] | None,
     state: Mapping[str, Any],
+    averaged: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write ``folder/step-<step>`` atomically, then drop all but the newest two; return its path.
+
+    Args:
+        folder: of all checkpoints.
+        step: optimiser steps done.
+        model: whose weights are saved.
+        optimizer: whose moments are saved.
+        best: the best weights so far, where they are not the current ones.
+        state: JSON values of the caller.
+        averaged: see `graftlm.training.averaging.AveragedWeights.tensors`.
 
     Raises:
         MissingResource: when the disk is full or not writable; older checkpoints are untouched.
@@ -83,9 +110,13 @@ def save_checkpoint(
         save_tensors(partial / MOMENTS, moments)
         if best is not None:
             save_tensors(partial / "best.safetensors", best)
+        if averaged is not None:
+            save_tensors(partial / _AVERAGED, averaged)
         write_json(partial / "state.json", {"step": step, **state})
 
-    needed = sum(tensor.nbytes for tensor in (*weights.values(), *moments.values()))
+    needed = sum(
+        tensor.nbytes for kept in (weights, moments, best or {}, averaged or {}) for tensor in kept.values()
+    )
     write_folder(final, write, f"the checkpoint of step {step}", needed)
     for old in sorted(folder.glob("step-*"))[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
@@ -224,14 +255,15 @@ def restore_moments(file: Path, model: nn.Module, optimizer: Stepping) -> None:
     """Give an optimiser that is not attached yet what it kept, see `moments_of`."""
     device = next(model.parameters()).device
     tensors = load_file(file)
-    for name, parameter in _moving(model, optimizer).items():
-        state: dict[str, Tensor] = {}
-        for key in ("step", "exp_avg", "exp_avg_sq"):
-            if (entry := f"{name}/{key}") in tensors:
-                # AdamW keeps its step counter where it was made: on the CPU unless fused on a GPU.
-                place = "cpu" if key == "step" and device.type == "cpu" else device
-                state[key] = tensors[entry].to(place)
-        optimizer.state[parameter] = state
+    moving = _moving(model, optimizer)
+    for parameter in moving.values():
+        optimizer.state[parameter] = {}
+    for entry, tensor in tensors.items():
+        name, _, key = entry.rpartition("/")
+        if name in moving:
+            # AdamW keeps its step counter where it was made: on the CPU unless fused on a GPU.
+            place = "cpu" if key == "step" and device.type == "cpu" else device
+            optimizer.state[moving[name]][key] = tensor.to(place)
 
 
 def _moving(model: nn.Module, optimizer: Stepping) -> dict[str, nn.Parameter]:

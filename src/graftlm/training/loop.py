@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +21,11 @@ from torch import nn
 from graftlm.errors import Diverged
 from graftlm.kernels.keys import example_keys
 from graftlm.objectives._objective import Loss
-from graftlm.training.batching import Examples, epoch_batches, micro_batches
+from graftlm.training.batching import Batch, Source, micro_batches
 from graftlm.training.frozen import KeptFeatures, set_training
 from graftlm.training.memory import SMALLER_MODEL, SMALLER_STEPS, memory_for
-from graftlm.training.optimisation import Stepping, learning_rate_factor, set_learning_rate
+from graftlm.training.optimisation import DECAY_SHARE, Stepping, learning_rate_factor, set_learning_rate
+from graftlm.training.order import Order
 from graftlm.training.outputs import forward_where_targets
 from graftlm.training.randomness import dropout_seed
 
@@ -34,24 +36,28 @@ class Plan:
 
     Args:
         total_steps: optimiser steps of the whole run.
-        batch_size: examples per step over all ranks.
-        micro_batch: examples per forward pass.
-        order: see `epoch_batches`.
-        seed: of the run; keys the order of rows and dropout.
-        warmup_share: see `learning_rate_factor`; also ``schedule``.
+            due = next(steps)
+            rows = due.rows
+            factor = learning_rate_factor(
+                number, plan.total_steps, plan.warmup_share, plan.schedule, plan.decay_share
+            )
+            rate = set_learning_rate(optimizer, factor)
+            value, tokens = _accumulate(
+                model, due.source, rows, loss, plan, accelerator, number, features, forward
+            )
         max_gradient_norm: clipping threshold, or None.
         autocast: dtype of the forward pass, or None for float32.
     """
 
     total_steps: int
-    batch_size: int
-    micro_batch: int
-    order: str
+    order: Order
+    micro_batch: int | None
     seed: int
     warmup_share: float
     schedule: str
     max_gradient_norm: float | None
     autocast: torch.dtype | None = None
+    decay_share: float = DECAY_SHARE
 
 
 @dataclass(frozen=True)
@@ -79,20 +85,21 @@ class Step:
     seconds: float
 
 
-def steps_per_epoch(examples: int, batch_size: int) -> int:
-    """Return ceil(examples / batch_size)."""
-    return math.ceil(examples / batch_size)
+Forward = Callable[[nn.Module, Batch, torch.dtype | None, NDArray[np.uint64] | None], tuple[Any, Any]]
+"""Model, batch, dtype of the forward pass and keys of the examples for dropout -> outputs and targets, as the objective
+compares them."""
 
 
 def fit(
     model: nn.Module,
-    examples: Examples,
+    examples: Source,
     loss: Loss,
     optimizer: Stepping,
     plan: Plan,
     accelerator: Accelerator,
     start_step: int = 0,
     features: KeptFeatures | None = None,
+    forward: Forward = forward_where_targets,
 ) -> Iterator[Step]:
     """Train and yield after every optimiser step, from ``start_step`` (steps already done) to the last.
 
@@ -108,28 +115,27 @@ def fit(
         Diverged: at the first non-finite loss or gradient norm, before the weights are touched.
         MissingResource: the memory does not suffice.
     """
-    per_epoch = steps_per_epoch(len(examples), plan.batch_size)
-    lengths = examples.lengths
-    epoch, batches = -1, list[NDArray[np.int64]]()
+    steps = plan.order.steps(examples, start_step)
     set_training(model)
     with optimizer.attached():
         for number in range(start_step, plan.total_steps):
             began = time.perf_counter()
-            if number // per_epoch != epoch:
-                epoch = number // per_epoch
-                batches = epoch_batches(lengths, plan.batch_size, plan.order, plan.seed, epoch)
-            rows = batches[number % per_epoch]
-            rate = set_learning_rate(
-                optimizer, learning_rate_factor(number, plan.total_steps, plan.warmup_share, plan.schedule)
+            due = next(steps)
+            rows = due.rows
+            factor = learning_rate_factor(
+                number, plan.total_steps, plan.warmup_share, plan.schedule, plan.decay_share
             )
-            value, tokens = _accumulate(model, examples, rows, loss, plan, accelerator, number, features)
+            rate = set_learning_rate(optimizer, factor)
+            value, tokens = _accumulate(
+                model, due.source, rows, loss, plan, accelerator, number, features, forward
+            )
             norm = finite_norm(optimizer, value, number + 1, rows.tolist(), "training.learning_rate")
             with memory_for(f"step {number + 1}, the moments of AdamW", SMALLER_MODEL):
                 optimizer.clip_and_step(norm, plan.max_gradient_norm)
             optimizer.zero_grad(set_to_none=True)
             yield Step(
                 number=number + 1,
-                epoch=(number + 1) / per_epoch,
+                epoch=due.passes,
                 loss=value,
                 gradient_norm=norm,
                 learning_rate=rate,
@@ -167,18 +173,19 @@ def finite_norm(
 
 def _accumulate(
     model: nn.Module,
-    examples: Examples,
+    examples: Source,
     rows: NDArray[np.int64],
     loss: Loss,
     plan: Plan,
     accelerator: Accelerator,
     number: int,
     features: KeptFeatures | None,
+    forward: Forward,
 ) -> tuple[float, int]:
     """Run forward and backward over this rank's micro-batches; return the loss of the step and tokens."""
     device, ranks, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
     weights = loss.weights(examples.targets_of(rows))
-    parts = micro_batches(rows, plan.micro_batch, rank, ranks)
+    parts = micro_batches(rows, plan.micro_batch or len(rows), rank, ranks)
     total, tokens = torch.zeros((), dtype=torch.float64), 0
     # A rank without examples still takes part in the exchange of gradients, with a loss of zero.
     for index, part in enumerate(parts or [rows[:1]]):
@@ -192,7 +199,7 @@ def _accumulate(
             kept = features.reading(batch) if features is not None else contextlib.nullcontext()
             with kept, dropout_seed(device, plan.seed, number, index, rank):
                 keys = example_keys(plan.seed, number, part)
-                outputs, targets = forward_where_targets(model, batch, plan.autocast, keys)
+                outputs, targets = forward(model, batch, plan.autocast, keys)
             value = sum(
                 (
                     term.total * (term.coefficient / weights[term.name] if weights[term.name] else 0.0)

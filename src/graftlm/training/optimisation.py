@@ -1,25 +1,30 @@
-"""AdamW, parameter groups, the learning rate of every step."""
+"""Optimisers over parameter groups, the learning rate of every step."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol, overload
 
-import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
 
+from graftlm.errors import ConfigurationError
 from graftlm.kernels.adamw import suits
 from graftlm.kernels.library import load
+from graftlm.models.hidden_matrices import hidden_matrices
 from graftlm.training.adamw import KernelAdamW
 from graftlm.training.lazy_rows import lazy_embedding
+from graftlm.training.muon import MuonWithAdamW
+from graftlm.training.torch_adamw import TorchAdamW
+
+DECAY_SHARE = 0.2
+"""Of all steps, over which a trapezoid falls."""
 
 
 class Stepping(Protocol):
-    """What the loop and checkpoints ask of an optimiser; groups and state are as in `torch.optim.AdamW`."""
+    """What the loop and checkpoints ask of an optimiser; groups and state are as in `torch.optim`."""
 
     param_groups: list[dict[str, Any]]
     state: defaultdict[Tensor, Any]
@@ -45,34 +50,6 @@ class Stepping(Protocol):
         ...
 
 
-class TorchAdamW(AdamW):
-    """AdamW of torch, for every device and without the compiled kernels; answers `Stepping`."""
-
-    def attached(self) -> AbstractContextManager[None]:
-        """Nothing is ever late here."""
-        return nullcontext()
-
-    def flush(self) -> None:
-        """Nothing is ever late here."""
-
-    def gradient_norm(self) -> float:
-        """Return the global L2 norm of the gradients, which are left alone."""
-        return float(nn.utils.get_total_norm([p.grad for p in self._parameters() if p.grad is not None]))
-
-    def clip_and_step(self, norm: float, limit: float | None) -> None:
-        """Scale the gradients by ``min(1, limit / (norm + 1e-6))`` and take a step; None does not scale."""
-        if limit is not None:
-            self.clip(norm, limit)
-        self.step()
-
-    def clip(self, norm: float, limit: float) -> None:
-        """Scale the gradients by ``min(1, limit / (norm + 1e-6))``."""
-        nn.utils.clip_grads_with_norm_(self._parameters(), limit, torch.tensor(norm))
-
-    def _parameters(self) -> list[nn.Parameter]:
-        return [parameter for group in self.param_groups for parameter in group["params"]]
-
-
 class Group(Protocol):
     """Parameters that share a speed (see the strategies)."""
 
@@ -92,6 +69,27 @@ class Group(Protocol):
         ...
 
 
+@overload
+def build_optimizer(
+    model: nn.Module,
+    groups: Sequence[Group],
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float] = ...,
+    epsilon: float = ...,
+    optimizer: Literal["adamw"] = ...,
+) -> KernelAdamW | TorchAdamW: ...
+@overload
+def build_optimizer(
+    model: nn.Module,
+    groups: Sequence[Group],
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float] = ...,
+    epsilon: float = ...,
+    *,
+    optimizer: Literal["muon"],
+) -> MuonWithAdamW: ...
 def build_optimizer(
     model: nn.Module,
     groups: Sequence[Group],
@@ -99,27 +97,49 @@ def build_optimizer(
     weight_decay: float,
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-8,
-) -> KernelAdamW | TorchAdamW:
-    """Return bias-corrected AdamW over the groups; parameters in no group are frozen (no gradient).
+    optimizer: Literal["adamw", "muon"] = "adamw",
+) -> KernelAdamW | TorchAdamW | MuonWithAdamW:
+    """Return an optimiser over the groups; parameters in no group are frozen (no gradient).
 
-    On the CPU it is ours where the compiled kernels are there. Bias correction is what keeps small data sets from
-    diverging (Mosbach et al. 2021).
+    AdamW is bias-corrected, which keeps small data sets from diverging (Mosbach et al. 2021); on the CPU it is ours
+    where the compiled kernels are there. Muon moves the hidden matrices of the groups, and AdamW the rest of them.
+
+    Raises:
+        ConfigurationError: Muon, and no hidden matrix is in a group.
     """
     parameters = dict(model.named_parameters())
     moving = {name for group in groups for name in group.names}
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in moving)
-    settings = [
-        {
-            "params": [parameters[name] for name in group.names],
-            "lr": learning_rate * group.learning_rate_scale,
-            "peak": learning_rate * group.learning_rate_scale,
-            "weight_decay": weight_decay if group.decayed else 0.0,
-        }
-        for group in groups
-    ]
+    hidden = moving & set(hidden_matrices(model)) if optimizer == "muon" else set[str]()
+    if optimizer == "muon" and not hidden:
+        raise ConfigurationError(
+            "Muon moves the matrices in the layers of a network, and none of them is trained here",
+            where="training.optimizer",
+            fix="choose adamw, or another strategy",
+        )
+
+    def settings(names: set[str]) -> list[dict[str, Any]]:
+        return [
+            {
+                "params": [parameters[name] for name in group.names if name in names],
+                "lr": learning_rate * group.learning_rate_scale,
+                "peak": learning_rate * group.learning_rate_scale,
+                "weight_decay": weight_decay if group.decayed else 0.0,
+            }
+            for group in groups
+            if names.intersection(group.names)
+        ]
+
+    adamw = _adamw(model, settings(moving - hidden), betas, epsilon)
+    return MuonWithAdamW(settings(hidden), adamw) if hidden else adamw
+
+
+def _adamw(
+    model: nn.Module, settings: list[dict[str, Any]], betas: tuple[float, float], epsilon: float
+) -> KernelAdamW | TorchAdamW:
     library = load()
-    if library is not None and all(suits(parameters[name]) for name in moving):
+    if library is not None and all(suits(parameter) for group in settings for parameter in group["params"]):
         embedding = lazy_embedding(model)
         return KernelAdamW(
             settings, library, betas, epsilon, None if isinstance(embedding, str) else embedding
@@ -128,10 +148,13 @@ def build_optimizer(
     return TorchAdamW(settings, betas=betas, eps=epsilon, fused=device.type in ("cpu", "cuda"))
 
 
-def learning_rate_factor(step: int, total_steps: int, warmup_share: float, schedule: str) -> float:
+def learning_rate_factor(
+    step: int, total_steps: int, warmup_share: float, schedule: str, decay_share: float = DECAY_SHARE
+) -> float:
     """Return the factor on the peak learning rate for a 0-based step.
 
-    Linear from 0 over ``ceil(warmup_share * total_steps)`` steps, then linear to 0, half a cosine to 0, or constant.
+    Linear from 0 over ``ceil(warmup_share * total_steps)`` steps, then linear to 0, half a cosine to 0, constant, or a
+    trapezoid: constant, and linear to 0 over the last ``ceil(decay_share * total_steps)`` (Hägele et al. 2024).
     """
     # At least one step must move something: a run of a single step has no warm-up.
     warmup = min(math.ceil(warmup_share * total_steps), total_steps - 1)
@@ -142,6 +165,8 @@ def learning_rate_factor(step: int, total_steps: int, warmup_share: float, sched
         return max(0.0, 1.0 - progress)
     if schedule == "cosine":
         return max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress)))
+    if schedule == "trapezoid" and decay_share:
+        return min(1.0, (total_steps - step) / math.ceil(decay_share * total_steps))
     return 1.0
 
 

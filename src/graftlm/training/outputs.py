@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ def forward(model: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Ten
         batch: of examples.
         autocast: dtype of the forward pass, or None for float32.
     """
-    return _forward(model, batch, autocast, _layout(model, batch), _target_layout(model, batch))
+    result = _run(model, batch, autocast, _layout(model, batch), _target_layout(model, batch))
+    return _outputs(result, batch)
 
 
 def forward_where_targets(
@@ -43,24 +45,68 @@ def forward_where_targets(
 ) -> tuple[Tensor, Tensor]:
     """Return outputs and the targets that they are compared with.
 
-    As `forward` and the targets of the batch; but where a network that works flat writes, only the outputs at tokens
-    that have a target, [1, targets, vocabulary] and [1, targets]: a vocabulary is large.
+    As `forward` and the targets of the batch; but where a network says tokens of its vocabulary, only the outputs at
+    places that have a target, [1, targets, vocabulary] and [1, targets]: a vocabulary is large.
 
     Args:
         model, batch, autocast: see `forward`.
         dropout_keys: of each example, see `graftlm.kernels.keys.example_keys`; None where nothing is dropped. A
             model that works padded drops by torch's generator instead.
     """
+    result, targets = result_where_targets(model, batch, autocast, dropout_keys)
+    return _outputs(result, batch), targets
+
+
+def result_where_targets(
+    model: nn.Module,
+    batch: Batch,
+    autocast: torch.dtype | None,
+    dropout_keys: NDArray[np.uint64] | None = None,
+) -> tuple[Any, Tensor]:
+    """Return all that the model says, and the targets; see `forward_where_targets`."""
     assert batch.targets is not None
     layout, target = _layout(model, batch), _target_layout(model, batch)
-    if layout is None or not batch.written:
-        return _forward(model, batch, autocast, layout, target, dropout_keys), batch.targets
-    targets = (target or layout).flat(batch.targets)[0]
-    read = (targets != IGNORED).nonzero().squeeze(1)
-    return _forward(model, batch, autocast, layout, target, dropout_keys, read), targets[read][None]
+    if not batch.written:
+        return _run(model, batch, autocast, layout, target, dropout_keys), batch.targets
+    if layout is not None:
+        targets = (target or layout).flat(batch.targets)[0]
+        read = (targets != IGNORED).nonzero().squeeze(1)
+        result = _run(model, batch, autocast, layout, target, dropout_keys, read)
+    else:
+        targets = batch.targets.flatten()
+        read = (targets != IGNORED).nonzero().squeeze(1)
+        with _reading(model, read):
+            result = _run(model, batch, autocast, None, None)
+        name = "prediction_logits" if hasattr(result, "prediction_logits") else "logits"
+        if result[name].shape[1] != len(read):  # its head cannot be told apart from its body
+            result[name] = result[name].flatten(0, 1)[read][None]
+    return result, targets[read][None]
 
 
-def _forward(
+@contextlib.contextmanager
+def _reading(model: nn.Module, read: Tensor) -> Generator[None]:
+    """Let the head, inside the block, get these tokens only, as one row: a projection onto a vocabulary is dear.
+
+    Args:
+        model: of transformers, on padded batches.
+        read: numbers of tokens in the batch, row after row.
+    """
+    bare: Any = extract_model_from_parallel(model)
+
+    def select(_: nn.Module, __: Any, output: Any) -> Any:
+        if hasattr(output, "last_hidden_state"):
+            output["last_hidden_state"] = output["last_hidden_state"].flatten(0, 1)[read][None]
+        return output
+
+    handle = None if bare.base_model is bare else bare.base_model.register_forward_hook(select)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def _run(
     model: nn.Module,
     batch: Batch,
     autocast: torch.dtype | None,
@@ -68,16 +114,19 @@ def _forward(
     target: Layout | None,
     dropout_keys: NDArray[np.uint64] | None = None,
     read: Tensor | None = None,
-) -> Tensor:
+) -> Any:
     inputs = batch.inputs
     with (
         torch.autocast(inputs["input_ids"].device.type, dtype=autocast, enabled=autocast is not None),
         laid_flat(layout, dropout_keys, read, target) if layout is not None else contextlib.nullcontext(),
     ):
-        result = model(**inputs, **_decoder_inputs(model, batch))
+        return model(**inputs, **_decoder_inputs(model, batch))
+
+
+def _outputs(result: Any, batch: Batch) -> Tensor:
     if hasattr(result, "start_logits"):
         both = torch.stack([result.start_logits, result.end_logits], dim=-1)
-        return both.masked_fill(inputs["attention_mask"].unsqueeze(-1) == 0, -torch.inf)
+        return both.masked_fill(batch.inputs["attention_mask"].unsqueeze(-1) == 0, -torch.inf)
     return result.logits
 
 

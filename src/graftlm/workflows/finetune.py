@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
-from graftlm.conclusion import conclude, describe_machine
+from graftlm.conclusion import conclude
 from graftlm.data.benchmark_reading import is_benchmark
 from graftlm.data.training_texts import write_training_texts
-from graftlm.errors import ConfigurationError, GraftError, Interrupted, RunError
+from graftlm.errors import ConfigurationError, RunError
+from graftlm.fine_tuning import FineTuning
 from graftlm.progress import Progress, Silent
 from graftlm.recipe import Recipe, load_recipe
 from graftlm.run import Run
-from graftlm.rundir import RunDirectory, create_run, write_bytes
-from graftlm.training.devices import open_accelerator
+from graftlm.rundir import RunDirectory
+from graftlm.training.devices import open_accelerator, resolve_precision
 from graftlm.training_run import TrainingRun
+from graftlm.workflows.running import begin, recorded
 
 
 def finetune(
@@ -41,14 +40,8 @@ def finetune(
             "no data was given", where="data.path", fix="name a file: graft finetune FILE"
         )
     accelerator = open_accelerator(recipe.training.device)
-    run = _create(recipe, run_directory, accelerator)
-    training = TrainingRun(recipe, run, progress, accelerator)
-    try:
-        training.prepare(data)
-    except BaseException:
-        if accelerator.is_main_process:  # nothing happened yet: an empty run would only be in the way
-            shutil.rmtree(run.path, ignore_errors=True)
-        raise
+    with begin(_name(recipe), run_directory, accelerator) as run:
+        training = _prepared(recipe, run, progress, accelerator, data)
     with run.locked() if accelerator.is_main_process else contextlib.nullcontext():
         return _work(training)
 
@@ -96,10 +89,10 @@ def resume(
         progress.say(
             f"extended to {extend_epochs:g} epochs: from here on the schedule is that of the longer run"
         )
-    training = TrainingRun(recipe, run, progress, open_accelerator(recipe.training.device))
-    with run.locked() if training.accelerator.is_main_process else contextlib.nullcontext():
-        extending = extend_epochs is not None or bool(record.get("extended"))
-        training.prepare(data, resume=True, extending=extending)
+    accelerator = open_accelerator(recipe.training.device)
+    with run.locked() if accelerator.is_main_process else contextlib.nullcontext():
+        training = _prepared(recipe, run, progress, accelerator, data)
+        training.restore(extend_epochs is not None or bool(record.get("extended")))
         done = int(training.state["step"]) if training.state else 0
         if extend_epochs is not None and training.plan.total_steps <= done:
             raise ConfigurationError(
@@ -107,42 +100,34 @@ def resume(
                 "this run already has",
                 where="training.epochs",
             )
-        if training.accelerator.is_main_process:
-            run.update_record(extended=extending or None)
+        if accelerator.is_main_process:
+            run.update_record(extended=(extend_epochs is not None or bool(record.get("extended"))) or None)
         return _work(training)
 
 
-def _work(training: TrainingRun) -> Run:
+def _prepared(
+    recipe: Recipe, run: RunDirectory, progress: Progress, accelerator: Accelerator, data: object
+) -> TrainingRun[FineTuning]:
+    autocast = resolve_precision(recipe.training.precision, accelerator.device)
+    subject = FineTuning(recipe, accelerator, autocast, progress, data)
+    return TrainingRun(subject, run, progress, accelerator)
+
+
+def _work(training: TrainingRun[FineTuning]) -> Run:
     """Train and conclude; the record says at any time how far it got."""
-    run, accelerator = training.run, training.accelerator
-    main = accelerator.is_main_process
-    if main:
-        write_bytes(run.recipe, training.recipe.to_yaml().encode())
-        task: Any = training.recipe.task
-        write_training_texts(run, training.prepared.dataset.splits["train"], task.roles)
-        run.update_record(
-            state="running",
-            problem=None,
-            machine=describe_machine(),
-            identity=training.identity,
-            **_facts(training),
-        )
-    try:
+    subject = training.subject
+    if training.accelerator.is_main_process:
+        task: Any = subject.recipe.task
+        write_training_texts(training.run, subject.prepared.dataset.splits["train"], task.roles)
+    with recorded(training, subject.recipe.to_yaml(), _facts(subject)):
         conclude(training, training.execute())
-    except BaseException as error:
-        if main:
-            state = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
-            problem = f"{type(error).__name__}: {getattr(error, 'what', '')}"
-            with contextlib.suppress(GraftError):  # a full disk must not hide what happened first
-                run.update_record(state=state, problem=problem)
-        raise
-    accelerator.wait_for_everyone()
-    return Run(run)
+    training.accelerator.wait_for_everyone()
+    return Run(training.run)
 
 
-def _facts(training: TrainingRun) -> dict[str, Any]:
-    """Return what the record says about data, base model and machine."""
-    prepared = training.prepared
+def _facts(subject: FineTuning) -> dict[str, Any]:
+    """Return what the record says about data and base model."""
+    prepared = subject.prepared
     return {
         "data": {
             "origin": prepared.dataset.origin,
@@ -157,34 +142,11 @@ def _facts(training: TrainingRun) -> dict[str, Any]:
         },
         "base": {"name": prepared.base.name, "fingerprint": prepared.base.fingerprint},
         "labels": list(prepared.learnt.labels),
-        "device": training.accelerator.device.type,
-        "processes": training.accelerator.num_processes,
-        "precision": "fp32" if training.autocast is None else "bf16",
     }
 
 
-def _create(recipe: Recipe, exact: Path | None, accelerator: Accelerator) -> RunDirectory:
-    """Create the run directory on rank 0 and tell the others its path, or why there is none: they would wait for it."""
-    told: list[RunDirectory | GraftError | None] = [None]
-    if accelerator.is_main_process:
-        try:
-            told = [_create_here(recipe, exact)]
-        except GraftError as error:
-            told = [error]
-    broadcast_object_list(told)
-    if isinstance(told[0], GraftError):
-        raise told[0]
-    assert told[0] is not None
-    return told[0]
-
-
-def _create_here(recipe: Recipe, exact: Path | None) -> RunDirectory:
+def _name(recipe: Recipe) -> str:
     source = recipe.data.path.split("@")[0]
     if is_benchmark(source):  # called by its name, not by the folder of its files
         source = source.partition("=")[0]
-    name = Path(source).name.split(".")[0] or "data"
-    run = create_run(Path("runs"), name, exact)
-    run.update_record(
-        state="created", started=time.strftime("%Y-%m-%dT%H:%M:%S%z"), started_in=str(Path.cwd())
-    )
-    return run
+    return Path(source).name.split(".")[0] or "data"

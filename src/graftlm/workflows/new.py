@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from graftlm.composition import options
 from graftlm.config import Config
 from graftlm.data.assembling import with_joined_labels
 from graftlm.data.columns import assign_roles
 from graftlm.data.table import Tables
-from graftlm.recipe import DEFAULT_MEMBERS, PLUG_IN_SECTIONS, Recipe, options
+from graftlm.recipe import DEFAULT_MEMBERS, PLUG_IN_SECTIONS, Recipe
 from graftlm.settings import dump_yaml
 
 

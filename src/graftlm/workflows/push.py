@@ -20,8 +20,9 @@ from graftlm.progress import Progress, Silent
 from graftlm.rundir import RunDirectory, run_around
 from graftlm.settings import dump_yaml
 
-_CARD, _RECIPE, _FACTS = "README.md", "recipe.yaml", "graftlm.json"
-_NEEDED = (_CARD, _RECIPE, _FACTS, "config.json")
+_CARD, _RECIPE = "README.md", "recipe.yaml"
+# What a fine-tuned model, and a base model that was pretrained, say about themselves.
+_FACTS = ("graftlm.json", "pretraining.json")
 
 
 def push(
@@ -50,7 +51,7 @@ def push(
         raise RunError(
             f"this run is {record['state']}, so it has no proved model to push",
             where=str(path),
-            fix=f"graft finetune --resume {path}",
+            fix=f"continue it: graft finetune --resume {path} (a pretraining: graft pretrain --resume)",
         )
     with run.locked():  # nobody extends it meanwhile
         if not record["proof"]["done"]:
@@ -68,7 +69,8 @@ def push(
 def _files(run: RunDirectory, progress: Progress) -> dict[str, Path | bytes]:
     """Return what goes to the hub: files that a saved model has, local paths in them cut to the last name."""
     names = sorted(file.name for file in run.model.iterdir()) if run.model.is_dir() else []
-    if lacking := [name for name in _NEEDED if name not in names]:
+    facts_file = next((name for name in _FACTS if name in names), _FACTS[0])
+    if lacking := [name for name in (_CARD, _RECIPE, facts_file, "config.json") if name not in names]:
         raise RunError(
             f"the model folder lacks {', '.join(lacking)}",
             where=str(run.model),
@@ -79,12 +81,14 @@ def _files(run: RunDirectory, progress: Progress) -> dict[str, Path | bytes]:
         progress.say(f"left here, because GraftLM did not write it: {', '.join(aside[:10])}")
     files: dict[str, Path | bytes] = {name: run.model / name for name in names if name not in aside}
     card, recipe = ((run.model / name).read_text(encoding="utf-8") for name in (_CARD, _RECIPE))
-    facts = json.loads((run.model / _FACTS).read_text(encoding="utf-8"))
+    facts = json.loads((run.model / facts_file).read_text(encoding="utf-8"))
     settings = yaml.safe_load(recipe)
     if paths := local_paths(settings, facts):
         files[_CARD] = shortened(card, paths).encode()
         files[_RECIPE] = dump_yaml(shortened(settings, paths), width=100).encode()
-        files[_FACTS] = (json.dumps(shortened(facts, paths), ensure_ascii=False, indent=2) + "\n").encode()
+        files[facts_file] = (
+            json.dumps(shortened(facts, paths), ensure_ascii=False, indent=2) + "\n"
+        ).encode()
         progress.say(f"local paths are cut to their last name: {', '.join(paths.values())}")
     if ADAPTER in files and facts["base"]["revision"] is None:
         adapter = json.loads((run.model / ADAPTER).read_text(encoding="utf-8"))
@@ -100,8 +104,8 @@ def _files(run: RunDirectory, progress: Progress) -> dict[str, Path | bytes]:
 
 def local_paths(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
     """Return each path of this machine that the recipe names, as written -> its last name."""
-    data = settings["data"]
-    written: list[str] = [_local(data[key]) for key in ("path", "validation", "test") if data[key]]
+    data = settings.get("data") or settings["corpus"]
+    written: list[str] = [_local(data[key]) for key in ("path", "validation", "test") if data.get(key)]
     base = facts["base"]
     if base["revision"] is None and not base["name"].startswith("bundled:"):
         written += [base["name"], settings["base"]]

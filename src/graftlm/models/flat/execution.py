@@ -106,6 +106,9 @@ class _Part:
             return output
         hidden = output["last_hidden_state"]
         if current.read is not None:
+            if output.get("pooler_output") is not None:
+                first = hidden[0, current.layout.starts[:-1]][:, None]
+                output["pooler_output"] = pooled(module, first)
             output["last_hidden_state"] = hidden.index_select(1, current.read)
             return output
         if current.last is not None:

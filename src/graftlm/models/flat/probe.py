@@ -23,6 +23,7 @@ LONGEST_WINDOW = 256
 TOLERANCE = 1e-4
 """Of outputs, relative to the largest: rounding stays far below it, and a token that sees what it should not, or does
 not see what it should, far above."""
+_LOGITS = ("logits", "prediction_logits", "seq_relationship_logits", "sop_logits")
 _WRITTEN = "decoder_attention_mask"
 GRADIENT_TOLERANCE, ROUNDING = 1e-3, 1e-6
 """Of the gradient of one weight, relative to its norm and to that of all gradients together."""
@@ -73,13 +74,12 @@ def _compare(model: PreTrainedModel, gradients: bool) -> str:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad] if gradients else []
     with torch.set_grad_enabled(bool(trained)), _mode(model, training=False):
         usual, flat = _outputs(model, inputs), _flat_outputs(model, inputs, None)
-        if not _alike(usual.detach(), flat.detach()):
+        if not all(_alike(*pair) for pair in zip(usual, flat, strict=True)):
             return "its outputs differ when padding is left out"
         if not trained:
             return ""
-        weights = torch.linspace(-1.0, 1.0, usual.numel()).view_as(usual)
         one, other = (
-            torch.autograd.grad((weights * outputs).sum(), trained, allow_unused=True, materialize_grads=True)
+            torch.autograd.grad(_weighed(outputs), trained, allow_unused=True, materialize_grads=True)
             for outputs in (usual, flat)
         )
     norms = torch.stack([each.norm() for each in one])
@@ -101,9 +101,16 @@ def _drops_by_example(model: PreTrainedModel, inputs: dict[str, Tensor]) -> bool
             _flat_outputs(model, {name: values[[row]] for name, values in inputs.items()}, keys[[row]])
             for row in range(examples)
         ]
-    return _alike(whole, torch.cat(parts))
+    return all(_alike(each, torch.cat(pieces)) for each, *pieces in zip(whole, *parts, strict=True))
 
 
+def _weighed(outputs: list[Tensor]) -> Tensor:
+    """Return a sum in which every output counts, each otherwise."""
+    sums = [(torch.linspace(-1.0, 1.0, each.numel()) * each).sum() for each in outputs]
+    return torch.stack(sums).sum()
+
+
+@torch.no_grad()
 def _alike(one: Tensor, other: Tensor) -> bool:
     """Whether outputs differ by rounding only; what is not a number is like nothing."""
     return float((one - other).abs().max()) <= TOLERANCE * max(1.0, float(one.abs().max()))
@@ -111,22 +118,21 @@ def _alike(one: Tensor, other: Tensor) -> bool:
 
 def _flat_outputs(
     model: PreTrainedModel, inputs: dict[str, Tensor], keys: NDArray[np.uint64] | None
-) -> Tensor:
+) -> list[Tensor]:
     target = Layout.of(inputs[_WRITTEN], model.device) if _WRITTEN in inputs else None
     with laid_flat(Layout.of(inputs["attention_mask"], model.device), keys, target=target):
         return _outputs(model, inputs)
 
 
-def _outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
-    """Return all outputs at real tokens in one row."""
+def _outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> list[Tensor]:
+    """Return what each head says, of real tokens only, in one row."""
     result = model(**inputs, use_cache=False) if _WRITTEN in inputs else model(**inputs)
-    found: Tensor = (
-        torch.stack([result["start_logits"], result["end_logits"]], dim=-1)
-        if "start_logits" in result
-        else result["logits"]
-    )
+    if "start_logits" in result:
+        found = [torch.stack([result["start_logits"], result["end_logits"]], dim=-1)]
+    else:  # a head for tokens of the vocabulary and one for pairs, or a single one
+        found = [result[name] for name in _LOGITS if name in result]
     real = inputs.get(_WRITTEN, inputs["attention_mask"]).bool()
-    return (found[real] if found.shape[:2] == real.shape else found).flatten()
+    return [(each[real] if each.shape[:2] == real.shape else each).flatten() for each in found]
 
 
 def _random_batch(model: PreTrainedModel) -> dict[str, Tensor]:

@@ -1,0 +1,89 @@
+"""``graft pretrain``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from graftlm.errors import ConfigurationError
+
+
+def pretrain(
+    source: str | None = None,
+    *overrides: str,
+    run_dir: Path | None = None,
+    resume: Path | None = None,
+    extend_epochs: float | None = None,
+    architectures: Annotated[bool, Parameter(negative="")] = False,
+    json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Pretrain a base model on raw text, from nothing or further, save it and prove it.
+
+    Parameters
+    ----------
+    source
+        A text file or folder (.txt, .jsonl, .parquet, also .gz, hub:org/name), or a recipe (.yaml).
+    overrides
+        Recipe keys, for instance base=bert-mini training.epochs=10 objective.pairs=next_sentence.
+    run_dir
+        The run directory to create; by default one under runs/.
+    resume
+        Continue this run directory exactly where its newest checkpoint stands.
+    extend_epochs
+        With --resume: train a finished run on to this many passes, with a new schedule.
+    architectures
+        List the architectures that can be named in `base`, and stop.
+    json_output
+        Print the result as one JSON object on standard output.
+    quiet
+        No progress and no result table.
+    """
+    from graftlm.cli.words import recipe_or_data, split_words
+    from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
+    from graftlm.progress import Silent
+    from graftlm.reports.display import Display
+
+    if architectures:
+        from graftlm.models.architectures import names
+
+        print("\n".join(names()))
+        return 0
+    source, overrides = split_words(source, overrides, PretrainingRecipe)
+    if (source is None) == (resume is None):
+        raise ConfigurationError(
+            "either a text file, a folder or a recipe, or --resume RUN is needed",
+            fix="for instance: graft pretrain texts/ base=bert-mini",
+        )
+    if extend_epochs is not None and resume is None:
+        raise ConfigurationError(
+            "--extend-epochs goes with --resume RUN", fix="for a new run set training.epochs=N"
+        )
+    # Of several processes (torchrun) only the first speaks.
+    first = os.environ.get("RANK", "0") == "0"
+    quiet = quiet or not first
+    with contextlib.ExitStack() as stack:
+        if resume is not None:
+            if overrides or run_dir:
+                raise ConfigurationError("a resumed run keeps its recipe and its directory")
+            from graftlm.workflows.pretrain import resume as continue_run
+
+            progress = Silent() if quiet else stack.enter_context(Display())
+            run = continue_run(resume, extend_epochs, progress)
+        else:
+            assert source is not None
+            file, changes = recipe_or_data(source, overrides, "corpus.path")
+            recipe = load_pretraining(file, changes)
+            from graftlm.workflows.pretrain import pretrain as train
+
+            progress = Silent() if quiet else stack.enter_context(Display())
+            run = train(recipe, run_dir, progress)
+    from graftlm.cli.results import print_pretraining
+
+    if first:
+        print_pretraining(run, json_output, quiet)
+    return 0

@@ -1,0 +1,158 @@
+"""How well a base model says held-out text, with intervals over documents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from graftlm.data.corpus.shards import TokenCorpus
+from graftlm.data.features import IGNORED
+from graftlm.pretraining_objectives._examples import PAIRS, TOKENS, CorpusExamples
+from graftlm.pretraining_objectives._objective import PretrainingObjective, Said, losses
+from graftlm.scoring.scores import Score, Scores
+from graftlm.training.batching import Batch
+from graftlm.training.memory import SMALLER_STEPS, memory_for
+
+RESAMPLES = 2_000
+_COUNTED_AT_ONCE = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What was said about held-out examples, in one place for each document.
+
+    Args:
+        nats: kind of target -> summed loss of each document.
+        right: kind of target -> right answers in each document.
+        counts: kind of target -> targets in each document.
+        bytes: UTF-8 bytes of each document.
+    """
+
+    nats: Mapping[str, NDArray[np.float64]]
+    right: Mapping[str, NDArray[np.float64]]
+    counts: Mapping[str, NDArray[np.float64]]
+    bytes: NDArray[np.float64]
+
+    @property
+    def loss(self) -> float:
+        """The objective over all examples."""
+        return sum(float(self.nats[kind].sum() / self.counts[kind].sum()) for kind in self.nats)
+
+    def scores(self, objective: PretrainingObjective, confidence: float, seed: int) -> Scores:
+        """Return every value with its interval: whole documents are drawn with replacement."""
+        documents = len(self.bytes)
+        draws = np.random.default_rng(seed).multinomial(
+            documents, np.full(documents, 1 / documents), RESAMPLES
+        )
+        points = self._values(np.ones((1, documents)), objective)
+        resampled = self._values(draws.astype(np.float64), objective)
+        ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+        return Scores(
+            values={
+                name: Score(float(values[0]), *map(float, np.nanquantile(resampled[name], ends)))
+                for name, values in points.items()
+            },
+            primary="loss",
+            greater_is_better=False,
+            rows=documents,
+            confidence=confidence,
+            resamples=RESAMPLES,
+            labels=(),
+            references=[],
+            confusion=[],
+        )
+
+    def _values(
+        self, draws: NDArray[np.float64], objective: PretrainingObjective
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return each value for every draw, [draws]; ``draws`` say how often each document counts."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = {kind: (draws @ self.nats[kind]) / (draws @ self.counts[kind]) for kind in self.nats}
+            values = {"loss": sum(means.values(), start=np.zeros(len(draws)))}
+            values["perplexity"] = np.exp(means[TOKENS])
+            if objective.says_every_token:
+                values["bits_per_byte"] = (draws @ self.nats[TOKENS]) / (draws @ self.bytes) / math.log(2)
+            for name, kind in objective.measures.items():
+                if kind in self.right:
+                    values[name] = (draws @ self.right[kind]) / (draws @ self.counts[kind])
+        return values
+
+
+Saying = Callable[[Batch], tuple[Said, Said]]
+"""A batch -> outputs and targets."""
+
+
+def frequencies(corpus: TokenCorpus, size: int) -> Saying:
+    """Return what says tokens as often as they occur in a corpus, whatever stands beside them, and nothing of pairs.
+
+    ``p(token) = (occurrences + 1) / (tokens + size)``, over a vocabulary of ``size``.
+    """
+    counts = np.ones(size)
+    for start in range(0, corpus.num_tokens, _COUNTED_AT_ONCE):
+        tokens = corpus.window(start, min(start + _COUNTED_AT_ONCE, corpus.num_tokens))
+        counts += np.bincount(tokens, minlength=size)
+    logits = torch.from_numpy(np.log(counts / counts.sum())).float()
+
+    def say(batch: Batch) -> tuple[Said, Said]:
+        assert batch.targets is not None
+        targets = batch.targets[batch.targets != IGNORED].cpu()
+        outputs, said = {TOKENS: logits.expand(len(targets), size)}, {TOKENS: targets}
+        if batch.in_order is not None:
+            outputs[PAIRS], said[PAIRS] = torch.zeros(len(batch.in_order), 2), 1 - batch.in_order.cpu()
+        return outputs, said
+
+    return say
+
+
+def evaluate(
+    saying: Saying,
+    source: CorpusExamples,
+    budget: tuple[int, int],
+    device: torch.device,
+    on_batch: Callable[[int], None] = lambda examples: None,
+) -> Sums:
+    """Score the first examples of a source; what chance decides about them is always the same.
+
+    Args:
+        saying: what is scored.
+        source: of held-out examples.
+        budget: tokens of a forward pass, and tokens in all; examples of whole documents are taken until it is spent.
+        device: of the model.
+        on_batch: told how many examples each batch had.
+    """
+    examples = source.in_pass(0).at(1.0)
+    lengths, document = examples.lengths, examples.documents()
+    spent = np.cumsum(lengths[np.argsort(document, kind="stable")])
+    last = int(np.sort(document)[min(len(document) - 1, int(np.searchsorted(spent, budget[1])))])
+    rows = np.flatnonzero(document <= last)
+    rows = rows[np.argsort(-lengths[rows], kind="stable")]
+    sums: dict[str, dict[str, NDArray[np.float64]]] = {"nats": {}, "right": {}, "counts": {}}
+    at = 0
+    with torch.inference_mode():
+        while at < len(rows):
+            part = rows[at : at + max(1, budget[0] // int(lengths[rows[at]]))]
+            batch = examples.batch(part, device)
+            with memory_for(f"evaluation, batch of {batch.size}", SMALLER_STEPS):
+                outputs, targets = saying(batch)
+            assert batch.targets is not None
+            asked = (batch.targets != IGNORED).sum(dim=1).cpu().numpy()
+            owners = {TOKENS: document[part].repeat(asked), PAIRS: document[part]}
+            for kind, logits in outputs.items():
+                said = targets[kind]
+                values = {
+                    "nats": losses(logits, said), "right": logits.argmax(dim=-1) == said,
+                    "counts": torch.ones_like(said),
+                }  # fmt: skip
+                for name, each in values.items():
+                    found = np.bincount(owners[kind], each.double().cpu().numpy(), minlength=last + 1)
+                    sums[name][kind] = sums[name].get(kind, np.zeros(last + 1)) + found
+            at += len(part)
+            on_batch(len(part))
+    seen = np.unique(document[rows])
+    kept = {name: {kind: values[seen] for kind, values in each.items()} for name, each in sums.items()}
+    return Sums(**kept, bytes=source.corpus.document_bytes[seen].astype(np.float64))

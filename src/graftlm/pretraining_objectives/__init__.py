@@ -1,0 +1,1 @@
+"""What a base model learns from raw text, one objective a file."""

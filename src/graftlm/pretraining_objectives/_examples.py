@@ -1,0 +1,191 @@
+"""Examples cut from a corpus, and what is made of them each time they are visited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from graftlm.data.corpus.shards import TokenCorpus
+from graftlm.data.corruption.flat import ragged
+from graftlm.data.corruption.uniforms import Keys, corruption_keys
+from graftlm.data.features import IGNORED
+from graftlm.data.ragged import Ragged
+from graftlm.training.batching import Batch
+
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """Where the texts of examples stand in a corpus.
+
+    Args:
+        starts: first token of each text of each example, [examples, texts].
+        ends: the token behind it, [examples, texts].
+        lengths: tokens of each example as the model reads it, [examples].
+        in_order: of two texts, whether the second belongs behind the first, bool [examples]; None for one text.
+    """
+
+    starts: Places
+    ends: Places
+    lengths: Places
+    in_order: NDArray[np.bool_] | None = None
+
+    def take(self, rows: Places) -> Cut:
+        """Return some of the examples."""
+        order = None if self.in_order is None else self.in_order[rows]
+        return Cut(self.starts[rows], self.ends[rows], self.lengths[rows], order)
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What a model reads of some examples, and what it should say.
+
+    Args:
+        inputs: model argument name -> integers of each example.
+        targets: tokens; at the places of the inputs, or of what is written, `IGNORED` where nothing is asked.
+    """
+
+    inputs: Mapping[str, Ragged]
+    targets: Ragged
+
+
+Cutting = Callable[[int, bool], Cut]
+"""Number of a pass, and whether examples are to be short -> the examples."""
+Making = Callable[[Cut, list[Ragged], Keys, float], Made]
+"""Examples, their texts, their keys, how far the run has come (0 to 1) -> what the model reads and says."""
+
+
+@dataclass(frozen=True, eq=False)
+class CorpusExamples:
+    """A `graftlm.training.batching.Source` over a corpus; only the tokens of a batch are read from it.
+
+    Args:
+        corpus: its tokens.
+        cutting: which examples a pass has.
+        making: what becomes of them.
+        seed: of the run.
+        padding: model argument name -> what fills rows up.
+        number: of the pass.
+        progress: how far the run has come, 0 to 1.
+        cut: the examples of the pass; None until one is chosen.
+    """
+
+    corpus: TokenCorpus
+    cutting: Cutting
+    making: Making
+    seed: int
+    padding: Mapping[str, int]
+    number: int = 0
+    progress: float = 0.0
+    cut: Cut | None = None
+
+    @property
+    def pass_cut(self) -> Cut:
+        """The examples of the pass."""
+        return self.cutting(self.number, False) if self.cut is None else self.cut
+
+    @property
+    def lengths(self) -> Places:
+        """Tokens of each example, [examples]."""
+        return self.pass_cut.lengths
+
+    def in_pass(self, number: int, short: bool = False) -> CorpusExamples:
+        """Return the examples of a pass."""
+        return replace(self, number=number, cut=self.cutting(number, short))
+
+    def at(self, progress: float) -> CorpusExamples:
+        """Return the same examples when the run has come so far, 0 to 1."""
+        return replace(self, progress=progress)
+
+    def batch(self, rows: Places, device: torch.device) -> Batch:
+        """Return these examples, padded, on the device."""
+        made, cut = self._made(rows), self.pass_cut
+        inputs = {
+            name: _padded(values, self.padding[name]).to(device) for name, values in made.inputs.items()
+        }
+        real = _padded(_ones(made.inputs["input_ids"]), 0)
+        inputs["attention_mask"] = real.to(device)
+        order = (
+            None if cut.in_order is None else torch.from_numpy(cut.in_order[rows].astype(np.int64)).to(device)
+        )
+        return Batch(inputs, _padded(made.targets, IGNORED).to(device), rows, real, True, order)
+
+    def targets_of(self, rows: Places) -> dict[str, Tensor]:
+        """Return the targets of these examples, as objectives weigh them."""
+        order = self.pass_cut.in_order
+        pairs = {} if order is None else {PAIRS: torch.from_numpy(order[rows].astype(np.int64))}
+        return {TOKENS: torch.from_numpy(self._made(rows).targets.values.astype(np.int64)), **pairs}
+
+    def documents(self) -> Places:
+        """Return which document each example is of, [examples]."""
+        return np.searchsorted(self.corpus.document_starts, self.pass_cut.starts[:, 0], side="right") - 1
+
+    def _made(self, rows: Places) -> Made:
+        cut = self.pass_cut.take(rows)
+        texts = [
+            Ragged.of([self.corpus.window(start, end) for start, end in zip(*ends, strict=True)])
+            for ends in zip(cut.starts.T.tolist(), cut.ends.T.tolist(), strict=True)
+        ]
+        # Where an example begins says which it is: its text decides what chance does to it, not its number.
+        keys = corruption_keys(self.seed, self.number, cut.starts[:, 0])
+        return self.making(cut, texts, keys, self.progress)
+
+
+TOKENS, PAIRS = "tokens", "pairs"
+"""What is said: tokens of the vocabulary, and whether the second text of a pair belongs behind the first."""
+
+
+def windows(document_starts: Places, room: int, special: int, fewest: int = 1) -> Cut:
+    """Cut each document into windows, one behind the other.
+
+    Args:
+        document_starts: first token of each document, and the end of the last, [documents + 1].
+        room: tokens of a window.
+        special: tokens that the model reads beside them.
+        fewest: what is left at the end of a document and is shorter is left out.
+    """
+    sizes = np.diff(document_starts)
+    counts = -(-sizes // room)
+    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = np.repeat(document_starts[:-1], counts) + number * room
+    ends = np.minimum(starts + room, np.repeat(document_starts[1:], counts))
+    kept = ends - starts >= fewest
+    starts, ends = starts[kept], ends[kept]
+    return Cut(starts[:, None], ends[:, None], ends - starts + special)
+
+
+def _ones(rows: Ragged) -> Ragged:
+    return Ragged(np.ones_like(rows.values), rows.starts)
+
+
+def _padded(rows: Ragged, fill: int) -> Tensor:
+    """Return rows as one tensor [rows, longest], each filled up on the right."""
+    lengths = rows.lengths
+    padded = np.full((len(rows), int(lengths.max(initial=1))), fill, dtype=np.int64)
+    padded[np.arange(padded.shape[1]) < lengths[:, None]] = rows.values
+    return torch.from_numpy(padded)
+
+
+def surrounded(texts: list[Ragged], parts: tuple[tuple[int, ...], ...]) -> Ragged:
+    """Return the texts of each example one behind the other, with special tokens before, between and behind them."""
+    count = len(texts[0])
+    columns: list[tuple[NDArray[np.int32], Places]] = []
+    for index, part in enumerate(parts):
+        columns.append((np.tile(np.array(part, dtype=np.int32), count), np.full(count, len(part))))
+        if index < len(texts):
+            columns.append((texts[index].values, texts[index].lengths))
+    lengths = np.stack([each for _, each in columns], axis=1)
+    total = lengths.sum(axis=1)
+    # Each piece goes to where the pieces before it in its example end.
+    before = (np.cumsum(total) - total)[:, None] + np.cumsum(lengths, axis=1) - lengths
+    values = np.empty(int(total.sum()), dtype=np.int32)
+    for (piece, sizes), first in zip(columns, before.T, strict=True):
+        at = np.repeat(first - (np.cumsum(sizes) - sizes), sizes) + np.arange(len(piece))
+        values[at] = piece
+    return ragged(values, total)

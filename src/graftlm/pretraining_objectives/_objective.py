@@ -1,0 +1,129 @@
+"""What every objective of pretraining answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedConfig
+
+from graftlm.data.corpus.shards import TokenCorpus
+from graftlm.data.features import IGNORED
+from graftlm.models.vocabulary import Vocabulary
+from graftlm.objectives._objective import Loss, Term
+from graftlm.pretraining_objectives._examples import PAIRS, TOKENS, CorpusExamples
+from graftlm.training.batching import Batch
+from graftlm.training.loop import Forward
+from graftlm.training.outputs import result_where_targets
+
+Said = Mapping[str, Tensor]
+"""Outputs or targets by what they are about, see `TOKENS` and `PAIRS`."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How long examples are.
+
+    Args:
+        tokens: of an example at most, special tokens included.
+        short_tokens: of the short ones at the beginning of a run.
+        seed: of the run.
+    """
+
+    tokens: int
+    short_tokens: int
+    seed: int
+
+    def length(self, short: bool) -> int:
+        """Return the tokens of an example at most."""
+        return self.short_tokens if short else self.tokens
+
+
+class PretrainingObjective(Protocol):
+    """What is learnt from raw text. One file per objective; the file name is the name in a recipe."""
+
+    name: ClassVar[str]
+    learning_rate: ClassVar[float]
+    """Peak learning rate of AdamW where the recipe names none."""
+    loss: ClassVar[type[Loss]]
+    """What is minimised."""
+    says_every_token: ClassVar[bool]
+    """Whether each token of a text is a target once, so that the loss of a text is its code length."""
+    measures: ClassVar[Mapping[str, str]]
+    """Name of a value -> what it is about (`TOKENS` or `PAIRS`): shares of right answers."""
+
+    def dump(self) -> dict[str, Any]:
+        """Return its options as plain values."""
+        ...
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Auto classes of transformers that have the head it needs; the first that the family has is taken."""
+        ...
+
+    @property
+    def forward(self) -> Forward:
+        """What runs a model on a batch, see `forward_tokens`."""
+        ...
+
+    def check(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
+        """Refuse, with a `ConfigurationError`, a family or a tokenizer that cannot be trained so."""
+        ...
+
+    def examples(self, corpus: TokenCorpus, vocabulary: Vocabulary, reading: Reading) -> CorpusExamples:
+        """Return what is read and said of a corpus."""
+        ...
+
+
+class CrossEntropies:
+    """``sum over kinds of (sum over targets of -log softmax(logits)[target]) / number of targets``.
+
+    A model that knows nothing has the loss ln(vocabulary) for tokens, ln 2 for pairs.
+    """
+
+    def weights(self, targets: Said) -> dict[str, float]:
+        """Return how many targets of each kind there are."""
+        return {kind: float((values != IGNORED).sum()) for kind, values in targets.items()}
+
+    def terms(self, outputs: Said, targets: Said) -> list[Term]:
+        """Return the summed loss of each kind, from logits [targets, classes] in float32 or finer."""
+        return [Term(kind, losses(outputs[kind], targets[kind]).sum()) for kind in targets]
+
+
+def losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return -log softmax(logits)[target] of each target, [targets]."""
+    return functional.cross_entropy(
+        logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="none"
+    )
+
+
+def forward_tokens(
+    model: nn.Module,
+    batch: Batch,
+    autocast: torch.dtype | None,
+    dropout_keys: NDArray[np.uint64] | None = None,
+) -> tuple[Said, Said]:
+    """Run a model with a head for the tokens of its vocabulary, and maybe one for pairs.
+
+    Returns:
+        Logits at the places that have a target, [targets, vocabulary], those of pairs [examples, 2], and the targets.
+    """
+    result, targets = result_where_targets(model, batch, autocast, dropout_keys)
+    tokens = result.prediction_logits if hasattr(result, "prediction_logits") else result.logits
+    outputs, said = {TOKENS: tokens[0]}, {TOKENS: targets[0]}
+    if batch.in_order is not None:
+        outputs[PAIRS] = pair_logits(result)
+        # The heads of transformers say 0 for two texts that belong together.
+        said[PAIRS] = 1 - batch.in_order
+    return outputs, said
+
+
+def pair_logits(result: Any) -> Tensor:
+    """Return what a model says about pairs: BERT calls it a relationship, ALBERT an order."""
+    return result.seq_relationship_logits if hasattr(result, "seq_relationship_logits") else result.sop_logits

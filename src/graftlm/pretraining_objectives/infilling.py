@@ -1,0 +1,92 @@
+"""Infilling, as BART was pretrained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+from transformers import PreTrainedConfig
+
+from graftlm.config import Config
+from graftlm.data.corpus.shards import TokenCorpus
+from graftlm.data.corruption.infilling import infill, permute_sentences
+from graftlm.data.corruption.uniforms import Keys
+from graftlm.data.ragged import Ragged
+from graftlm.errors import ConfigurationError
+from graftlm.models.vocabulary import Vocabulary
+from graftlm.objectives._objective import Loss
+from graftlm.pretraining_objectives._examples import TOKENS, CorpusExamples, Cut, Made, surrounded, windows
+from graftlm.pretraining_objectives._objective import CrossEntropies, Reading, forward_tokens
+from graftlm.training.loop import Forward
+
+_FEWEST = 4  # of a shorter window hardly anything would be left
+
+
+class Infilling(Config):
+    """Read a text in which a mask stands for each span, write all of it: ``mean over tokens of -log p(token | ...)``.
+
+    Spans have 3 tokens in the mean, some none (Lewis et al. 2020, section 2.2).
+    """
+
+    name: ClassVar[str] = "infilling"
+    learning_rate: ClassVar[float] = 1e-3
+    forward: ClassVar[Forward] = staticmethod(forward_tokens)
+    loss: ClassVar[type[Loss]] = CrossEntropies
+    says_every_token: ClassVar[bool] = False
+    measures: ClassVar[Mapping[str, str]] = {"token_accuracy": TOKENS}
+
+    mask_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+    """Share of the tokens that are taken out."""
+
+    permute_sentences: bool = False
+    """Whether the sentences of what is read also stand in another order."""
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """The auto class of models that read and write."""
+        return ("AutoModelForSeq2SeqLM",)
+
+    def check(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
+        """Refuse a tokenizer without a mask."""
+        if vocabulary.mask is None or vocabulary.end is None:
+            raise ConfigurationError(
+                "this tokenizer has no mask and end tokens",
+                where="objective.name",
+                fix="choose a BART architecture, or objective.name=span_corruption",
+            )
+
+    def examples(self, corpus: TokenCorpus, vocabulary: Vocabulary, reading: Reading) -> CorpusExamples:
+        """Return windows of documents, which lose other spans in each pass."""
+        mask, end, template = vocabulary.mask, vocabulary.end, vocabulary.single
+        assert mask is not None and end is not None
+
+        def cutting(number: int, short: bool) -> Cut:
+            found = windows(corpus.document_starts, reading.length(short) - template.size, 0, _FEWEST)
+            # As much is written as there was; what is read is shorter by what the masks hide.
+            read = np.ceil(found.lengths * (1.0 - self.mask_share * 2 / 3)).astype(np.int64)
+            return Cut(found.starts, found.ends, read + found.lengths + template.size + 1)
+
+        def make(cut: Cut, texts: list[Ragged], keys: Keys, progress: float) -> Made:
+            text = texts[0]
+            read = permute_sentences(text, keys, _sentences(corpus, cut)) if self.permute_sentences else text
+            return Made(
+                {"input_ids": surrounded([infill(read, keys, mask, self.mask_share)], template.parts)},
+                surrounded([text], ((), (end,))),
+            )
+
+        padding = {"input_ids": vocabulary.padding["input_ids"]}
+        return CorpusExamples(corpus, cutting, make, reading.seed, padding)
+
+
+def _sentences(corpus: TokenCorpus, cut: Cut) -> Ragged:
+    """Return how many tokens of each sentence a window has."""
+    starts, ends = cut.starts[:, 0], cut.ends[:, 0]
+    first = np.searchsorted(corpus.sentence_starts, starts, side="right")
+    last = np.searchsorted(corpus.sentence_starts, ends, side="left")
+    rows = [
+        np.diff(np.concatenate([[start], corpus.sentence_starts[one:other], [end]])).astype(np.int64)
+        for start, end, one, other in zip(starts, ends, first, last, strict=True)
+    ]
+    return Ragged.of(rows)

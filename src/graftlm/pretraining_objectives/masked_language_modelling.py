@@ -1,0 +1,141 @@
+"""Masked language modelling, alone or with pairs of segments as BERT and ALBERT were trained."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+from transformers import PreTrainedConfig
+
+from graftlm.config import Config
+from graftlm.data.corpus.shards import TokenCorpus
+from graftlm.data.corruption.masking import Masking, mask_tokens
+from graftlm.data.corruption.sentence_pairs import (
+    SegmentPairs,
+    Sentences,
+    next_sentence_pairs,
+    sentence_order_pairs,
+)
+from graftlm.data.corruption.uniforms import Keys
+from graftlm.data.ragged import Ragged
+from graftlm.errors import ConfigurationError
+from graftlm.models.base_model import mapped_class
+from graftlm.models.vocabulary import Template, Vocabulary
+from graftlm.objectives._objective import Loss
+from graftlm.pretraining_objectives._examples import (
+    PAIRS,
+    TOKENS,
+    CorpusExamples,
+    Cut,
+    Made,
+    surrounded,
+    windows,
+)
+from graftlm.pretraining_objectives._objective import CrossEntropies, Reading, forward_tokens
+from graftlm.training.loop import Forward
+
+_FEWEST = 4  # of a window with fewer tokens hardly one would be hidden
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class MaskedLanguageModelling(Config):
+    """Hide tokens and predict them: ``mean over hidden tokens of -log p(token | what is left)``.
+
+    With pairs, the cross-entropy of "does the second segment belong behind the first" is added, each divided by its
+    own number (Devlin et al. 2019; sentence order: Lan et al. 2020).
+    """
+
+    name: ClassVar[str] = "masked_language_modelling"
+    learning_rate: ClassVar[float] = 1e-3
+    forward: ClassVar[Forward] = staticmethod(forward_tokens)
+    loss: ClassVar[type[Loss]] = CrossEntropies
+    says_every_token: ClassVar[bool] = False
+    measures: ClassVar[Mapping[str, str]] = {"masked_accuracy": TOKENS, "pair_accuracy": PAIRS}
+
+    mask_share: Share = 0.15
+    """Expected share of the tokens that are hidden."""
+
+    last_mask_share: Share | None = None
+    """Share at the end of the run; from the beginning it changes linearly. None: it stays."""
+
+    replacement: Literal["bert", "mask"] = "bert"
+    """What stands where a token is hidden: bert (of ten the mask eight times, another token once, itself once), or
+    always the mask."""
+
+    unit: Literal["token", "word", "span"] = "token"
+    """What is hidden as a whole: tokens, all tokens of a word, or spans of words (SpanBERT)."""
+
+    pairs: Literal["none", "next_sentence", "sentence_order"] = "none"
+    """Whether examples are two segments: next_sentence (half of the second ones are from another document) or
+    sentence_order (half of the pairs are swapped). For families with a head for it, such as BERT and ALBERT."""
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """The auto classes with a head for tokens, and one for pairs where these are asked for."""
+        return ("AutoModelForMaskedLM",) if self.pairs == "none" else ("AutoModelForPreTraining",)
+
+    def check(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
+        """Refuse a family without the heads, and a tokenizer without a mask."""
+        if vocabulary.mask is None:
+            raise ConfigurationError("this tokenizer has no token for what is hidden", where="base")
+        if self.pairs == "none":
+            return
+        found = mapped_class("AutoModelForPreTraining", config)
+        accepted = () if found is None else inspect.signature(found.forward).parameters
+        if not {"next_sentence_label", "sentence_order_label"} & set(accepted):
+            raise ConfigurationError(
+                f"a {config.model_type} model has no head that judges pairs",
+                where="objective.pairs",
+                fix="leave it out, or choose a BERT or ALBERT architecture",
+            )
+
+    def examples(self, corpus: TokenCorpus, vocabulary: Vocabulary, reading: Reading) -> CorpusExamples:
+        """Return windows of documents, or pairs of segments, of which tokens are hidden anew in each pass."""
+        assert vocabulary.mask is not None
+        masking = Masking(
+            vocabulary.mask,
+            vocabulary.ordinary,
+            self.unit,
+            vocabulary.continues_word,
+            *((0.1, 0.1) if self.replacement == "bert" else (0.0, 0.0)),
+        )
+        template = vocabulary.single if self.pairs == "none" else vocabulary.pair
+
+        def cutting(number: int, short: bool) -> Cut:
+            room = reading.length(short) - template.size
+            if self.pairs == "none":
+                return windows(corpus.document_starts, room, template.size, _FEWEST)
+            return self._pairs(corpus, room, template.size, reading.seed, number)
+
+        def make(cut: Cut, texts: list[Ragged], keys: Keys, progress: float) -> Made:
+            last = self.mask_share if self.last_mask_share is None else self.last_mask_share
+            share = self.mask_share + (last - self.mask_share) * progress
+            masked = mask_tokens(surrounded(texts, template.parts), keys, share, masking)
+            inputs = {"input_ids": masked.inputs}
+            if "token_type_ids" in vocabulary.padding:
+                inputs["token_type_ids"] = _segments(texts, template)
+            return Made(inputs, masked.targets)
+
+        return CorpusExamples(corpus, cutting, make, reading.seed, vocabulary.padding)
+
+    def _pairs(self, corpus: TokenCorpus, room: int, special: int, seed: int, number: int) -> Cut:
+        sentences = Sentences(corpus.sentence_starts, corpus.document_sentences)
+        pairing = next_sentence_pairs if self.pairs == "next_sentence" else sentence_order_pairs
+        found: SegmentPairs = pairing(sentences, room, seed, number)
+        starts = np.stack([found.a_starts, found.b_starts], axis=1)
+        ends = np.stack([found.a_ends, found.b_ends], axis=1)
+        return Cut(starts, ends, (ends - starts).sum(axis=1) + special, found.in_order)
+
+
+def _segments(texts: list[Ragged], template: Template) -> Ragged:
+    """Return the segment id of every token of each example."""
+    parts, numbers = template.segments[::2], [each[0] for each in template.segments[1::2]]
+    filled = [
+        Ragged(np.full_like(text.values, number), text.starts)
+        for text, number in zip(texts, numbers, strict=True)
+    ]
+    return surrounded(filled, parts)

@@ -1,0 +1,149 @@
+"""What a pretraining begins with: a tokenizer and a network, new ones or those of a base model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from graftlm.data.corpus.documents import read_documents
+from graftlm.errors import ConfigurationError
+from graftlm.models.architectures import architecture, names, special_token_ids, stored_config
+from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, mapped_class
+from graftlm.models.families import default_tokenizer_kind, special_layout
+from graftlm.models.locating import BaseFiles, locate
+from graftlm.models.new_model import new_model
+from graftlm.models.tokenizer_training import train_tokenizer
+from graftlm.models.vocabulary_extension import extend, extend_embeddings
+from graftlm.preparation import dropout_options
+from graftlm.pretraining_recipe import PretrainingRecipe
+from graftlm.progress import Progress
+
+Tokenizer = PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where a pretraining starts from.
+
+    Args:
+        tokenizer: of the model that comes out.
+        config: of the network.
+        files: the base model that is trained further; None where the network is new.
+        known: the tokenizer of the base model, before words were added to it.
+    """
+
+    tokenizer: Tokenizer
+    config: PreTrainedConfig
+    files: BaseFiles | None
+    known: Tokenizer
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides tokens and first weights, but for the seed."""
+        return self.files.fingerprint if self.files else ""
+
+    def build(
+        self, architectures: Sequence[str], seed: int, dropout: float | None
+    ) -> tuple[PreTrainedModel, list[str]]:
+        """Return the network with the head of an objective, and the names of the weights that the seed decided."""
+        if self.files is None:
+            # All weights are new; the first auto class that the family has is that of its head.
+            kind = next((each for each in architectures if mapped_class(each, self.config)), architectures[0])
+            model = new_model(self.config, kind, seed)
+            return model, [name for name, _ in model.named_parameters()]
+        options = {} if dropout is None else dropout_options(self.config.to_dict(), dropout)
+        loaded = load_model(self.files, architectures, options, seed)
+        if self.tokenizer is not self.known:
+            extend_embeddings(loaded.model, self.known, self.tokenizer)
+        return loaded.model, loaded.new_parameters
+
+
+def is_architecture(base: str) -> bool:
+    """Whether a network is to be new: ``base`` names an architecture or a configuration file."""
+    return base in names() or base.endswith(".json")
+
+
+def begin_with(recipe: PretrainingRecipe, folder: Path, progress: Progress) -> Beginning:
+    """Return tokenizer and configuration, new or of a base model.
+
+    A new tokenizer is kept in ``folder``, and found there when the run goes on.
+
+    Raises:
+        ConfigurationError: the recipe asks for what this base cannot do.
+        DataError: the corpus cannot be read, or is too small for the tokenizer.
+        ModelError: the base model is unusable.
+    """
+    length, dropout = recipe.training.max_length_tokens, recipe.training.dropout
+    if not is_architecture(recipe.base):
+        if (
+            not recipe.base.startswith("bundled:")
+            and "/" not in recipe.base
+            and not Path(recipe.base).exists()
+        ):
+            stored_config(recipe.base)  # complains, with the nearest name
+        return _continuing(recipe, folder, progress)
+    if recipe.tokenizer.extend_by:
+        raise ConfigurationError(
+            "a new network has no tokenizer that could be extended",
+            where="tokenizer.extend_by",
+            fix="leave it out, or name a base model in `base`",
+        )
+    stored = stored_config(recipe.base)
+    if not (tokenizer := _kept(folder)):
+        progress.stage("training the tokenizer")
+        texts = (document.text for document in read_documents(recipe.corpus, progress))
+        kind = recipe.tokenizer.kind or default_tokenizer_kind(stored)
+        tokenizer = train_tokenizer(texts, recipe.tokenizer, kind, special_layout(stored))
+        tokenizer.model_max_length = length
+        tokenizer.save_pretrained(folder)
+        progress.say(f"a new tokenizer ({kind}) with {len(tokenizer):,} tokens")
+    config = architecture(recipe.base, len(tokenizer), length, special_token_ids(tokenizer), dropout)
+    return Beginning(tokenizer, config, None, tokenizer)
+
+
+def _continuing(recipe: PretrainingRecipe, folder: Path, progress: Progress) -> Beginning:
+    files = locate(recipe.base)
+    config = load_config(files)
+    known = load_tokenizer(files)
+    options = recipe.tokenizer
+    idle = [
+        f"tokenizer.{key}"
+        for key in ("kind", "normalisation", "vocabulary_size")
+        if getattr(options, key) != type(options).model_fields[key].default
+    ]
+    if idle:
+        raise ConfigurationError(
+            "a base model keeps its own tokenizer",
+            where=", ".join(idle),
+            fix="leave it out; tokenizer.extend_by adds words to the tokenizer",
+        )
+    limit = length_limit(known, config)
+    if recipe.training.max_length_tokens > limit:
+        raise ConfigurationError(
+            f"{recipe.training.max_length_tokens} tokens exceed the limit of {files.name}, which is {limit}",
+            where="training.max_length_tokens",
+        )
+    if not options.extend_by:
+        return Beginning(known, config, files, known)
+    if not (tokenizer := _kept(folder)):
+        progress.stage("extending the tokenizer")
+        texts = (document.text for document in read_documents(recipe.corpus, progress))
+        tokenizer = extend(known, texts, options.extend_by)
+        tokenizer.save_pretrained(folder)
+    return Beginning(tokenizer, config, files, known)
+
+
+def _kept(folder: Path) -> Tokenizer | None:
+    if not (folder / "tokenizer_config.json").exists():  # written last
+        return None
+    return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+
+
+def tokens_fingerprint(tokenizer: Any) -> str:
+    """Return a sha256 of what decides the tokens of a text."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()

@@ -1,0 +1,91 @@
+"""``model/README.md`` of a base model that was pretrained, made from the run directory alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+from graftlm.data.places import counted
+from graftlm.reports.figures import metric_table
+from graftlm.rundir import RunDirectory, write_bytes
+
+FEW_DOCUMENTS = 10
+"""From fewer, drawn with replacement, no honest interval comes."""
+_TAGS = {
+    "AutoModelForMaskedLM": "fill-mask",
+    "AutoModelForPreTraining": "fill-mask",
+    "AutoModelForCausalLM": "text-generation",
+    "AutoModelForSeq2SeqLM": "text2text-generation",
+}
+_USE = """```python
+from transformers import {architecture}, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("path/to/model")
+model = {architecture}.from_pretrained("path/to/model")
+```"""
+
+
+def write_base_card(run: RunDirectory) -> None:
+    """Write the card of a finished pretraining into its model folder."""
+    write_bytes(run.model / "README.md", render_base_card(run).encode())
+
+
+def render_base_card(run: RunDirectory) -> str:
+    """Return the card as Markdown with the front matter that model hubs read."""
+    record = run.read_record()
+    recipe = yaml.safe_load(run.recipe.read_text(encoding="utf-8"))
+    facts = json.loads((run.model / "pretraining.json").read_text(encoding="utf-8"))
+    architecture = facts["architecture"]
+    matter = {
+        "library_name": "transformers",
+        "pipeline_tag": _TAGS[architecture],
+        "tags": ["graftlm", "pretraining"],
+    }
+    objective = facts["objective"].replace("_", " ")
+    parts = [
+        "---", yaml.safe_dump(matter, sort_keys=False).rstrip(), "---",
+        f"# Base model: {recipe['base']}, {objective}", "",
+        f"{record['parameters'] / 1e6:.1f} million parameters, pretrained with GraftLM {facts['graftlm_version']} on "
+        f"{facts['corpus']['train']['tokens']:,} tokens.", "",
+        "## How well it says held-out text", "", *_scores(run, record), "",
+        "## How to use it", "", "With GraftLM: `graft finetune rows.csv base=path/to/model`. With plain transformers:",
+        "", _USE.format(architecture=architecture), "",
+        "## How it was made", "", *_making(record, recipe, facts), "",
+        "## Limits", "",
+        "- It knows its corpus and nothing else: other languages, times and kinds of text are strange to it.",
+        "- Check the licence of the corpus before sharing it.", "",
+    ]  # fmt: skip
+    return "\n".join(parts)
+
+
+def _scores(run: RunDirectory, record: dict[str, Any]) -> list[str]:
+    if record["headline"] is None:
+        return ["Nothing was held out, so nothing is known."]
+    evaluation = json.loads(run.evaluation("held_out").read_text(encoding="utf-8"))
+    documents = evaluation["scores"]["rows"]
+    few = ", so few that the intervals are too narrow" if documents < FEW_DOCUMENTS else ""
+    return [
+        metric_table(evaluation),
+        "",
+        f"Over {counted(documents, 'document')} of held-out text{few}; loss in nats.",
+    ]
+
+
+def _making(record: dict[str, Any], recipe: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    training = recipe["training"]
+    proof = record["proof"]
+    return [
+        f"- corpus: {facts['corpus']['train']['documents']:,} documents, fingerprint `{facts['identity']['corpus']}`",
+        f"- {record['steps']:,} steps of about {training['batch_tokens']:,} tokens, at most "
+        f"{training['max_length_tokens']} at once; {training['optimizer']}, learning rate "
+        f"{record['learning_rate']:g}, {training['schedule']} schedule, seed {recipe['seed']}",
+        f"- {record['training_seconds'] / 3600:.2f} hours on {record['device']}, "
+        f"{record['machine']['threads']} threads",
+        "- proved: a fresh process reloaded it and agreed "
+        f"(largest difference of a loss {proof['largest_difference']:.1e} nats)"
+        if proof["done"]
+        else "- NOT proved: no fresh process has reloaded it",
+        "- the complete recipe is in `recipe.yaml`",
+    ]

@@ -1,0 +1,310 @@
+"""What the objectives of pretraining make of a corpus, and what training on it does."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from tests.pretraining_objectives.corpora import corpus_of, network, random_corpus, tokenizer_of
+
+from graftlm.catalog import Catalog
+from graftlm.data.features import IGNORED
+from graftlm.errors import ConfigurationError
+from graftlm.models.flat.probe import make_flat
+from graftlm.models.vocabulary import Vocabulary
+from graftlm.pretraining_evaluation import evaluate
+from graftlm.pretraining_objectives._examples import PAIRS, TOKENS, windows
+from graftlm.pretraining_objectives._objective import Reading
+from graftlm.strategies.full import Full
+from graftlm.training.loop import Plan, fit
+from graftlm.training.optimisation import build_optimizer
+from graftlm.training.order import Epochs
+
+CATALOG = Catalog("pretraining_objectives")
+MASKED, CAUSAL = "masked_language_modelling", "causal_language_modelling"
+CASES = {
+    "masked": (MASKED, {}, "bert"),
+    "masked_words": (MASKED, {"unit": "word", "replacement": "mask"}, "bert"),
+    "masked_spans": (MASKED, {"unit": "span"}, "bert"),
+    "masked_roberta": (MASKED, {}, "roberta"),
+    "next_sentence": (MASKED, {"pairs": "next_sentence"}, "bert"),
+    "sentence_order": (MASKED, {"pairs": "sentence_order"}, "albert"),
+    "causal": (CAUSAL, {}, "llama"),
+    "causal_gpt2": (CAUSAL, {}, "gpt2"),
+    "spans": ("span_corruption", {}, "t5"),
+    "infilling": ("infilling", {"permute_sentences": True}, "bart"),
+}
+READING = Reading(32, 12, seed=4)
+CPU = torch.device("cpu")
+
+
+class Made:
+    """One case: objective, vocabulary, corpus and examples."""
+
+    def __init__(self, case: str, folder: Path, seed: int) -> None:
+        name, options, self.family = CASES[case]
+        self.objective: Any = CATALOG.get(name).model_validate(options)  # pyright: ignore
+        self.tokenizer = tokenizer_of(folder, {"albert": "bert"}.get(self.family, self.family))
+        self.vocabulary = Vocabulary.of(self.tokenizer, len(self.tokenizer) + 3)
+        self.corpus = random_corpus(self.vocabulary, seed)
+        self.examples = self.objective.examples(self.corpus, self.vocabulary, READING)
+
+    def network(self, dropout: float = 0.0) -> Any:
+        torch.manual_seed(1)
+        return network(self.objective, self.family, self.vocabulary, dropout)
+
+    def rows(self, batch_size: int = 16) -> Any:
+        return np.arange(batch_size)
+
+
+@pytest.fixture(params=CASES)
+def made(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Made:
+    return Made(request.param, tmp_path / "tokenizer", seed)
+
+
+def test_every_member_of_the_catalog_is_tried() -> None:
+    assert {name for name, _, _ in CASES.values()} == set(CATALOG.names())
+
+
+def test_examples_are_the_lengths_they_say_within_the_limit(made: Made) -> None:
+    for short, limit in ((False, 32), (True, 12)):
+        examples = made.examples.in_pass(1, short)
+        batch = examples.batch(np.arange(len(examples.lengths)), CPU)
+        read = batch.real.sum(dim=1)
+        assert int(read.max()) <= limit
+        written = (batch.targets != IGNORED).sum(dim=1) if made.family in ("t5", "bart") else 0
+        if made.family == "bart":  # how many masks there are is left to chance
+            assert (read + written - torch.from_numpy(examples.lengths)).abs().float().mean() < 3
+        else:
+            assert (read + written).tolist() == examples.lengths.tolist()
+
+
+def test_another_pass_is_other_chance_and_the_same_one_is_not(made: Made) -> None:
+    rows = made.rows()
+    one, again, other = (made.examples.in_pass(number).batch(rows, CPU) for number in (3, 3, 4))
+    assert torch.equal(one.inputs["input_ids"], again.inputs["input_ids"])
+    same = one.inputs["input_ids"].shape == other.inputs["input_ids"].shape and torch.equal(
+        one.inputs["input_ids"], other.inputs["input_ids"]
+    )
+    assert same == (made.objective.name == CAUSAL)
+
+
+def test_an_example_does_not_depend_on_its_batch(made: Made) -> None:
+    examples = made.examples.in_pass(2)
+    whole = examples.batch(made.rows(), CPU)
+    for row in (0, 5, 11):
+        alone = examples.batch(np.array([row]), CPU)
+        for name, values in alone.inputs.items():
+            assert torch.equal(whole.inputs[name][row, : values.shape[1]], values[0])
+
+
+def test_weights_are_the_numbers_of_targets(made: Made) -> None:
+    examples = made.examples.in_pass(0)
+    batch = examples.batch(made.rows(), CPU)
+    weights = made.objective.loss().weights(examples.targets_of(made.rows()))
+    assert weights[TOKENS] == int((batch.targets != IGNORED).sum())
+    assert weights.get(PAIRS, 16) == 16
+
+
+def test_masks_stand_on_ordinary_tokens_only(tmp_path: Path, seed: int) -> None:
+    made = Made("masked", tmp_path, seed)
+    examples = made.examples.in_pass(0)
+    batch = examples.batch(np.arange(len(examples.lengths)), CPU)
+    assert batch.targets is not None
+    asked = batch.targets[batch.targets != IGNORED].numpy()
+    assert made.vocabulary.ordinary[asked].all()
+    ordinary = made.corpus.num_tokens
+    assert abs(len(asked) / ordinary - 0.15) < 4 * math.sqrt(0.15 * 0.85 / ordinary)
+    # Everything else is what the tokenizer makes of the text.
+    restored = torch.where(batch.targets == IGNORED, batch.inputs["input_ids"], batch.targets)
+    first = made.corpus.window(*map(int, (examples.cut.starts[0, 0], examples.cut.ends[0, 0])))
+    cls, sep = made.tokenizer.cls_token_id, made.tokenizer.sep_token_id
+    assert restored[0][: len(first) + 2].tolist() == [cls, *first.tolist(), sep]
+
+
+def test_the_share_of_masks_changes_over_the_run(tmp_path: Path, seed: int) -> None:
+    made = Made("masked", tmp_path, seed)
+    objective = type(made.objective).model_validate({"mask_share": 0.4, "last_mask_share": 0.1})
+    examples = objective.examples(made.corpus, made.vocabulary, READING).in_pass(0)
+    rows = np.arange(len(examples.lengths))
+    counts = [
+        int((examples.at(progress).batch(rows, CPU).targets != IGNORED).sum()) for progress in (0, 0.5, 1)
+    ]
+    assert counts[0] > counts[1] > counts[2]
+
+
+def test_pairs_are_as_the_tokenizer_joins_them(tmp_path: Path, seed: int) -> None:
+    made = Made("next_sentence", tmp_path, seed)
+    examples = made.examples.in_pass(0)
+    assert examples.cut.in_order is not None
+    batch = examples.batch(made.rows(8), CPU)
+    assert batch.targets is not None
+    restored = torch.where(batch.targets == IGNORED, batch.inputs["input_ids"], batch.targets)
+    cls, sep = made.tokenizer.cls_token_id, made.tokenizer.sep_token_id
+    for row in range(8):
+        a, b = (
+            made.corpus.window(*map(int, ends)).tolist()
+            for ends in zip(examples.cut.starts[row], examples.cut.ends[row], strict=True)
+        )
+        expected = [cls, *a, sep, *b, sep]
+        assert restored[row][: len(expected)].tolist() == expected
+        segments = batch.inputs["token_type_ids"][row][: len(expected)].tolist()
+        assert segments == [0] * (len(a) + 2) + [1] * (len(b) + 1)
+
+
+def test_each_token_is_predicted_once_by_what_stands_before_it(tmp_path: Path, seed: int) -> None:
+    made = Made("causal", tmp_path, seed)
+    examples = made.examples.in_pass(0)
+    batch = examples.batch(np.arange(len(examples.lengths)), CPU)
+    assert batch.targets is not None
+    asked = batch.targets[batch.targets != IGNORED]
+    ends = made.corpus.num_documents
+    assert len(asked) == made.corpus.num_tokens + ends
+    assert int((asked == made.vocabulary.end).sum()) >= ends
+    document = [5, 6, 7, 8, 9, 10]
+    tiny = made.objective.examples(corpus_of([[document]]), made.vocabulary, Reading(5, 5, 1)).in_pass(0)
+    found = tiny.batch(np.arange(2), CPU)
+    begin, end = made.vocabulary.beginning, made.vocabulary.end
+    assert [row[:3] for row in found.inputs["input_ids"].tolist()] == [[begin, 5, 6], [begin, 9, 10]]
+    assert found.targets.tolist()[0] == [5, 6, 7, 8, 9]
+    assert found.targets.tolist()[1][:3] == [IGNORED, 10, end]
+
+
+def test_a_model_that_knows_nothing_has_the_loss_of_a_guess(made: Made) -> None:
+    model = made.network().eval()
+    head = model.get_output_embeddings()
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.zero_()
+        for name, parameter in model.named_parameters():
+            if "seq_relationship" in name or "sop_classifier" in name:
+                parameter.zero_()
+    sums = evaluate(
+        lambda batch: made.objective.forward(model, batch, None, None), made.examples, (300, 10**9), CPU
+    )
+    assert sums.nats[TOKENS].sum() / sums.counts[TOKENS].sum() == pytest.approx(
+        math.log(made.vocabulary.size), rel=1e-5
+    )
+    if PAIRS in sums.nats:
+        assert sums.nats[PAIRS].sum() / sums.counts[PAIRS].sum() == pytest.approx(math.log(2), rel=1e-5)
+
+
+def _train(made: Made, steps: int, rate: float, micro: int | None, dropout: float, count: int = 16) -> Any:
+    model = made.network(dropout)
+    reason = make_flat(model)
+    assert (reason != "") == (made.family == "t5"), reason
+    optimizer = build_optimizer(model, Full().parameter_groups(model), rate, 0.0)
+    plan = Plan(steps, Epochs(16, "shuffled", 2), micro, 7, 0.0, "constant", 1.0)
+    examples = made.examples.in_pass(0)
+    found = fit(
+        model, Fixed(examples, count), made.objective.loss(), optimizer, plan, Accelerator(cpu=True),
+        forward=made.objective.forward,
+    )  # fmt: skip
+    return model, list(found)
+
+
+class Fixed:
+    """The first examples of a source, as they are in its first pass."""
+
+    def __init__(self, examples: Any, count: int) -> None:
+        self._examples, self.lengths = examples, examples.lengths[:count]
+
+    def in_pass(self, number: int, short: bool = False) -> Fixed:
+        return self
+
+    def at(self, progress: float) -> Fixed:
+        return self
+
+    def batch(self, rows: Any, device: Any) -> Any:
+        return self._examples.batch(rows, device)
+
+    def targets_of(self, rows: Any) -> Any:
+        return self._examples.targets_of(rows)
+
+
+def test_one_batch_is_learnt_by_heart(made: Made) -> None:
+    # Nothing tells the first words of several texts apart that begin alike.
+    count = 1 if made.objective.name == CAUSAL else 6
+    _, steps = _train(made, 160, 1e-2, None, 0.0, count)
+    assert min(step.loss for step in steps[-20:]) < 0.01
+
+
+def test_the_split_into_micro_batches_changes_nothing(made: Made) -> None:
+    # T5 works on padded batches, whose dropout is torch's.
+    dropout = 0.0 if made.family in ("t5", "llama") else 0.1
+    runs = [_train(made, 1, 1e-3, micro, dropout)[1][0] for micro in (None, 4, 1)]
+    for other in runs[1:]:
+        assert other.loss == pytest.approx(runs[0].loss, rel=1e-6)
+        assert other.gradient_norm == pytest.approx(runs[0].gradient_norm, rel=1e-5)
+
+
+@pytest.mark.parametrize("case", ["masked", "causal", "next_sentence", "infilling"])
+def test_packed_documents_do_not_see_each_other(case: str, tmp_path: Path, seed: int) -> None:
+    made = Made(case, tmp_path, seed)
+    model = made.network().eval()
+    assert make_flat(model) == ""
+    batch = made.examples.in_pass(0).batch(made.rows(4), CPU)
+    changed = made.examples.in_pass(0).batch(made.rows(4), CPU)
+    ordinary = torch.from_numpy(np.flatnonzero(made.vocabulary.ordinary))
+    changed.inputs["input_ids"][0, 1:3] = ordinary[torch.randint(len(ordinary), (2,))]
+    with torch.inference_mode():
+        one, _ = made.objective.forward(model, batch, None, None)
+        other, _ = made.objective.forward(model, changed, None, None)
+    own = int((batch.targets[0] != IGNORED).sum())
+    assert torch.equal(one[TOKENS][own:], other[TOKENS][own:])
+    if case != "causal" or own > 3:
+        assert not torch.equal(one[TOKENS][:own], other[TOKENS][:own])
+
+
+def test_only_asked_places_are_projected_onto_the_vocabulary(made: Made) -> None:
+    model = made.network().eval()
+    seen: list[int] = []
+    head = model.get_output_embeddings()
+    head.register_forward_hook(lambda _, args, output: seen.append(output.shape[:-1].numel()))
+    batch = made.examples.in_pass(0).batch(made.rows(), CPU)
+    asked = int((batch.targets != IGNORED).sum())
+    padded, _ = made.objective.forward(model, batch, None, None)
+    if make_flat(model) == "":
+        flat, _ = made.objective.forward(model, batch, None, None)
+        assert torch.allclose(padded[TOKENS], flat[TOKENS], atol=1e-4)
+        if PAIRS in flat:
+            assert torch.allclose(padded[PAIRS], flat[PAIRS], atol=1e-4)
+        assert seen[-1] == asked
+    if made.family != "t5":  # whose head cannot be told apart from its body
+        assert seen[0] == asked
+
+
+def test_windows_hold_every_token_once(seed: int) -> None:
+    sizes = np.random.default_rng(seed).integers(1, 50, size=40)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    cut = windows(starts, 16, special=2)
+    tokens = np.concatenate([np.arange(*ends) for ends in zip(cut.starts[:, 0], cut.ends[:, 0], strict=True)])
+    assert tokens.tolist() == list(range(int(starts[-1])))
+    assert (cut.lengths == cut.ends[:, 0] - cut.starts[:, 0] + 2).all() and cut.lengths.max() <= 18
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "family", "missing"),
+    [
+        (MASKED, {}, "gpt2", "hidden"),
+        (MASKED, {"pairs": "next_sentence"}, "roberta", "judges pairs"),
+        ("span_corruption", {}, "bart", "extra_id"),
+        ("infilling", {}, "t5", "mask"),
+    ],
+)
+def test_what_cannot_be_trained_so_is_refused(
+    name: str, options: dict[str, Any], family: str, missing: str, tmp_path: Path
+) -> None:
+    objective: Any = CATALOG.get(name).model_validate(options)  # pyright: ignore
+    tokenizer = tokenizer_of(tmp_path, family)
+    vocabulary = Vocabulary.of(tokenizer, len(tokenizer))
+    network_of = {"gpt2": "causal_language_modelling", "roberta": MASKED}.get(family, "infilling")
+    member: Any = CATALOG.get(network_of)
+    config = network(member(), family, vocabulary).config
+    with pytest.raises(ConfigurationError, match=missing):
+        objective.check(config, vocabulary)

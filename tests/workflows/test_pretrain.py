@@ -1,0 +1,254 @@
+"""``graft pretrain``, from raw text to a base model that can be fine-tuned."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+from tests.tiny import WORDS
+
+import graftlm
+from graftlm import training_run
+from graftlm.errors import ConfigurationError, GraftError, RunError
+from graftlm.models.base_model import load_model
+from graftlm.models.locating import locate
+from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
+from graftlm.rundir import RunDirectory
+from graftlm.workflows.pretrain import pretrain, resume
+
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "masked": {"base": "bert-tiny"},
+    "next_sentence": {"base": "bert-tiny", "objective.pairs": "next_sentence", "objective.unit": "word"},
+    "causal": {"base": "gpt2-mini"},
+    "spans": {"base": "t5-tiny"},
+    "infilling": {"base": "bart-tiny"},
+}
+
+
+SIZE = 250
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty documents of a few sentences of everyday words, one document a paragraph."""
+    draw, file = random.Random(5), tmp_path_factory.mktemp("corpus") / "texts.txt"
+    sentence = lambda: " ".join(draw.choices(WORDS[:80], k=draw.randint(4, 9))).capitalize() + "."  # noqa: E731
+    documents = ["\n".join(sentence() for _ in range(draw.randint(3, 7))) for _ in range(60)]
+    file.write_text("\n\n".join(documents), encoding="utf-8")
+    return file
+
+
+def _recipe(texts: Path, **changes: Any) -> PretrainingRecipe:
+    family = str(changes.get("base", "bert-tiny")).partition("-")[0]
+    size = {"bert": SIZE, "t5": 340}.get(family, 500)
+    tokenizer = {} if "/" in family else {"tokenizer.vocabulary_size": size}
+    return load_pretraining(
+        None,
+        {
+            "corpus.path": str(texts), "corpus.document": "blank_line", "corpus.held_out_share": 0.1,
+            "training.max_length_tokens": 24, "training.batch_tokens": 480, "training.evaluations": 2,
+            "training.epochs": 1.5, "training.checkpoint_steps": 1_000, "evaluation.proof": "none",
+            **tokenizer, **changes,
+        },
+    )  # fmt: skip
+
+
+def _weights(run: RunDirectory) -> dict[str, torch.Tensor]:
+    return load_file(run.model / "model.safetensors")
+
+
+def _steps(run: RunDirectory) -> list[dict[str, Any]]:
+    lines = run.steps.read_text(encoding="utf-8").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
+
+
+def _stopped(
+    recipe: PretrainingRecipe, path: Path, after: int, monkeypatch: pytest.MonkeyPatch
+) -> RunDirectory:
+    """Return a run that was interrupted in the middle of a pass, with a checkpoint of that step."""
+    real = training_run.save_checkpoint
+
+    def interrupting(*arguments: Any, **options: Any) -> Any:
+        real(*arguments, **options)
+        raise KeyboardInterrupt
+
+    changed = recipe.changed({"training.checkpoint_steps": after})
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run, "save_checkpoint", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(changed, path)
+    return RunDirectory(path)
+
+
+@pytest.mark.parametrize("case", OBJECTIVES)
+def test_interrupted_and_resumed_is_as_though_never_interrupted(
+    case: str, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {"training.averaging": 0.9, "training.optimizer": "muon"} if case == "masked" else {}
+    recipe = _recipe(texts, **OBJECTIVES[case], **more)
+    whole = pretrain(recipe.changed({"training.checkpoint_steps": 4}), tmp_path / "whole")
+    stopped = _stopped(recipe, tmp_path / "stopped", 4, monkeypatch)
+    assert len(list(stopped.checkpoints.iterdir())) == 1
+    resume(stopped.path)
+    one, other = _weights(whole), _weights(stopped)
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert _steps(whole) == _steps(stopped)
+    record = stopped.read_record()
+    assert record["state"] == "finished" and record["kept_step"] == record["steps"] > 4
+
+
+def test_from_text_to_a_proved_base_that_is_fine_tuned(texts: Path, tmp_path: Path) -> None:
+    recipe = _recipe(
+        texts,
+        **{"objective.pairs": "next_sentence", "evaluation.proof": "fresh_process", "training.epochs": 6.0},
+    )
+    run = pretrain(recipe, tmp_path / "run")
+    record, evaluation = run.read_record(), json.loads(run.evaluation("held_out").read_text())
+    assert record["proof"]["done"] and record["proof"]["largest_difference"] < 1e-3
+    scores, baseline = evaluation["scores"]["values"], evaluation["baseline"]["scores"]["values"]
+    assert scores["loss"]["value"] < np.log(SIZE) + np.log(2)
+    assert {"perplexity", "masked_accuracy", "pair_accuracy"} <= scores.keys() == baseline.keys()
+    assert all(each["low"] <= each["value"] <= each["high"] for each in scores.values())
+    # It loads without GraftLM, with every weight.
+    model, loading = transformers.AutoModelForPreTraining.from_pretrained(run.model, output_loading_info=True)
+    assert not loading["missing_keys"] and not loading["unexpected_keys"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(run.model)
+    encoded = tokenizer("the parcel is late", return_tensors="pt")
+    assert model(**encoded).prediction_logits.shape[-1] == SIZE
+    card = (run.model / "README.md").read_text(encoding="utf-8")
+    assert "masked language modelling" in card and "proved" in card and "perplexity" in card
+    rows = [
+        {"text": f"the {word} is {kind}", "label": kind} for word in WORDS[80:100] for kind in ("good", "bad")
+    ]
+    tuned = graftlm.finetune(
+        rows, base=str(run.model), run_directory=tmp_path / "tuned", quiet=True,
+        **{"training.epochs": 1, "evaluation.proof": "none"},
+    )  # fmt: skip
+    assert tuned.metrics["accuracy"] >= 0.0
+
+
+def test_a_base_model_is_trained_further(tiny_bert: Path, texts: Path, tmp_path: Path) -> None:
+    recipe = _recipe(texts, base=str(tiny_bert), **{"training.max_length_tokens": 24, "training.epochs": 1.0})
+    run = pretrain(recipe, tmp_path / "run")
+    before, after = load_model(locate(str(tiny_bert)), ("AutoModelForMaskedLM",), {}, 1), _weights(run)
+    record = run.read_record()
+    assert all("cls" in name or "predictions" in name for name in record["new_parameters"])
+    moved = [
+        name for name, weight in before.model.state_dict().items()
+        if name in after and name.startswith("bert.") and not torch.equal(weight, after[name])
+    ]  # fmt: skip
+    assert moved and transformers.AutoTokenizer.from_pretrained(run.model).get_vocab() == (
+        transformers.AutoTokenizer.from_pretrained(tiny_bert).get_vocab()
+    )
+
+
+def test_lora_is_worked_into_the_base(tiny_bert: Path, texts: Path, tmp_path: Path) -> None:
+    recipe = _recipe(texts, base=str(tiny_bert), **{"strategy.name": "lora", "strategy.rank": 2})
+    run = pretrain(recipe, tmp_path / "run")
+    assert not any("lora" in name for name in _weights(run))
+    _, loading = transformers.AutoModelForMaskedLM.from_pretrained(run.model, output_loading_info=True)
+    assert not loading["missing_keys"] and not loading["unexpected_keys"]
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(texts: Path, tmp_path: Path) -> None:
+    run = pretrain(_recipe(texts), tmp_path / "run")
+    steps = run.read_record()["steps"]
+    with pytest.raises(RunError, match="finished"):
+        resume(run.path)
+    with pytest.raises(ConfigurationError, match="not more than"):
+        resume(run.path, 1.0)
+    resume(run.path, 3.0)
+    assert run.read_record()["steps"] > steps
+
+
+def test_another_text_under_the_same_name_is_refused(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.txt"
+    own.write_text(texts.read_text(encoding="utf-8"), encoding="utf-8")
+    run = _stopped(_recipe(own), tmp_path / "run", 3, monkeypatch)
+    own.write_text(
+        texts.read_text(encoding="utf-8").replace("parcel", "letter") + "\n\nMore of it. Yes.",
+        encoding="utf-8",
+    )
+    with pytest.raises(GraftError):
+        resume(run.path)
+    own.write_text(texts.read_text(encoding="utf-8"), encoding="utf-8")
+    resume(run.path)
+    assert run.read_record()["state"] == "finished"
+
+
+def test_an_interruption_while_the_corpus_is_prepared_goes_on(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from graftlm.pretraining import Pretraining
+
+    real, calls = Pretraining._tokens_of, []  # pyright: ignore[reportPrivateUsage]
+
+    def interrupting(self: Any, sentences: Any) -> Any:
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pretraining, "_tokens_of", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(_recipe(texts), tmp_path / "run")
+    assert calls and real is Pretraining._tokens_of  # pyright: ignore[reportPrivateUsage]
+    resume(tmp_path / "run")
+    assert RunDirectory(tmp_path / "run").read_record()["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"base": "bert-mnii"}, ConfigurationError, "bert-mini"),
+        ({"base": "gpt2-mini", "objective.name": "masked_language_modelling"}, GraftError, "hidden"),
+        ({"base": "roberta-mini", "objective.pairs": "next_sentence"}, ConfigurationError, "judges pairs"),
+        ({"tokenizer.extend_by": 5}, ConfigurationError, "extend_by"),
+        ({"tokenizer.vocabulary_size": 40}, ConfigurationError, "vocabulary"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_leaves_nothing(
+    changes: dict[str, Any], error: type[Exception], said: str, texts: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=said):
+        pretrain(_recipe(texts, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_base_keeps_its_tokenizer_and_its_limit(tiny_bert: Path, texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"tokenizer\.kind"):
+        pretrain(_recipe(texts, base=str(tiny_bert), **{"tokenizer.kind": "byte_bpe"}), tmp_path / "a")
+    too_long = {"training.max_length_tokens": 4_000, "training.batch_tokens": 8_000}
+    with pytest.raises(ConfigurationError, match="exceed the limit"):
+        pretrain(_recipe(texts, base=str(tiny_bert), **too_long), tmp_path / "b")
+
+
+def test_a_corpus_of_nothing_is_refused(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text("  \n\n", encoding="utf-8")
+    with pytest.raises(GraftError, match="no text"):
+        pretrain(_recipe(empty), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_is_complete_within_sixty_fields_and_loads_back(texts: Path, tmp_path: Path) -> None:
+    recipe = _recipe(texts)
+    leaves = lambda value: sum(map(leaves, value.values())) if isinstance(value, dict) else 1  # noqa: E731
+    assert leaves(recipe.dump()) <= 60
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe.to_yaml(), encoding="utf-8")
+    assert load_pretraining(file) == recipe
+    with pytest.raises(ConfigurationError, match="batch_tokens"):
+        _recipe(texts, **{"training.batch_tokens": 10})
+    with pytest.raises(ConfigurationError, match="exceed 1"):
+        _recipe(texts, **{"training.warmup_share": 0.9})
+    with pytest.raises(ConfigurationError, match="learning_rate"):
+        _recipe(texts, **{"training.learning_rat": 1.0})
