@@ -181,6 +181,15 @@ def test_words_are_counted_as_the_library_divides_them(seed, monkeypatch, most):
         assert count_words(iter(texts), normalizer, pre_tokenizer) == expected
 
 
+def test_the_rarest_words_are_forgotten_where_there_are_too_many(monkeypatch):
+    texts = [f"{word} " * (1 + word % 5) for word in range(60)]
+    everything = count_words(texts, None, pre_tokenizers.WhitespaceSplit())
+    monkeypatch.setattr(word_counts, "_MOST_WORDS", 40)
+    monkeypatch.setattr(word_counts, "_MOST_RUNS", 60)
+    some = count_words(texts, None, pre_tokenizers.WhitespaceSplit())
+    assert some == {word: count for word, count in everything.items() if count > 2} and len(everything) == 60
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_normalisation(kind, seed):
     text = "Éa\u0301 ﬁ \ud55c가"
