@@ -28,6 +28,7 @@ from graftlm.progress import Progress
 from graftlm.recipe import Recipe
 from graftlm.run_identity import describe_changes, identity
 from graftlm.scoring.scores import Scores
+from graftlm.subject import Judgement
 from graftlm.tasks._task import Learnt
 from graftlm.training.batching import Examples
 from graftlm.training.evaluation import predict_outputs
@@ -36,11 +37,10 @@ from graftlm.training.loop import Plan
 from graftlm.training.optimisation import Stepping
 from graftlm.training.order import steps_per_epoch
 from graftlm.training.outputs import forward_where_targets
-from graftlm.training_run import Judgement
 
 
 class FineTuning:
-    """Labelled rows, and a base model with a new head; see `graftlm.training_run.Subject`.
+    """Labelled rows, and a base model with a new head; see `graftlm.subject.Subject`.
 
     Args:
         recipe: complete.

@@ -22,11 +22,11 @@ from graftlm.progress import Progress
 from graftlm.run_identity import differences
 from graftlm.rundir import RunDirectory
 from graftlm.settings import Settings
+from graftlm.subject import Judgement
 from graftlm.training.frozen import KeptFeatures
 from graftlm.training.loop import Forward, Plan
 from graftlm.training.optimisation import Stepping, build_optimizer
 from graftlm.training.order import TokenBudgets
-from graftlm.training_run import Judgement
 
 # Keys that change where or how often, never what.
 _FREE = ("corpus.path", "training.checkpoint_steps", "training.device", "evaluation.proof")
@@ -34,7 +34,7 @@ _SHORT = 4  # short examples have this part of the tokens of long ones
 
 
 class Pretraining:
-    """Raw text, and a network with the head of an objective; see `graftlm.training_run.Subject`.
+    """Raw text, and a network with the head of an objective; see `graftlm.subject.Subject`.
 
     Args:
         recipe: complete.

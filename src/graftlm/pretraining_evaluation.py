@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from graftlm.data.corpus.shards import TokenCorpus
 from graftlm.data.features import IGNORED
 from graftlm.pretraining_objectives._examples import PAIRS, TOKENS, CorpusExamples
 from graftlm.pretraining_objectives._objective import PretrainingObjective, Said, losses
+from graftlm.scoring.bits_per_byte import bits_per_byte
 from graftlm.scoring.scores import Score, Scores
 from graftlm.training.batching import Batch
 from graftlm.training.memory import SMALLER_STEPS, memory_for
@@ -76,7 +76,7 @@ class Sums:
             values = {"loss": sum(means.values(), start=np.zeros(len(draws)))}
             values["perplexity"] = np.exp(means[TOKENS])
             if objective.says_every_token:
-                values["bits_per_byte"] = (draws @ self.nats[TOKENS]) / (draws @ self.bytes) / math.log(2)
+                values["bits_per_byte"] = bits_per_byte(draws @ self.nats[TOKENS], draws @ self.bytes)
             for name, kind in objective.measures.items():
                 if kind in self.right:
                     values[name] = (draws @ self.right[kind]) / (draws @ self.counts[kind])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,7 +18,7 @@ from pydantic import (
 )
 
 from graftlm.catalog import Catalog
-from graftlm.composition import Composition
+from graftlm.composition import Composition, Overrides
 from graftlm.config import Config
 from graftlm.data.corpus.options import CorpusOptions
 from graftlm.data.options import Share
@@ -193,4 +194,10 @@ PRETRAINING = Composition(
     {"objective": "masked_language_modelling", "strategy": "full"},
     usual=_usual,
 )
-load_pretraining = PRETRAINING.load
+
+
+def load_pretraining(
+    file: str | Path | None = None, overrides: Overrides = (), start: Settings | None = None
+) -> PretrainingRecipe:
+    """Read a recipe file, apply overrides, validate, and fill in every default; see `Composition.load`."""
+    return PRETRAINING.load(file, overrides, start)

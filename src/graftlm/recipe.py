@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
@@ -194,10 +195,30 @@ DEFAULT_MEMBERS: Mapping[str, str] = {
     "strategy": "full",
 }
 FINE_TUNING = Composition(Recipe, PLUG_IN_SECTIONS, DEFAULT_MEMBERS, outlined=("task",), usual=_usual)
-load_recipe = FINE_TUNING.load
-load_outline = FINE_TUNING.outline
-"""For what needs no more than data and task, such as ``graft check``; such a recipe cannot be trained."""
-written_settings = FINE_TUNING.written
+
+
+def load_recipe(
+    file: str | Path | None = None, overrides: Overrides = (), start: Settings | None = None
+) -> Recipe:
+    """Read a recipe file, apply overrides, validate, and fill in every default; see `Composition.load`."""
+    return FINE_TUNING.load(file, overrides, start)
+
+
+def load_outline(
+    file: str | Path | None = None, overrides: Overrides = (), start: Settings | None = None
+) -> Recipe:
+    """Like `load_recipe`, without importing torch: objective and strategy are checked by name only.
+
+    For what needs no more than data and task, such as ``graft check``; such a recipe cannot be trained.
+    """
+    return FINE_TUNING.outline(file, overrides, start)
+
+
+def written_settings(
+    file: str | Path | None, overrides: Overrides, start: Settings | None = None
+) -> Settings:
+    """Return what was written, in a file (or ``start``) and as overrides, without any default."""
+    return FINE_TUNING.written(file, overrides, start)
 
 
 def load_part(verb: str, used: Collection[str], overrides: Overrides, path: str = "") -> Recipe:

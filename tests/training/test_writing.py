@@ -36,7 +36,9 @@ def test_logits_are_never_held_for_more_rows_than_the_bound_allows(
 
     def watched(model: Any, batch: Batch, autocast: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
         logits, targets = forward_where_targets(model, batch, autocast)
-        sizes.append(tuple(logits.shape))
+        assert batch.targets is not None
+        sizes.append((*batch.targets.shape, logits.shape[-1]))
+        assert logits.shape[:-1].numel() <= batch.targets.numel()
         return logits, targets
 
     monkeypatch.setattr(writing, "forward_where_targets", watched)

@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig
 
 from graftlm.config import Config
 from graftlm.data.corpus.shards import TokenCorpus
+from graftlm.data.corruption.flat import positions_within, ragged
 from graftlm.data.corruption.infilling import infill, permute_sentences
 from graftlm.data.corruption.uniforms import Keys
 from graftlm.data.ragged import Ragged
@@ -71,13 +72,21 @@ class Infilling(Config):
         def make(cut: Cut, texts: list[Ragged], keys: Keys, progress: float) -> Made:
             text = texts[0]
             read = permute_sentences(text, keys, _sentences(corpus, cut)) if self.permute_sentences else text
+            # Masks that stand for nothing may lengthen a text beyond what the model reads.
+            read = _limited(infill(read, keys, mask, self.mask_share), reading.tokens - template.size)
             return Made(
-                {"input_ids": surrounded([infill(read, keys, mask, self.mask_share)], template.parts)},
+                {"input_ids": surrounded([read], template.parts)},
                 surrounded([text], ((), (end,))),
             )
 
         padding = {"input_ids": vocabulary.padding["input_ids"]}
         return CorpusExamples(corpus, cutting, make, reading.seed, padding)
+
+
+def _limited(texts: Ragged, tokens: int) -> Ragged:
+    """Return texts without what goes beyond so many tokens."""
+    kept = positions_within(texts.lengths) < tokens
+    return ragged(texts.values[kept], np.minimum(texts.lengths, tokens))
 
 
 def _sentences(corpus: TokenCorpus, cut: Cut) -> Ragged:
