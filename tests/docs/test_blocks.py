@@ -153,7 +153,8 @@ def _write_texts(folder: Path) -> None:
         for source, target in rows
     ]
     draw = random.Random(1)
-    documents = [". ".join(" ".join(draw.choices(WORDS, k=7)) for _ in range(5)) + "." for _ in range(80)]
+    sentences = (" ".join(draw.choices(WORDS[:200], k=7)).capitalize() + "." for _ in range(400))
+    documents = ["\n".join(itertools.islice(sentences, 5)) for _ in range(80)]
     (folder / "texts.txt").write_text("\n\n".join(documents))
     for name, some in (("talks", talks), ("new_talks", [talk[:1] for talk in talks[:3]])):
         lines = [json.dumps({"messages": talk}) + "\n" for talk in some]
