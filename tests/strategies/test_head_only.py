@@ -14,7 +14,7 @@ from tests.tasks.test_contract import CASES, options_of, rows_of
 from tests.test_training_run import StopAt
 from tests.tiny import FAMILIES, tiny_base
 
-from graftlm import training_run
+from graftlm import fine_tuning
 from graftlm.recipe import load_recipe
 from graftlm.strategies.head_only import HeadOnly
 from graftlm.training.frozen import NotKept, set_training
@@ -68,17 +68,17 @@ def test_kept_features_give_the_losses_of_running_the_body(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     called: list[Any] = []
-    keep = training_run.keep_features
+    keep = fine_tuning.keep_features
 
     def counting(*given: Any) -> Any:
         called.append(keep(*given))
         return called[-1]
 
     recipe = recipe_of(name, bases[family], **{"training.execution": execution})
-    monkeypatch.setattr(training_run, "keep_features", counting)
+    monkeypatch.setattr(fine_tuning, "keep_features", counting)
     kept = finetune(recipe, rows_of(name, 30), tmp_path / "kept")
     assert len(called) == 1 and not list((tmp_path / "kept").glob("tmp*"))
-    monkeypatch.setattr(training_run, "keep_features", keep_nothing)
+    monkeypatch.setattr(fine_tuning, "keep_features", keep_nothing)
     assert_close(kept, finetune(recipe, rows_of(name, 30), tmp_path / "run"))
 
 
@@ -86,8 +86,8 @@ def test_only_first_tokens_are_kept_where_the_head_reads_no_others(
     bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[Any] = []
-    keep = training_run.keep_features
-    monkeypatch.setattr(training_run, "keep_features", lambda *given: kept.append(keep(*given)) or kept[-1])
+    keep = fine_tuning.keep_features
+    monkeypatch.setattr(fine_tuning, "keep_features", lambda *given: kept.append(keep(*given)) or kept[-1])
     finetune(
         recipe_of("text_classification", bases["bert"]), rows_of("text_classification", 30), tmp_path / "one"
     )

@@ -12,12 +12,12 @@ import graftlm
 from graftlm.data.options import DataOptions
 from graftlm.data.roles import Role
 from graftlm.errors import DataError, Diverged, RunError
+from graftlm.fine_tuning import FineTuning
 from graftlm.predictor import Predictor
 from graftlm.progress import Silent
 from graftlm.recipe import load_recipe
 from graftlm.run import Run
 from graftlm.rundir import RunDirectory
-from graftlm.training import loop
 from graftlm.workflows.check import check
 from graftlm.workflows.demo import demo_recipe, sample_path
 from graftlm.workflows.dry_run import dry_run
@@ -140,13 +140,13 @@ def test_a_second_process_is_refused(run: Run, tiny_bert: Path) -> None:
 def test_divergence_is_recorded_and_saves_no_model(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = loop.forward_where_targets
+    forward = FineTuning.forward
 
     def poisoned(*arguments: object) -> object:
         outputs, targets = forward(*arguments)  # type: ignore
         return outputs * float("nan"), targets
 
-    monkeypatch.setattr(loop, "forward_where_targets", poisoned)
+    monkeypatch.setattr(FineTuning, "forward", staticmethod(poisoned))
     recipe = load_recipe(None, {"base": str(tiny_bert), "evaluation.proof": "none"})
     with pytest.raises(Diverged, match="step 1: loss nan"):
         finetune(recipe, classified_rows(40), tmp_path / "run")
@@ -165,7 +165,7 @@ def test_an_unexpected_error_is_recorded_by_its_kind_only(
         raise KeyError("the text of a user")
 
     with monkeypatch.context() as patch, pytest.raises(KeyError):
-        patch.setattr("graftlm.training_run.prepare", broken)
+        patch.setattr("graftlm.fine_tuning.prepare", broken)
         finetune(load_recipe(None, {"base": str(tiny_bert)}), classified_rows(40), tmp_path / "refused")
     assert not (tmp_path / "refused").exists(), "nothing happened yet, so nothing is left"
     monkeypatch.setattr("graftlm.training_run.fit", broken)
