@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from graftlm.catalog import Catalog
+from graftlm.pretraining_recipe import load_pretraining
 from graftlm.recipe import load_recipe
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 FILES = sorted(FOLDER.glob("*.yaml"))
+PRETRAINING = sorted((FOLDER / "pretraining").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -24,3 +26,8 @@ def test_a_recipe_is_valid_and_says_how_to_start_it(file: Path) -> None:
 def test_every_task_has_a_recipe() -> None:
     tasks = {load_recipe(file).task.name for file in FILES}  # pyright: ignore[reportAttributeAccessIssue]
     assert tasks == set(Catalog("tasks").names())
+
+
+@pytest.mark.parametrize("file", PRETRAINING, ids=lambda file: file.stem)
+def test_a_recipe_of_pretraining_is_valid(file: Path) -> None:
+    load_pretraining(file)

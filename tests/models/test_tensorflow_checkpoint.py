@@ -80,7 +80,7 @@ def test_no_layer_is_lost_or_made_up(folder, values, layers):
         ({"vocab_size": 0}, "vocab_size must be a whole number"),
         ({"num_hidden_layers": 10**9}, "at most 1000 is accepted"),
         ({"auto_map": {"AutoModel": "evil.py"}}, "never runs code"),
-        ({"hidden_dropout_prob": "much"}, "BertConfig refuses"),
+        ({"hidden_dropout_prob": "much"}, "hidden_dropout_prob must be a number"),
     ],
 )
 def test_configurations_that_are_refused(folder, change, message):

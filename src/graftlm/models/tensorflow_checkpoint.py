@@ -34,6 +34,7 @@ SETTINGS = frozenset({
     "vocab_size",
 })  # fmt: skip
 """What the original reads of bert_config.json; the rest, such as the Chinese model's pooler_type, it does not."""
+_NUMBERS = ("attention_probs_dropout_prob", "hidden_dropout_prob", "initializer_range")
 _NEEDED = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _VOCABULARY_BYTES = 16_000_000
@@ -78,6 +79,9 @@ def read_bert_config(folder: Path) -> tuple[BertConfig, list[str]]:
     wrong = [key for key in _NEEDED if type(used.get(key)) is not int or used[key] < 1]
     if wrong:
         raise ModelError(f"{', '.join(wrong)} must be a whole number above 0", where=str(path), fix=_AGAIN)
+    wrong = [key for key in _NUMBERS if type(used.get(key, 0.0)) not in (int, float)]
+    if wrong:
+        raise ModelError(f"{', '.join(wrong)} must be a number", where=str(path), fix=_AGAIN)
     try:
         config = BertConfig(**used, architectures=["BertForPreTraining"])
     except Exception as error:  # its checks raise whatever they like
