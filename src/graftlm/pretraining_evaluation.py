@@ -43,14 +43,29 @@ class Sums:
         """The objective over all examples."""
         return sum(float(self.nats[kind].sum() / self.counts[kind].sum()) for kind in self.nats)
 
-    def scores(self, objective: PretrainingObjective, confidence: float, seed: int) -> Scores:
-        """Return every value with its interval: whole documents are drawn with replacement."""
+    def scores(
+        self, objective: PretrainingObjective, confidence: float, seed: int, before: Sums | None = None
+    ) -> Scores:
+        """Return every value with its interval: whole documents are drawn with replacement.
+
+        Args:
+            objective: names what is measured.
+            confidence: level of the intervals.
+            seed: of the draws.
+            before: what another model says about the same documents; every value is then the difference from that
+                of the other model on the same draws.
+        """
         documents = len(self.bytes)
         draws = np.random.default_rng(seed).multinomial(
             documents, np.full(documents, 1 / documents), RESAMPLES
         )
-        points = self._values(np.ones((1, documents)), objective)
-        resampled = self._values(draws.astype(np.float64), objective)
+
+        def values(draws: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+            found = self._values(draws, objective)
+            other = {} if before is None else before._values(draws, objective)
+            return {name: each - other.get(name, 0.0) for name, each in found.items()}
+
+        points, resampled = values(np.ones((1, documents))), values(draws.astype(np.float64))
         ends = [(1 - confidence) / 2, (1 + confidence) / 2]
         return Scores(
             values={

@@ -149,6 +149,41 @@ def test_a_base_model_is_trained_further(tiny_bert: Path, texts: Path, tmp_path:
     )
 
 
+def test_a_base_trained_further_tells_what_changed(tiny_bert: Path, texts: Path, tmp_path: Path) -> None:
+    own, other = tmp_path / "own.txt", tmp_path / "other.txt"
+    own.write_text(
+        texts.read_text(encoding="utf-8").replace(WORDS[0], "xyzzy").replace(WORDS[1], "zyxwv"),
+        encoding="utf-8",
+    )
+    other.write_text("\n\n".join(" ".join(WORDS[at : at + 9]) for at in range(0, 60, 3)), encoding="utf-8")
+    recipe = _recipe(
+        own, base=str(tiny_bert), **{"evaluation.general_text": str(other), "training.epochs": 4.0}
+    )
+    recipe = recipe.changed({"tokenizer.extend_by": 2})
+    run = pretrain(recipe, tmp_path / "run")
+    for name in ("held_out", "general_text"):
+        evaluation = json.loads(run.evaluation(name).read_text())
+        before, change = (evaluation["before"][key]["values"] for key in ("scores", "change"))
+        for metric, score in evaluation["scores"]["values"].items():
+            difference = score["value"] - before[metric]["value"]
+            assert change[metric]["value"] == pytest.approx(difference, rel=1e-9)
+            assert change[metric]["low"] <= difference <= change[metric]["high"]
+        # The very first loss of the training is near that of the model before it, and not near the last.
+        assert abs(before["loss"]["value"] - _steps(run)[0]["loss"]) < 1.0 or name == "general_text"
+    assert (
+        json.loads(run.evaluation("held_out").read_text())["before"]["change"]["values"]["loss"]["high"] < 0
+    )
+    # Nothing is left of the training in the model that is judged as it was before.
+    again = pretrain(recipe.changed({"training.epochs": 0.5}), tmp_path / "again")
+    first, second = (json.loads(each.evaluation("held_out").read_text())["before"] for each in (run, again))
+    assert first["scores"] == second["scores"]
+    card = (run.model / "README.md").read_text(encoding="utf-8")
+    assert "| before | change |" in card and "How the loss fell" in card
+    report = run.read_record()["tokenizer"]
+    new, old = report["tokenizer"], report["before words were added"]
+    assert new["tokens_per_word"] < old["tokens_per_word"]
+
+
 def test_lora_is_worked_into_the_base(tiny_bert: Path, texts: Path, tmp_path: Path) -> None:
     recipe = _recipe(texts, base=str(tiny_bert), **{"strategy.name": "lora", "strategy.rank": 2})
     run = pretrain(recipe, tmp_path / "run")
