@@ -243,9 +243,12 @@ class Fixed:
 def test_one_batch_is_learnt_by_heart(made: Made) -> None:
     # Nothing tells the first words of several texts apart that begin alike.
     count = 1 if made.objective.name == CAUSAL else 6
-    # What is drawn changes until the generator knows its tokens; the network counts fifty times.
-    number, limit = (220, 0.01 * (1 + 50)) if REPLACED in made.objective.measures.values() else (160, 0.01)
-    _, steps = _train(made, number, 1e-2, None, 0.0, count)
+    limit = 0.01
+    if made.family == "electra":
+        # What is drawn changes until the generator knows its tokens, and a network that counts fifty times keeps it
+        # from learning fast.
+        made.objective, limit = made.objective.model_copy(update={"discriminator_weight": 1.0}), 0.06
+    _, steps = _train(made, 160, 1e-2, None, 0.0, count)
     assert min(step.loss for step in steps[-20:]) < limit
 
 
