@@ -77,6 +77,16 @@ def test_draws_follow_the_distribution_of_the_generator(tokens: int, seed: int) 
     assert chi2.sf(statistic, max(1, len(expected) - 1)) > 1e-6
 
 
+def test_rounding_hardly_ever_changes_a_draw(seed: int) -> None:
+    random, shape = np.random.default_rng(seed), (300, 30_000)
+    logits = random.normal(scale=2.0, size=shape)
+    chances = torch.from_numpy(random.random((shape[0], decisions(shape[1])), dtype=np.float32))
+    # A thousand times what rounding does. Running sums over the vocabulary would change most of the draws.
+    moved = logits + random.normal(scale=1e-3, size=shape)
+    one, other = (draw(torch.from_numpy(each).float(), chances) for each in (logits, moved))
+    assert int((one != other).sum()) <= 8
+
+
 def test_no_chance_leaves_the_vocabulary(seed: int) -> None:
     for tokens in (2, 5, 33):
         chances = torch.tensor([[0.0], [1.0 - 2.0**-24]]).expand(2, decisions(tokens))
