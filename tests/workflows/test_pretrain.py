@@ -21,6 +21,7 @@ from graftlm.models.base_model import load_model
 from graftlm.models.locating import locate
 from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
 from graftlm.rundir import RunDirectory
+from graftlm.workflows.dry_run import dry_run_pretraining
 from graftlm.workflows.pretrain import pretrain, resume
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -287,3 +288,16 @@ def test_a_recipe_is_complete_within_sixty_fields_and_loads_back(texts: Path, tm
         _recipe(texts, **{"training.warmup_share": 0.9})
     with pytest.raises(ConfigurationError, match="learning_rate"):
         _recipe(texts, **{"training.learning_rat": 1.0})
+
+
+def test_a_dry_run_says_what_it_will_cost_and_leaves_nothing(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = _recipe(texts)
+    said = dry_run_pretraining(recipe)
+    steps = pretrain(recipe, tmp_path / "run").read_record()["steps"]
+    assert f"# {steps} steps (1.5 passes)" in said and "tokens/s over" in said and "0.00% unknown" in said
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
+    (tmp_path / "recipe.yaml").write_text(said, encoding="utf-8")
+    assert load_pretraining(tmp_path / "recipe.yaml") == recipe
