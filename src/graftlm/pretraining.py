@@ -16,6 +16,7 @@ from graftlm.data.corpus.options import CorpusOptions
 from graftlm.data.corpus.shards import Corpus
 from graftlm.errors import Diverged
 from graftlm.models.flat.probe import make_flat
+from graftlm.models.generator import attach_generator, generator_of
 from graftlm.models.vocabulary import Vocabulary
 from graftlm.objectives._objective import Loss
 from graftlm.pretraining_evaluation import Saying, Sums, evaluate, frequencies
@@ -81,6 +82,14 @@ class Pretraining:
         self.model, self.new_parameters = self.beginning.build(
             self.objective.architectures, recipe.seed, training.dropout
         )
+        beside = self.objective.complete(self.model, recipe.seed)
+        self.new_parameters += beside
+        if beside:
+            count = sum(self.model.get_parameter(name).numel() for name in beside)
+            progress.say(
+                f"a new generator ({count:,} parameters of its own) is trained beside the network; it is kept in "
+                "checkpoints, and no part of the base model"
+            )
         progress.stage("preparing the corpus")
 
         def built(options: CorpusOptions, folder: Path) -> Corpus:
@@ -187,9 +196,7 @@ class Pretraining:
             Diverged: its loss is not finite.
         """
         model.eval()
-        sums = self._scored(
-            text, lambda batch: self.forward(model, batch, self.plan.autocast, None), on_batch
-        )
+        sums = self._scored(text, self._saying(model), on_batch)
         if not math.isfinite(sums.loss):
             raise Diverged(f"the loss on held-out text is {sums.loss}", fix="lower training.learning_rate")
         return sums
@@ -197,7 +204,9 @@ class Pretraining:
     def baseline(self, text: str) -> Sums:
         """Return what the frequencies of tokens in the training text say about one of the texts of ``judging``."""
         size = self.model.config.get_text_config().vocab_size
-        return self._scored(text, frequencies(self.corpus.train, size), lambda examples: None)
+        return self._scored(
+            text, frequencies(self.corpus.train, size, self._saying(self.model)), lambda examples: None
+        )
 
     def untrained(self) -> PreTrainedModel | None:
         """Return the base model as it was before it was trained further, made anew; None where the network is new."""
@@ -208,6 +217,9 @@ class Pretraining:
         place(model, self.accelerator.device)
         if self.options.execution == "auto":
             make_flat(model, gradients=False)
+        # Both are to judge the same replaced tokens.
+        if (generator := generator_of(self.model)) is not None:
+            attach_generator(model, generator)
         return model
 
     def places(self, examples: Sequence[int]) -> list[str]:
@@ -220,7 +232,12 @@ class Pretraining:
 
     def _scored(self, text: str, saying: Saying, on_batch: Callable[[int], None]) -> Sums:
         budget = (self.options.batch_tokens, self.recipe.evaluation.tokens)
-        return evaluate(saying, self.judging[text], budget, self.accelerator.device, on_batch)
+        return evaluate(
+            saying, self.judging[text], budget, self.accelerator.device, self.objective.loss(), on_batch
+        )
+
+    def _saying(self, model: PreTrainedModel) -> Saying:
+        return lambda batch: self.forward(model, batch, self.plan.autocast, None)
 
     def _make_plan(self, autocast: torch.dtype | None) -> Plan:
         training, seed = self.options, self.recipe.seed

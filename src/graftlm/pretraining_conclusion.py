@@ -11,8 +11,10 @@ import torch
 from graftlm.data.places import counted
 from graftlm.models.artefact import save_base
 from graftlm.models.base_model import architecture_of
+from graftlm.models.generator import remove_generator
 from graftlm.pretraining import HELD_OUT, Pretraining
 from graftlm.pretraining_evaluation import Sums
+from graftlm.pretraining_objectives._examples import REPLACED
 from graftlm.pretraining_proof import EXAMPLES, prove
 from graftlm.reports.base_card import FEW_DOCUMENTS, write_base_card
 from graftlm.rundir import write_json
@@ -33,6 +35,7 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
     for name, evaluation in evaluations.items():
         write_json(run.evaluation(name), evaluation)
     progress.stage("saving the model")
+    remove_generator(subject.model)
     files = subject.beginning.files
     architecture = architecture_of(subject.model, objective.architectures)
     facts: dict[str, Any] = {
@@ -73,6 +76,9 @@ def _evaluate(training: TrainingRun[Pretraining]) -> dict[str, dict[str, Any]]:
     subject, progress, recipe = training.subject, training.progress, training.subject.recipe
     progress.stage("evaluating")
     untrained = subject.untrained() if subject.judging else None
+    guesses = "how often each token occurs"
+    if REPLACED in subject.objective.measures.values():
+        guesses += ", and that none is replaced"
     evaluations: dict[str, dict[str, Any]] = {}
     for name in subject.judging:
         found = subject.evaluate(name, subject.model)
@@ -88,7 +94,7 @@ def _evaluate(training: TrainingRun[Pretraining]) -> dict[str, dict[str, Any]]:
             )
         evaluations[name] = {
             "split": name, "selected": False, "scores": scores(found),
-            "baseline": {"name": "how often each token occurs", "scores": scores(subject.baseline(name))},
+            "baseline": {"name": guesses, "scores": scores(subject.baseline(name))},
             "other_baselines": [],
             "before": None if other is None else {"scores": scores(other), "change": scores(found, other)},
         }  # fmt: skip

@@ -19,6 +19,7 @@ _TAGS = {
     "AutoModelForCausalLM": "text-generation",
     "AutoModelForSeq2SeqLM": "text2text-generation",
 }
+_TAGS_OF_OBJECTIVES = {"replaced_token_detection": "feature-extraction"}
 _USE = """```python
 from transformers import {architecture}, AutoTokenizer
 
@@ -40,7 +41,7 @@ def render_base_card(run: RunDirectory) -> str:
     architecture = facts["architecture"]
     matter = {
         "library_name": "transformers",
-        "pipeline_tag": _TAGS[architecture],
+        "pipeline_tag": _TAGS_OF_OBJECTIVES.get(facts["objective"], _TAGS[architecture]),
         "tags": ["graftlm", "pretraining"],
     }
     objective = facts["objective"].replace("_", " ")
