@@ -11,6 +11,7 @@ from accelerate import Accelerator
 
 from graftlm.data.corpus.building import build_corpus
 from graftlm.errors import Diverged
+from graftlm.models.gradient_checkpointing import require_checkpointing
 from graftlm.models.vocabulary import Vocabulary
 from graftlm.objectives._objective import Loss
 from graftlm.pretraining_evaluation import Saying, Sums, evaluate, frequencies
@@ -29,7 +30,10 @@ from graftlm.training.optimisation import Stepping, build_optimizer
 from graftlm.training.order import TokenBudgets
 
 # Keys that change where or how often, never what.
-_FREE = ("corpus.path", "training.checkpoint_steps", "training.device", "evaluation.proof")
+_FREE = (
+    "corpus.path", "training.checkpoint_steps", "training.device", "training.gradient_checkpointing",
+    "evaluation.proof",
+)  # fmt: skip
 _SHORT = 4  # short examples have this part of the tokens of long ones
 
 
@@ -65,6 +69,8 @@ class Pretraining:
         self.model, self.new_parameters = self.beginning.build(
             self.objective.architectures, recipe.seed, training.dropout
         )
+        if training.gradient_checkpointing:
+            require_checkpointing(self.model)  # before hours are spent on the text
         progress.stage("preparing the corpus")
         self.corpus = build_corpus(
             recipe.corpus, self._tokens_of, len(tokenizer), tokens_fingerprint(tokenizer), recipe.seed,
