@@ -11,6 +11,7 @@ from accelerate import Accelerator
 
 from graftlm.fine_tuning import FineTuning
 from graftlm.models.flat.probe import make_flat
+from graftlm.models.gradient_checkpointing import checkpoint_layers
 from graftlm.preparation import resolve_epochs
 from graftlm.pretraining import GENERAL, HELD_OUT, Pretraining
 from graftlm.pretraining_recipe import PretrainingRecipe
@@ -95,6 +96,8 @@ def _cost(subject: Subject, accelerator: Accelerator, total_tokens: float) -> li
     optimizer = subject.optimizer()
     if subject.options.execution == "auto":
         make_flat(model)
+    if subject.options.gradient_checkpointing:
+        checkpoint_layers(model)
     moving = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     everything = sum(parameter.numel() for parameter in model.parameters())
     began, timed = time.perf_counter(), 0
