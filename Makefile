@@ -37,6 +37,7 @@ bench: .venv/installed-dev kernels  ## every figure of the docs, measured again 
 	$(BIN)/python benchmarks/real_data.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/training_speed.py
+	$(BIN)/python benchmarks/pretraining_speed.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/prediction_speed.py
 	$(BIN)/python benchmarks/prediction_speed.py --threads 1

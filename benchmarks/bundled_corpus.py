@@ -66,12 +66,14 @@ def content(file: Path) -> str:
     return gzip.decompress(file.with_name(file.name + ".gz").read_bytes()).decode("utf-8")
 
 
-def english(folder: Path) -> Iterator[str]:
-    """Yield the English documents."""
-    for file in sorted((folder / "english_novels").glob("*.txt.gz")):
-        yield paragraphs(content(file.with_suffix("")))
+def wikitext(folder: Path) -> Iterator[str]:
+    """Yield the articles of WikiText-2's validation and test, one paragraph a line."""
     for name in ("valid.txt", "test.txt"):
         yield from articles(content(folder / "wikitext2_valid_test" / name))
+
+
+def masc(folder: Path) -> Iterator[str]:
+    """Yield the documents of MASC, one sentence a line."""
     rows = [
         line.split("\t", 2)
         for line in content(folder / "masc_text" / "masc_sentences.tsv").split("\n")[1:]
@@ -79,6 +81,14 @@ def english(folder: Path) -> Iterator[str]:
     ]
     for _, sentences in groupby(rows, key=lambda row: row[:2]):
         yield "\n".join(ordinary(text) for _, _, text in sentences)
+
+
+def english(folder: Path) -> Iterator[str]:
+    """Yield the English documents."""
+    for file in sorted((folder / "english_novels").glob("*.txt.gz")):
+        yield paragraphs(content(file.with_suffix("")))
+    yield from wikitext(folder)
+    yield from masc(folder)
     yield content(folder / "tiny_shakespeare" / "input.txt")
 
 

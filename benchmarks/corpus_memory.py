@@ -22,6 +22,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from memory import peak_mib
+
 from graftlm.data.corpus.building import build_corpus
 from graftlm.data.corpus.options import CorpusOptions, DuplicateRule
 from graftlm.progress import Silent
@@ -88,12 +90,6 @@ def work(folder: Path, rule: DuplicateRule) -> None:
         "torch": "torch" in sys.modules,
     }
     print(json.dumps(found))
-
-
-def peak_mib() -> float:
-    """Return the most memory that this process held; `resource` would count that of the process it was forked from."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return round(int(status["VmHWM"].split()[0]) / 1024, 1)
 
 
 def measure(gigabytes: float, rules: Sequence[DuplicateRule]) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from memory import peak_mib
 from records import machine, read_runs, run_key, show
 from training_speed import DECAY, RATE, SEED, Mix, make_examples, make_model
 
@@ -58,8 +58,8 @@ class FirstStep(Silent):
     def advance(self, done: int, total: int, **_: Any) -> None:
         """Tell seconds and memory."""
         if done == 1:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(json.dumps({"seconds": time.perf_counter() - self.began, "peak_mib": peak}), flush=True)
+            took = {"seconds": time.perf_counter() - self.began, "peak_mib": peak_mib()}
+            print(json.dumps(took), flush=True)
             os._exit(0)
 
 

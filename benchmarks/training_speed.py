@@ -20,13 +20,8 @@ to be downloaded.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import resource
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +40,9 @@ from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
     Trainer,
-    TrainerCallback,
-    TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
+from turns import ENDLESS, Turns, TurnsOfTrainer, Worker, take_turns, times_faster, trainer_arguments
 
 import graftlm
 from graftlm.kernels.library import VARIABLE
@@ -69,8 +63,6 @@ SIDES = ("ours", "ours_without_kernels", "trainer", "stock", "stock_grouped", "s
 NETWORKS = ("minilm-l6", "bert-base")
 BATCH, DECAY, RATE, SEED = 16, 0.01, 2e-5, 1
 EQUAL_STEPS, EQUAL = 6, 1e-5
-ENDLESS = 1_000_000
-RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -142,64 +134,11 @@ def make_model(network: str, mix: Mix, dropout: float) -> PreTrainedModel:
 
 
 def plan(examples: Examples, steps: int) -> Plan:
-    """Return our steps; the Trainer gets the same by `arguments`."""
+    """Return our steps; the Trainer gets the same by `trainer_arguments`."""
     return Plan(
         total_steps=steps, order=Epochs(BATCH, "shuffled", SEED), micro_batch=None, seed=SEED, warmup_share=0.0,
         schedule="linear", max_gradient_norm=1.0,
     )  # fmt: skip
-
-
-def arguments(folder: str, steps: int, **more: Any) -> TrainingArguments:
-    """Return the Trainer's settings."""
-    return TrainingArguments(
-        output_dir=folder, max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=RATE,
-        weight_decay=DECAY, lr_scheduler_type="linear", max_grad_norm=1.0, save_strategy="no", report_to=[],
-        use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False, **more,
-    )  # fmt: skip
-
-
-class Turns:
-    """A worker's side of taking turns: a number of steps comes in, their seconds go out."""
-
-    def wait(self) -> None:
-        """Wait for the next turn; end the process when there is none."""
-        if not (line := sys.stdin.readline()):
-            os._exit(0)  # from within the Trainer: nothing is to be saved or told
-        self.steps, self.seconds, self.mark = int(line), list[float](), time.perf_counter()
-
-    @property
-    def last(self) -> bool:
-        """Whether the step that is being taken ends the turn."""
-        return len(self.seconds) == self.steps - 1
-
-    def step_ended(self) -> None:
-        """Take the time; after the last step of the turn, tell and wait."""
-        now = time.perf_counter()
-        self.seconds.append(now - self.mark)
-        self.mark = now
-        if len(self.seconds) == self.steps:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            print(json.dumps({"seconds": self.seconds, "peak_mib": peak / 1024}), flush=True)
-            self.wait()
-
-
-class TurnsOfTrainer(TrainerCallback):
-    """The same within a Trainer."""
-
-    reads_weights = False
-
-    def __init__(self) -> None:
-        self.turns = Turns()
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Wait for the first turn."""
-        self.turns.wait()
-
-    def on_step_end(self, *_: Any, optimizer: Any, **__: Any) -> None:
-        """Take the time of a step."""
-        if self.turns.last and hasattr(optimizer, "flush"):
-            optimizer.flush()  # no step is left for later
-        self.turns.step_ended()
 
 
 def our_steps(
@@ -246,7 +185,7 @@ def stock_trainer(
     kind = graftlm.Trainer if side == "trainer" else Trainer
     trainer = kind(
         model=model,
-        args=arguments(folder, steps, **more),
+        args=trainer_arguments(folder, steps, BATCH, RATE, DECAY, **more),
         train_dataset=stock_rows(make_examples(mix, model.config.vocab_size), mix),  # pyright: ignore[reportArgumentType]
         data_collator=DataCollatorWithPadding(tokenizer, **padding),
     )
@@ -299,64 +238,33 @@ def work(side: str, network: str, mix: Mix) -> None:
             turns.step_ended()
     with tempfile.TemporaryDirectory() as folder:
         trainer = stock_trainer(side, network, mix, 0.1, ENDLESS, folder)
-        trainer.add_callback(TurnsOfTrainer())
+        trainer.add_callback(TurnsOfTrainer(Turns()))
         trainer.train()
-
-
-class Worker:
-    """A side in a process of its own, which sleeps between its turns."""
-
-    def __init__(self, side: str, network: str, mix: str, threads: int) -> None:
-        off = {VARIABLE: "off"} if side == "ours_without_kernels" else {}
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, "--worker", side, "--networks", network, "--mixes", mix,
-             "--threads", str(threads)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **off},
-        )  # fmt: skip
-
-    def turn(self, steps: int) -> dict[str, Any]:
-        """Return the seconds of some steps, and the largest memory of the process so far in MiB."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{steps}\n")
-        self.process.stdin.flush()
-        if not (line := self.process.stdout.readline()):
-            raise SystemExit("a side has ended early; its error stands above")
-        return json.loads(line)
-
-    def end(self) -> None:
-        """Let the process end."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def measure(network: str, name: str, sides: list[str], turns: int, threads: int) -> dict[str, Any]:
     """Return the seconds of every step of every side, turn by turn."""
     mix = MIXES[name]
     difference = check_equal(network, mix)
-    workers = {side: Worker(side, network, name, threads) for side in sides}
-    found: dict[str, list[list[float]]] = {side: [] for side in sides}
-    memory: dict[str, float] = {}
-    for turn in range(turns + 1):
-        for side, worker in workers.items():
-            told = worker.turn(mix.turn)
-            memory[side] = round(told["peak_mib"])
-            if turn:  # the first is for caches to fill
-                found[side].append([round(each, 5) for each in told["seconds"]])
-    for worker in workers.values():
-        worker.end()
-    return {"loss_difference": difference, "seconds": found, "peak_mib": memory}
+    words = ("--networks", network, "--mixes", name, "--threads", str(threads))
+    workers = {
+        side: Worker(
+            __file__, ("--worker", side, *words), {VARIABLE: "off"} if side == "ours_without_kernels" else {}
+        )
+        for side in sides
+    }
+    told = take_turns(workers, turns, mix.turn)
+    seconds = {
+        side: [[round(each, 5) for each in turn["seconds"]] for turn in found] for side, found in told.items()
+    }
+    peaks = {side: round(found[-1]["peak_mib"]) for side, found in told.items()}
+    return {"loss_difference": difference, "seconds": seconds, "peak_mib": peaks}
 
 
 def ratio(run: dict[str, Any], ours: str, stock: str) -> tuple[float, float, float]:
-    """Return how many times faster a side is, median over turns, with its 95 % interval over resampled turns."""
-    pairs = zip(run["seconds"][stock], run["seconds"][ours], strict=True)
-    ratios = np.array([np.sum(slow) / np.sum(fast) for slow, fast in pairs])
-    random = np.random.default_rng(0)
-    drawn = np.median(ratios[random.integers(len(ratios), size=(RESAMPLES, len(ratios)))], axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(np.median(ratios)), float(low), float(high)
+    """Return how many times faster a side is, see `times_faster`."""
+    slow, fast = ([float(np.sum(turn)) for turn in run["seconds"][side]] for side in (stock, ours))
+    return times_faster(slow, fast)
 
 
 def tables(document: dict[str, Any]) -> str:

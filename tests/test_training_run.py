@@ -124,6 +124,26 @@ def test_crashed_twice_and_resumed_twice(base: Path, rows: Path, tmp_path: Path)
     _assert_equal_runs(whole.path, path)
 
 
+@pytest.mark.parametrize("execution", ["auto", "padded"])
+def test_layers_computed_again_change_no_bit_and_may_come_and_go(
+    base: Path, rows: Path, tmp_path: Path, execution: str
+) -> None:
+    recipe = _recipe(base, rows, **{"training.execution": execution})
+    whole = finetune(recipe, None, tmp_path / "whole")
+    path = tmp_path / "crashed"
+    with pytest.raises(SystemError):
+        finetune(recipe.changed({"training.gradient_checkpointing": True}), None, path, StopAt(5))
+    written = (path / "recipe.yaml").read_text()
+    assert "gradient_checkpointing: true" in written
+    with pytest.raises(SystemError):
+        resume(path, progress=StopAt(8))
+    (path / "recipe.yaml").write_text(
+        written.replace("gradient_checkpointing: true", "gradient_checkpointing: false")
+    )
+    resume(path)
+    _assert_equal_runs(whole.path, path)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [1, 6, 12])  # 6 is an evaluation point: it must not be lost
 def test_a_signal_saves_the_step_and_resume_continues(

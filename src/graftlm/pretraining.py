@@ -17,6 +17,7 @@ from graftlm.data.corpus.shards import Corpus
 from graftlm.errors import Diverged
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.generator import attach_generator, generator_of
+from graftlm.models.gradient_checkpointing import require_checkpointing
 from graftlm.models.vocabulary import Vocabulary
 from graftlm.objectives._objective import Loss
 from graftlm.pretraining_evaluation import Saying, Sums, evaluate, frequencies
@@ -37,12 +38,9 @@ from graftlm.training.order import TokenBudgets
 
 # Keys that change where or how often, never what.
 _FREE = (
-    "corpus.path",
-    "training.checkpoint_steps",
-    "training.device",
-    "evaluation.proof",
-    "evaluation.general_text",
-)
+    "corpus.path", "training.checkpoint_steps", "training.device", "training.gradient_checkpointing",
+    "evaluation.proof", "evaluation.general_text",
+)  # fmt: skip
 HELD_OUT, GENERAL = "held_out", "general_text"
 _SHORT = 4  # short examples have this part of the tokens of long ones
 
@@ -90,6 +88,8 @@ class Pretraining:
                 f"a new generator ({count:,} parameters of its own) is trained beside the network; it is kept in "
                 "checkpoints, and no part of the base model"
             )
+        if training.gradient_checkpointing:
+            require_checkpointing(self.model)  # before hours are spent on the text
         progress.stage("preparing the corpus")
 
         def built(options: CorpusOptions, folder: Path) -> Corpus:

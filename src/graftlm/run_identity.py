@@ -16,7 +16,10 @@ from graftlm.recipe import Recipe, load_recipe
 from graftlm.settings import Settings
 
 # Keys that change where or how often, never what: they may differ on resume.
-_FREE = ("data.path", "data.validation", "data.test", "training.checkpoint_steps", "training.device")
+_FREE = (
+    "data.path", "data.validation", "data.test", "training.checkpoint_steps", "training.device",
+    "training.gradient_checkpointing",
+)  # fmt: skip
 
 
 def identity(recipe: Recipe, prepared: Prepared) -> dict[str, Any]:

@@ -27,6 +27,8 @@ FOREIGN_KEYS: Mapping[str, str] = {
     "per_device_eval_batch_size": "evaluation.batch_size",
     "train_batch_size": "training.batch_size",
     "gradient_accumulation_steps": "training.batch_size together with training.micro_batch",
+    "gradient_checkpointing": "training.gradient_checkpointing",
+    "activation_checkpointing": "training.gradient_checkpointing",
     "lr": "training.learning_rate",
     "warmup_ratio": "training.warmup_share",
     "warmup_steps": "training.warmup_share",

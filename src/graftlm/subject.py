@@ -54,6 +54,11 @@ class StoryOptions(Protocol):
         """``padded`` asks for batches with padding."""
         ...
 
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether layers are computed again on the way back instead of being kept."""
+        ...
+
 
 class Subject(Protocol):
     """What is trained, and how it is judged. It is complete when it is made: nothing of it can refuse later."""

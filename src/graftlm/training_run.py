@@ -19,6 +19,7 @@ from graftlm.data.places import first_places
 from graftlm.errors import Diverged, Interrupted, RunError
 from graftlm.kernels.library import describe
 from graftlm.models.flat.probe import make_flat
+from graftlm.models.gradient_checkpointing import checkpoint_layers
 from graftlm.progress import Progress
 from graftlm.rundir import RunDirectory, sync_folder
 from graftlm.subject import Subject
@@ -80,6 +81,8 @@ class TrainingRun(Generic[Trained]):
         self.optimizer = subject.optimizer()
         self.averages = AveragedWeights(self.model, subject.averaging) if subject.averaging else None
         self.padded_because = self._lay_flat()
+        if self.options.gradient_checkpointing:
+            checkpoint_layers(self.model)
         self.identity = subject.identity()
         self.state: dict[str, Any] | None = None
 

@@ -25,6 +25,7 @@ from graftlm.models.locating import locate
 from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
 from graftlm.progress import Silent
 from graftlm.rundir import RunDirectory
+from graftlm.workflows.dry_run import dry_run_pretraining
 from graftlm.workflows.pretrain import pretrain, resume
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -100,7 +101,9 @@ def test_interrupted_and_resumed_is_as_though_never_interrupted(
     more = {"training.averaging": 0.9, "training.optimizer": "muon"} if special else {}
     recipe = _recipe(texts, **OBJECTIVES[case], **more)
     whole = pretrain(recipe.changed({"training.checkpoint_steps": 4}), tmp_path / "whole")
-    stopped = _stopped(recipe, tmp_path / "stopped", 4, monkeypatch)
+    # Of the whole one all is kept that layers compute; here they are computed again.
+    again = recipe.changed({"training.gradient_checkpointing": case in ("next_sentence", "causal", "spans")})
+    stopped = _stopped(again, tmp_path / "stopped", 4, monkeypatch)
     assert len(list(stopped.checkpoints.iterdir())) == 1
     resume(stopped.path)
     one, other = _weights(whole), _weights(stopped)
@@ -346,6 +349,21 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_layers_that_cannot_be_computed_again_are_refused_before_the_corpus_is_made(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graftlm.pretraining.build_corpus", lambda *_: pytest.fail("the corpus is made"))
+    file = tmp_path / "albert.json"
+    sizes = {"hidden_size": 32, "embedding_size": 16, "num_attention_heads": 4, "intermediate_size": 48}
+    file.write_text(json.dumps({"model_type": "albert", **sizes}), encoding="utf-8")
+    changes = {"training.gradient_checkpointing": True, "tokenizer.kind": "wordpiece"}
+    with pytest.raises(ConfigurationError, match="second time") as caught:
+        pretrain(
+            _recipe(texts, base=str(file), **changes, **{"tokenizer.vocabulary_size": SIZE}), tmp_path / "run"
+        )
+    assert caught.value.where == "training.gradient_checkpointing"
+
+
 def test_a_base_keeps_its_tokenizer_and_its_limit(tiny_bert: Path, texts: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"tokenizer\.kind"):
         pretrain(_recipe(texts, base=str(tiny_bert), **{"tokenizer.kind": "byte_bpe"}), tmp_path / "a")
@@ -375,3 +393,16 @@ def test_a_recipe_is_complete_within_sixty_fields_and_loads_back(texts: Path, tm
         _recipe(texts, **{"training.warmup_share": 0.9})
     with pytest.raises(ConfigurationError, match="learning_rate"):
         _recipe(texts, **{"training.learning_rat": 1.0})
+
+
+def test_a_dry_run_says_what_it_will_cost_and_leaves_nothing(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = _recipe(texts)
+    said = dry_run_pretraining(recipe)
+    steps = pretrain(recipe, tmp_path / "run").read_record()["steps"]
+    assert f"# {steps} steps (1.5 passes)" in said and "tokens/s over" in said and "0.00% unknown" in said
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
+    (tmp_path / "recipe.yaml").write_text(said, encoding="utf-8")
+    assert load_pretraining(tmp_path / "recipe.yaml") == recipe

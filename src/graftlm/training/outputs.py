@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Generator
 from typing import Any
 
@@ -120,7 +121,15 @@ def _run(
         torch.autocast(inputs["input_ids"].device.type, dtype=autocast, enabled=autocast is not None),
         laid_flat(layout, dropout_keys, read, target) if layout is not None else contextlib.nullcontext(),
     ):
-        return model(**inputs, **_decoder_inputs(model, batch))
+        return model(**inputs, **_decoder_inputs(model, batch), **_without_cache(model))
+
+
+def _without_cache(model: nn.Module) -> dict[str, bool]:
+    """Return what tells a decoder to keep no keys for tokens to come: nothing is written here."""
+    bare: Any = extract_model_from_parallel(model)
+    head, body = (inspect.signature(each.forward).parameters for each in (bare, bare.base_model))
+    handed_on = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in head.values())
+    return {"use_cache": False} if "use_cache" in head or ("use_cache" in body and handed_on) else {}
 
 
 def _outputs(result: Any, batch: Batch) -> Tensor:

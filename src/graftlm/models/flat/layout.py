@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,20 +81,18 @@ class DropoutKeys:
     Args:
         examples: a key of each example, uint64 [examples], see `graftlm.kernels.keys.example_keys`.
         layout: of their tokens.
-        sites: the numbers of the sites yet to come.
+        site: the number of the site that was there last.
     """
 
-    def __init__(
-        self, examples: NDArray[np.uint64], layout: Layout, sites: Iterator[int] | None = None
-    ) -> None:
+    def __init__(self, examples: NDArray[np.uint64], layout: Layout, site: int = 0) -> None:
         self._layout, self._keys = layout, examples
         self._examples = token_keys(examples, np.ones(len(examples), dtype=np.int64))
         self._tokens = token_keys(examples, layout.lengths)
-        self._sites = sites or itertools.count(1)
+        self._site = site
 
     def within(self, layout: Layout) -> DropoutKeys:
         """Return the keys of other tokens of the same examples, at the sites that follow."""
-        return DropoutKeys(self._keys, layout, self._sites)
+        return DropoutKeys(self._keys, layout, self._site)
 
     def of_tokens(self) -> Tensor:
         """Return the bases of the next site, where values are flat, [tokens]."""
@@ -121,4 +117,5 @@ class DropoutKeys:
         raise ValueError(f"dropout of values {list(shape)} in a batch of {examples} x {width} tokens")
 
     def _next(self, keys: NDArray[np.uint64]) -> Tensor:
-        return site_bases(keys, next(self._sites)).to(self._layout.places.device)
+        self._site += 1
+        return site_bases(keys, self._site).to(self._layout.places.device)

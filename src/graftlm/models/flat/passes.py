@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Generator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,11 @@ class Pass:
         self.source, self.layout = self.layout, self.target
         self.dropout = None if self.dropout is None else self.dropout.within(self.layout)
 
+    def here(self) -> Pass:
+        """Return the pass as it stands, which goes on apart from this one."""
+        last = None if self.last is None else replace(self.last)
+        return replace(self, dropout=copy.copy(self.dropout), last=last)
+
     def bases(self, tokens: int) -> Tensor:
         """Return what decides about dropout at the next site, of all tokens or, in a last layer, of so many first ones.
 
@@ -107,7 +113,14 @@ def laid_flat(
         target: of what a decoder of its own is given, which ``read`` then counts in.
     """
     dropout = None if examples is None else DropoutKeys(examples, layout)
-    token = _current.set(Pass(layout, dropout, read, target=target))
+    with going_on(Pass(layout, dropout, read, target=target)):
+        yield
+
+
+@contextlib.contextmanager
+def going_on(current: Pass) -> Generator[None]:
+    """Work in a pass inside the block."""
+    token = _current.set(current)
     try:
         with _OurFunctions():
             yield
