@@ -21,8 +21,10 @@ from graftlm.models.generator import (
     decisions,
     draw,
     generator_of,
+    networks,
     remove_generator,
 )
+from graftlm.models.gradient_checkpointing import checkpoint_layers
 from graftlm.models.hidden_matrices import hidden_matrices
 from graftlm.models.vocabulary import Vocabulary
 from graftlm.pretraining_objectives._examples import REPLACED, TOKENS, CorpusExamples
@@ -205,6 +207,23 @@ def test_the_networks_drop_otherwise(vocabulary: Vocabulary, seed: int) -> None:
     assert abs(float(first.mean()) - 0.3) < 0.05 and abs(float(second.mean()) - 0.3) < 0.05
     both = float((first * second).mean())
     assert abs(both - 0.3**2) < 0.02
+
+
+def test_layers_of_both_may_be_computed_again(vocabulary: Vocabulary, seed: int) -> None:
+    batch, keys = _batch(_examples(vocabulary, seed), 12), example_keys(seed, 0, np.arange(12))
+    found: list[list[torch.Tensor]] = []
+    for again in (False, True):
+        model = _model(vocabulary, seed, dropout=0.1).train()
+        assert make_flat(model) == ""
+        if again:
+            checkpoint_layers(model)
+            assert all(
+                network.base_model.encoder.layer[0].gradient_checkpointing for network in networks(model)
+            )
+        terms = ReplacedTokenDetection().loss().terms(*forward_replaced(model, batch, None, keys))
+        total = terms[0].total + terms[1].total
+        found.append([total, *torch.autograd.grad(total, list(model.parameters()))])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("strategy", [Lora(), HeadOnly()], ids=lambda strategy: strategy.name)
