@@ -57,6 +57,38 @@ def pretrain(
         print("\n".join(names()))
         return 0
     source, overrides = split_words(source, overrides, PretrainingRecipe)
+    _check_words(source, resume, extend_epochs)
+    # Of several processes (torchrun) only the first speaks.
+    first = os.environ.get("RANK", "0") == "0"
+    quiet = quiet or not first
+    with contextlib.ExitStack() as stack:
+        progress = Silent() if quiet else stack.enter_context(Display())
+        if resume is not None:
+            if overrides or dry_run or run_dir:
+                raise ConfigurationError("a resumed run keeps its recipe and its directory")
+            from graftlm.workflows.pretrain import resume as continue_run
+
+            run = continue_run(resume, extend_epochs, progress)
+        else:
+            assert source is not None
+            recipe = load_pretraining(*recipe_or_data(source, overrides, "corpus.path"))
+            if dry_run:
+                from graftlm.workflows.dry_run import dry_run_pretraining as preview
+
+                print(preview(recipe, progress), end="")
+                return 0
+            from graftlm.workflows.pretrain import pretrain as train
+
+            run = train(recipe, run_dir, progress)
+    if first:
+        from graftlm.cli.results import print_pretraining
+
+        print_pretraining(run, json_output, quiet)
+    return 0
+
+
+def _check_words(source: str | None, resume: Path | None, extend_epochs: float | None) -> None:
+    """Refuse words that do not go together."""
     if (source is None) == (resume is None):
         raise ConfigurationError(
             "either a text file, a folder or a recipe, or --resume RUN is needed",
@@ -66,32 +98,3 @@ def pretrain(
         raise ConfigurationError(
             "--extend-epochs goes with --resume RUN", fix="for a new run set training.epochs=N"
         )
-    # Of several processes (torchrun) only the first speaks.
-    first = os.environ.get("RANK", "0") == "0"
-    quiet = quiet or not first
-    with contextlib.ExitStack() as stack:
-        if resume is not None:
-            if overrides or dry_run or run_dir:
-                raise ConfigurationError("a resumed run keeps its recipe and its directory")
-            from graftlm.workflows.pretrain import resume as continue_run
-
-            progress = Silent() if quiet else stack.enter_context(Display())
-            run = continue_run(resume, extend_epochs, progress)
-        else:
-            assert source is not None
-            file, changes = recipe_or_data(source, overrides, "corpus.path")
-            recipe = load_pretraining(file, changes)
-            progress = Silent() if quiet else stack.enter_context(Display())
-            if dry_run:
-                from graftlm.workflows.dry_run import dry_run_pretraining as preview
-
-                print(preview(recipe, progress), end="")
-                return 0
-            from graftlm.workflows.pretrain import pretrain as train
-
-            run = train(recipe, run_dir, progress)
-    from graftlm.cli.results import print_pretraining
-
-    if first:
-        print_pretraining(run, json_output, quiet)
-    return 0
