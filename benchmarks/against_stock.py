@@ -240,9 +240,11 @@ class Rated:
         return 100 * (xy - x * y) / np.sqrt((xx - x * x) * (yy - y * y))
 
 
-def compare(runs: list[dict[str, Any]], data: str, stock: str) -> dict[str, Any] | None:
+def compare(
+    runs: list[dict[str, Any]], data: str, stock: str, own_side: str = "ours"
+) -> dict[str, Any] | None:
     """Return ours - stock in points, over the seeds that both sides have, with its paired interval."""
-    own = {run["seed"]: Rated(run) for run in runs if run["data"] == data and run["side"] == "ours"}
+    own = {run["seed"]: Rated(run) for run in runs if run["data"] == data and run["side"] == own_side}
     other = {run["seed"]: Rated(run) for run in runs if run["data"] == data and run["side"] == stock}
     seeds = sorted(own.keys() & other.keys())
     if not seeds:

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from graftlm.bridges.transformers import Trainer
     from graftlm.errors import GraftError
     from graftlm.predictor import Predictor
-    from graftlm.python_api import check, evaluate, finetune, pretrain, push
+    from graftlm.python_api import (
+        check,
+        evaluate,
+        finetune,
+        import_checkpoint,
+        minimal_pairs,
+        pretrain,
+        push,
+    )
     from graftlm.recipe import Recipe, load_recipe
     from graftlm.run import Run
 
@@ -29,7 +37,9 @@ _HOMES = {
     "check": "graftlm.python_api",
     "evaluate": "graftlm.python_api",
     "finetune": "graftlm.python_api",
+    "import_checkpoint": "graftlm.python_api",
     "load_recipe": "graftlm.recipe",
+    "minimal_pairs": "graftlm.python_api",
     "pretrain": "graftlm.python_api",
     "push": "graftlm.python_api",
 }
@@ -43,7 +53,9 @@ __all__ = [
     "check",
     "evaluate",
     "finetune",
+    "import_checkpoint",
     "load_recipe",
+    "minimal_pairs",
     "pretrain",
     "push",
 ]

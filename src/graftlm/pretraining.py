@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from transformers import PreTrainedModel
 
 from graftlm.data.corpus.building import build_corpus
+from graftlm.data.corpus.options import CorpusOptions
+from graftlm.data.corpus.shards import Corpus
 from graftlm.errors import Diverged
+from graftlm.models.flat.probe import make_flat
+from graftlm.models.generator import attach_generator, generator_of
 from graftlm.models.gradient_checkpointing import require_checkpointing
 from graftlm.models.vocabulary import Vocabulary
 from graftlm.objectives._objective import Loss
 from graftlm.pretraining_evaluation import Saying, Sums, evaluate, frequencies
 from graftlm.pretraining_objectives._examples import CorpusExamples
 from graftlm.pretraining_objectives._objective import PretrainingObjective, Reading
-from graftlm.pretraining_preparation import begin_with, tokens_fingerprint
+from graftlm.pretraining_preparation import begin_with, tokenizer_report, tokens_fingerprint
 from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
 from graftlm.progress import Progress
 from graftlm.run_identity import differences
@@ -26,14 +32,16 @@ from graftlm.settings import Settings
 from graftlm.subject import Judgement
 from graftlm.training.frozen import KeptFeatures
 from graftlm.training.loop import Forward, Plan
+from graftlm.training.memory import place
 from graftlm.training.optimisation import Stepping, build_optimizer
 from graftlm.training.order import TokenBudgets
 
 # Keys that change where or how often, never what.
 _FREE = (
     "corpus.path", "training.checkpoint_steps", "training.device", "training.gradient_checkpointing",
-    "evaluation.proof",
+    "evaluation.proof", "evaluation.general_text",
 )  # fmt: skip
+HELD_OUT, GENERAL = "held_out", "general_text"
 _SHORT = 4  # short examples have this part of the tokens of long ones
 
 
@@ -63,28 +71,45 @@ class Pretraining:
         objective: Any = recipe.objective
         self.objective: PretrainingObjective = objective
         self.beginning = begin_with(recipe, run.tokenizer, progress)
+        self.tokenizer_report = tokenizer_report(recipe, self.beginning, run.tokenizer, progress)
         config, tokenizer = self.beginning.config, self.beginning.tokenizer
-        vocabulary = Vocabulary.of(tokenizer, config.get_text_config().vocab_size)
+        # Words that were added have rows beyond those of the configuration.
+        rows = max(config.get_text_config().vocab_size, len(tokenizer))
+        vocabulary = Vocabulary.of(tokenizer, rows)
         self.objective.check(config, vocabulary)
         self.model, self.new_parameters = self.beginning.build(
             self.objective.architectures, recipe.seed, training.dropout
         )
+        beside = self.objective.complete(self.model, recipe.seed)
+        self.new_parameters += beside
+        if beside:
+            count = sum(self.model.get_parameter(name).numel() for name in beside)
+            progress.say(
+                f"a new generator ({count:,} parameters of its own) is trained beside the network; it is kept in "
+                "checkpoints, and no part of the base model"
+            )
         if training.gradient_checkpointing:
             require_checkpointing(self.model)  # before hours are spent on the text
         progress.stage("preparing the corpus")
-        self.corpus = build_corpus(
-            recipe.corpus, self._tokens_of, len(tokenizer), tokens_fingerprint(tokenizer), recipe.seed,
-            run.corpus, progress,
-        )  # fmt: skip
+
+        def built(options: CorpusOptions, folder: Path) -> Corpus:
+            tokens = tokens_fingerprint(tokenizer)
+            return build_corpus(
+                options, self._tokens_of, len(tokenizer), tokens, recipe.seed, folder, progress
+            )
+
+        self.corpus = built(recipe.corpus, run.corpus)
         reading = Reading(
             training.max_length_tokens, max(8, training.max_length_tokens // _SHORT), recipe.seed
         )
         self._examples = self.objective.examples(self.corpus.train, vocabulary, reading)
-        self.held_out = (
-            self.objective.examples(self.corpus.held_out, vocabulary, reading)
-            if self.corpus.held_out.num_documents
-            else None
-        )
+        judging = {HELD_OUT: self.corpus.held_out} if self.corpus.held_out.num_documents else {}
+        if (other := recipe.evaluation.general_text) is not None:
+            options = CorpusOptions(path=other, held_out_share=0.0, duplicates="keep")
+            judging[GENERAL] = built(options, run.general_text).train
+        self.judging: Mapping[str, CorpusExamples] = {
+            name: self.objective.examples(text, vocabulary, reading) for name, text in judging.items()
+        }
         strategy: Any = recipe.strategy
         strategy.adapt(self.model, self.new_parameters, recipe.seed)
         self.plan = self._make_plan(autocast)
@@ -150,31 +175,52 @@ class Pretraining:
 
     def validations(self) -> frozenset[int]:
         """Return the numbers of the steps after which the held-out text is scored: evenly, and the last."""
-        if self.held_out is None:
+        if HELD_OUT not in self.judging:
             return frozenset()
         count, total = self.options.evaluations, self.plan.total_steps
         return frozenset(max(1, round(total * number / count)) for number in range(1, count + 1))
 
     def judge(self, on_batch: Callable[[int], None]) -> Judgement:
         """Score the held-out text."""
-        return Judgement("loss", self.evaluate(on_batch).loss, greater_is_better=False)
+        return Judgement("loss", self.evaluate(HELD_OUT, self.model, on_batch).loss, greater_is_better=False)
 
-    def evaluate(self, on_batch: Callable[[int], None] = lambda examples: None) -> Sums:
-        """Return what the model says about the held-out text.
+    def evaluate(
+        self,
+        text: str,
+        model: PreTrainedModel,
+        on_batch: Callable[[int], None] = lambda examples: None,
+    ) -> Sums:
+        """Return what a model says about one of the texts of ``judging``.
 
         Raises:
             Diverged: its loss is not finite.
         """
-        self.model.eval()
-        sums = self._scored(lambda batch: self.forward(self.model, batch, self.plan.autocast, None), on_batch)
+        model.eval()
+        sums = self._scored(text, self._saying(model), on_batch)
         if not math.isfinite(sums.loss):
             raise Diverged(f"the loss on held-out text is {sums.loss}", fix="lower training.learning_rate")
         return sums
 
-    def baseline(self) -> Sums:
-        """Return what the frequencies of tokens in the training text say about the held-out text."""
+    def baseline(self, text: str) -> Sums:
+        """Return what the frequencies of tokens in the training text say about one of the texts of ``judging``."""
         size = self.model.config.get_text_config().vocab_size
-        return self._scored(frequencies(self.corpus.train, size), lambda examples: None)
+        return self._scored(
+            text, frequencies(self.corpus.train, size, self._saying(self.model)), lambda examples: None
+        )
+
+    def untrained(self) -> PreTrainedModel | None:
+        """Return the base model as it was before it was trained further, made anew; None where the network is new."""
+        if self.beginning.files is None:
+            return None
+        seed, dropout = self.recipe.seed, self.options.dropout
+        model, _ = self.beginning.build(self.objective.architectures, seed, dropout)
+        place(model, self.accelerator.device)
+        if self.options.execution == "auto":
+            make_flat(model, gradients=False)
+        # Both are to judge the same replaced tokens.
+        if (generator := generator_of(self.model)) is not None:
+            attach_generator(model, generator)
+        return model
 
     def places(self, examples: Sequence[int]) -> list[str]:
         """Return where these examples stand: numbers of their documents, among those that are trained on."""
@@ -184,10 +230,14 @@ class Pretraining:
         """Nothing is kept: a body of which nothing moves learns nothing from text."""
         return None
 
-    def _scored(self, saying: Saying, on_batch: Callable[[int], None]) -> Sums:
-        assert self.held_out is not None
+    def _scored(self, text: str, saying: Saying, on_batch: Callable[[int], None]) -> Sums:
         budget = (self.options.batch_tokens, self.recipe.evaluation.tokens)
-        return evaluate(saying, self.held_out, budget, self.accelerator.device, on_batch)
+        return evaluate(
+            saying, self.judging[text], budget, self.accelerator.device, self.objective.loss(), on_batch
+        )
+
+    def _saying(self, model: PreTrainedModel) -> Saying:
+        return lambda batch: self.forward(model, batch, self.plan.autocast, None)
 
     def _make_plan(self, autocast: torch.dtype | None) -> Plan:
         training, seed = self.options, self.recipe.seed

@@ -11,7 +11,10 @@ import torch
 from graftlm.data.places import counted
 from graftlm.models.artefact import save_base
 from graftlm.models.base_model import architecture_of
-from graftlm.pretraining import Pretraining
+from graftlm.models.generator import remove_generator
+from graftlm.pretraining import HELD_OUT, Pretraining
+from graftlm.pretraining_evaluation import Sums
+from graftlm.pretraining_objectives._examples import REPLACED
 from graftlm.pretraining_proof import EXAMPLES, prove
 from graftlm.reports.base_card import FEW_DOCUMENTS, write_base_card
 from graftlm.rundir import write_json
@@ -26,26 +29,13 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
     """
     subject, run, progress = training.subject, training.run, training.progress
     recipe, objective = subject.recipe, subject.objective
-    evaluation: dict[str, Any] | None = None
-    if subject.held_out is not None:
-        progress.stage("evaluating")
-        found, baseline = (
-            sums.scores(objective, recipe.evaluation.confidence, recipe.seed).dump()
-            for sums in (subject.evaluate(), subject.baseline())
-        )
-        if found["rows"] < FEW_DOCUMENTS:
-            progress.warn(
-                f"{counted(found['rows'], 'document')} of held-out text: so few that the intervals are too narrow"
-            )
-        evaluation = {
-            "split": "held_out", "selected": False, "scores": found,
-            "baseline": {"name": "how often each token occurs", "scores": baseline}, "other_baselines": [],
-        }  # fmt: skip
+    evaluations = _evaluate(training)
     if not training.accelerator.is_main_process:
         return
-    if evaluation is not None:
-        write_json(run.evaluation("held_out"), evaluation)
+    for name, evaluation in evaluations.items():
+        write_json(run.evaluation(name), evaluation)
     progress.stage("saving the model")
+    remove_generator(subject.model)
     files = subject.beginning.files
     architecture = architecture_of(subject.model, objective.architectures)
     facts: dict[str, Any] = {
@@ -56,14 +46,14 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
         "base": {"name": recipe.base, "revision": files.revision if files else None},
         "identity": {key: value for key, value in training.identity.items() if key != "recipe"},
         "corpus": subject.corpus.facts,
-        "scores": None if evaluation is None else evaluation["scores"],
+        "scores": evaluations[HELD_OUT]["scores"] if HELD_OUT in evaluations else None,
     }
     unproved = run.model.with_name("model.unproved")
     save_base(unproved, subject.model, subject.beginning.tokenizer, facts, recipe.to_yaml())
     proof: dict[str, Any] = {"done": False}
-    if recipe.evaluation.proof == "fresh_process" and subject.held_out is not None:
+    if recipe.evaluation.proof == "fresh_process" and HELD_OUT in subject.judging:
         progress.stage("proving the saved model in a fresh process")
-        examples = subject.held_out.in_pass(0).at(1.0)
+        examples = subject.judging[HELD_OUT].in_pass(0).at(1.0)
         rows = np.arange(min(EXAMPLES, len(examples.lengths)))
         batch = examples.batch(rows, torch.device("cpu"))
         model: Any = subject.model.eval()
@@ -71,7 +61,7 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
     training.accept(
         unproved,
         fitted,
-        headline=None if evaluation is None else "held_out",
+        headline=HELD_OUT if HELD_OUT in evaluations else None,
         proof=proof,
         learning_rate=subject.learning_rate,
         parameters=sum(parameter.numel() for parameter in subject.model.parameters()),
@@ -79,3 +69,33 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
     )
     write_base_card(run)
     training.finish()
+
+
+def _evaluate(training: TrainingRun[Pretraining]) -> dict[str, dict[str, Any]]:
+    """Return name of a text -> scores of the model, of token frequencies, and of the base model it was made from."""
+    subject, progress, recipe = training.subject, training.progress, training.subject.recipe
+    progress.stage("evaluating")
+    untrained = subject.untrained() if subject.judging else None
+    guesses = "how often each token occurs"
+    if REPLACED in subject.objective.measures.values():
+        guesses += ", and that none is replaced"
+    evaluations: dict[str, dict[str, Any]] = {}
+    for name in subject.judging:
+        found = subject.evaluate(name, subject.model)
+        other = None if untrained is None else subject.evaluate(name, untrained)
+
+        def scores(sums: Sums, before: Sums | None = None) -> dict[str, Any]:
+            return sums.scores(subject.objective, recipe.evaluation.confidence, recipe.seed, before).dump()
+
+        documents = len(found.bytes)
+        if documents < FEW_DOCUMENTS:
+            progress.warn(
+                f"{name}: {counted(documents, 'document')}, so few that the intervals are too narrow"
+            )
+        evaluations[name] = {
+            "split": name, "selected": False, "scores": scores(found),
+            "baseline": {"name": guesses, "scores": scores(subject.baseline(name))},
+            "other_baselines": [],
+            "before": None if other is None else {"scores": scores(other), "change": scores(found, other)},
+        }  # fmt: skip
+    return evaluations

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from graftlm.data.corpus.shards import TokenCorpus
 from graftlm.data.features import IGNORED
-from graftlm.pretraining_objectives._examples import PAIRS, TOKENS, CorpusExamples
-from graftlm.pretraining_objectives._objective import PretrainingObjective, Said, losses
+from graftlm.pretraining_objectives._examples import PAIRS, REPLACED, TOKENS, CorpusExamples
+from graftlm.pretraining_objectives._objective import CrossEntropies, PretrainingObjective, Said, losses
 from graftlm.scoring.bits_per_byte import bits_per_byte
 from graftlm.scoring.scores import Score, Scores
 from graftlm.training.batching import Batch
@@ -31,26 +31,45 @@ class Sums:
         right: kind of target -> right answers in each document.
         counts: kind of target -> targets in each document.
         bytes: UTF-8 bytes of each document.
+        objective: what the losses of all kinds make together.
     """
 
     nats: Mapping[str, NDArray[np.float64]]
     right: Mapping[str, NDArray[np.float64]]
     counts: Mapping[str, NDArray[np.float64]]
     bytes: NDArray[np.float64]
+    objective: CrossEntropies
 
     @property
     def loss(self) -> float:
         """The objective over all examples."""
-        return sum(float(self.nats[kind].sum() / self.counts[kind].sum()) for kind in self.nats)
+        return float(
+            self.objective.sum({kind: self.nats[kind].sum() / self.counts[kind].sum() for kind in self.nats})
+        )
 
-    def scores(self, objective: PretrainingObjective, confidence: float, seed: int) -> Scores:
-        """Return every value with its interval: whole documents are drawn with replacement."""
+    def scores(
+        self, objective: PretrainingObjective, confidence: float, seed: int, before: Sums | None = None
+    ) -> Scores:
+        """Return every value with its interval: whole documents are drawn with replacement.
+
+        Args:
+            objective: names what is measured.
+            confidence: level of the intervals.
+            seed: of the draws.
+            before: what another model says about the same documents; every value is then the difference from that
+                of the other model on the same draws.
+        """
         documents = len(self.bytes)
         draws = np.random.default_rng(seed).multinomial(
             documents, np.full(documents, 1 / documents), RESAMPLES
         )
-        points = self._values(np.ones((1, documents)), objective)
-        resampled = self._values(draws.astype(np.float64), objective)
+
+        def values(draws: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+            found = self._values(draws, objective)
+            other = {} if before is None else before._values(draws, objective)
+            return {name: each - other.get(name, 0.0) for name, each in found.items()}
+
+        points, resampled = values(np.ones((1, documents))), values(draws.astype(np.float64))
         ends = [(1 - confidence) / 2, (1 + confidence) / 2]
         return Scores(
             values={
@@ -73,7 +92,7 @@ class Sums:
         """Return each value for every draw, [draws]; ``draws`` say how often each document counts."""
         with np.errstate(invalid="ignore", divide="ignore"):
             means = {kind: (draws @ self.nats[kind]) / (draws @ self.counts[kind]) for kind in self.nats}
-            values = {"loss": sum(means.values(), start=np.zeros(len(draws)))}
+            values: dict[str, NDArray[np.float64]] = {"loss": self.objective.sum(means)}
             values["perplexity"] = np.exp(means[TOKENS])
             if objective.says_every_token:
                 values["bits_per_byte"] = bits_per_byte(draws @ self.nats[TOKENS], draws @ self.bytes)
@@ -87,10 +106,16 @@ Saying = Callable[[Batch], tuple[Said, Said]]
 """A batch -> outputs and targets."""
 
 
-def frequencies(corpus: TokenCorpus, size: int) -> Saying:
+def frequencies(corpus: TokenCorpus, size: int, judged: Saying) -> Saying:
     """Return what says tokens as often as they occur in a corpus, whatever stands beside them, and nothing of pairs.
 
-    ``p(token) = (occurrences + 1) / (tokens + size)``, over a vocabulary of ``size``.
+    ``p(token) = (occurrences + 1) / (tokens + size)``, over a vocabulary of ``size``. Of tokens that may be replaced it
+    says that none is, as surely as their share in the batch allows.
+
+    Args:
+        corpus: that is counted.
+        size: of the vocabulary.
+        judged: the model, asked which tokens it has replaced.
     """
     counts = np.ones(size)
     for start in range(0, corpus.num_tokens, _COUNTED_AT_ONCE):
@@ -104,6 +129,11 @@ def frequencies(corpus: TokenCorpus, size: int) -> Saying:
         outputs, said = {TOKENS: logits.expand(len(targets), size)}, {TOKENS: targets}
         if batch.in_order is not None:
             outputs[PAIRS], said[PAIRS] = torch.zeros(len(batch.in_order), 2), 1 - batch.in_order.cpu()
+        if batch.judged is not None:
+            replaced = judged(batch)[1][REPLACED].cpu()
+            share = min(0.5, float(replaced.sum() + 1) / (len(replaced) + 2))
+            outputs[REPLACED] = torch.tensor([1.0 - share, share]).log().expand(len(replaced), 2)
+            said[REPLACED] = replaced
         return outputs, said
 
     return say
@@ -114,6 +144,7 @@ def evaluate(
     source: CorpusExamples,
     budget: tuple[int, int],
     device: torch.device,
+    objective: CrossEntropies,
     on_batch: Callable[[int], None] = lambda examples: None,
 ) -> Sums:
     """Score the first examples of a source; what chance decides about them is always the same.
@@ -123,6 +154,7 @@ def evaluate(
         source: of held-out examples.
         budget: tokens of a forward pass, and tokens in all; examples of whole documents are taken until it is spent.
         device: of the model.
+        objective: what is minimised.
         on_batch: told how many examples each batch had.
     """
     examples = source.in_pass(0).at(1.0)
@@ -140,8 +172,9 @@ def evaluate(
             with memory_for(f"evaluation, batch of {batch.size}", SMALLER_STEPS):
                 outputs, targets = saying(batch)
             assert batch.targets is not None
-            asked = (batch.targets != IGNORED).sum(dim=1).cpu().numpy()
-            owners = {TOKENS: document[part].repeat(asked), PAIRS: document[part]}
+            owners = {TOKENS: _repeated(document[part], batch.targets), PAIRS: document[part]}
+            if batch.judged is not None:
+                owners[REPLACED] = _repeated(document[part], batch.judged)
             for kind, logits in outputs.items():
                 said = targets[kind]
                 values = {
@@ -155,4 +188,9 @@ def evaluate(
             on_batch(len(part))
     seen = np.unique(document[rows])
     kept = {name: {kind: values[seen] for kind, values in each.items()} for name, each in sums.items()}
-    return Sums(**kept, bytes=source.corpus.document_bytes[seen].astype(np.float64))
+    return Sums(**kept, bytes=source.corpus.document_bytes[seen].astype(np.float64), objective=objective)
+
+
+def _repeated(documents: NDArray[np.int64], targets: torch.Tensor) -> NDArray[np.int64]:
+    """Return the document of each target of some examples."""
+    return documents.repeat((targets != IGNORED).sum(dim=1).cpu().numpy())

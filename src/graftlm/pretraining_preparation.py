@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,17 @@ from graftlm.models.base_model import length_limit, load_config, load_model, loa
 from graftlm.models.families import default_tokenizer_kind, special_layout
 from graftlm.models.locating import BaseFiles, locate
 from graftlm.models.new_model import new_model
+from graftlm.models.tokenizer_report import side_by_side
 from graftlm.models.tokenizer_training import train_tokenizer
 from graftlm.models.vocabulary_extension import extend, extend_embeddings
 from graftlm.preparation import dropout_options
 from graftlm.pretraining_recipe import PretrainingRecipe
-from graftlm.progress import Progress
+from graftlm.progress import Progress, Silent
+from graftlm.rundir import write_json
 
 Tokenizer = PreTrainedTokenizerBase
+_JUDGED_CHARACTERS = 1_000_000
+"""Of the beginning of the corpus: what tokenizers make of it stands in the record."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,39 @@ def _kept(folder: Path) -> Tokenizer | None:
     if not (folder / "tokenizer_config.json").exists():  # written last
         return None
     return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+
+
+def tokenizer_report(
+    recipe: PretrainingRecipe, beginning: Beginning, folder: Path, progress: Progress
+) -> dict[str, dict[str, float]]:
+    """Return what the tokenizer makes of the beginning of the corpus, beside that of the base model before words were
+    added; see `graftlm.models.tokenizer_report.TokenizerFacts`. It is said once and kept in ``folder``."""
+    file = folder / "report.json"
+    if file.exists():
+        return json.loads(file.read_text(encoding="utf-8"))
+    tokenizers = {"tokenizer": beginning.tokenizer}
+    if beginning.known is not beginning.tokenizer:
+        tokenizers["before words were added"] = beginning.known
+    texts = _beginning(document.text for document in read_documents(recipe.corpus, Silent()))
+    found = {name: asdict(facts) for name, facts in side_by_side(tokenizers, texts).items()}
+    folder.mkdir(exist_ok=True)
+    write_json(file, found)
+    for name, facts in found.items():
+        progress.say(
+            f"{name}: {facts['tokens_per_word']:.2f} tokens per word, {facts['bytes_per_token']:.2f} bytes per token, "
+            f"{facts['unknown_share']:.2%} unknown"
+        )
+    return found
+
+
+def _beginning(texts: Iterable[str]) -> Iterator[str]:
+    """Yield texts until they have enough characters; a long one is cut."""
+    left = _JUDGED_CHARACTERS
+    for text in texts:
+        yield text[:left]
+        left -= len(text)
+        if left <= 0:
+            return
 
 
 def tokens_fingerprint(tokenizer: Any) -> str:

@@ -82,7 +82,8 @@ def _plain(batch: Batch) -> dict[str, Any]:
     assert batch.targets is not None
     order = None if batch.in_order is None else batch.in_order.tolist()
     inputs = {name: values.tolist() for name, values in batch.inputs.items()}
-    return {"inputs": inputs, "targets": batch.targets.tolist(), "in_order": order}
+    judged = None if batch.judged is None else batch.judged.tolist()
+    return {"inputs": inputs, "targets": batch.targets.tolist(), "in_order": order, "judged": judged}
 
 
 def main(arguments: list[str]) -> None:
@@ -97,9 +98,11 @@ def main(arguments: list[str]) -> None:
     if loaded.new_parameters:
         raise ProofFailed(f"{', '.join(loaded.new_parameters[:5])} are not in the folder", where=folder)
     inputs = {name: torch.tensor(values) for name, values in given["inputs"].items()}
-    order = None if given["in_order"] is None else torch.tensor(given["in_order"])
+    order, judged = (
+        None if given[name] is None else torch.tensor(given[name]) for name in ("in_order", "judged")
+    )
     targets, real = torch.tensor(given["targets"]), inputs["attention_mask"]
-    batch = Batch(inputs, targets, np.arange(len(targets)), real, True, order)
+    batch = Batch(inputs, targets, np.arange(len(targets)), real, True, order, judged)
     member: Any = SECTIONS["objective"].get(given["objective"])
     found = _losses(loaded.model, batch, member.model_validate(given["options"]))
     json.dump({kind: values.tolist() for kind, values in found.items()}, sys.stdout)

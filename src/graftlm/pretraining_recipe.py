@@ -136,6 +136,10 @@ class PretrainingEvaluation(Config):
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     """Level of the bootstrap intervals over documents."""
 
+    general_text: str | None = None
+    """Other text than the corpus, as in `corpus.path`, that is scored too; of a base model that is trained further it
+    tells what was forgotten. None: none."""
+
     proof: Literal["fresh_process", "none"] = "fresh_process"
     """After training, a fresh process reloads the saved model, which must say the same; none skips it aloud."""
 

@@ -24,6 +24,8 @@ from graftlm.workflows.check import check as check_rows
 from graftlm.workflows.evaluate import evaluate as evaluate_rows
 from graftlm.workflows.finetune import finetune as train
 from graftlm.workflows.finetune import resume as continue_run
+from graftlm.workflows.import_checkpoint import import_checkpoint as convert
+from graftlm.workflows.minimal_pairs import score_minimal_pairs
 from graftlm.workflows.pretrain import pretrain as train_base
 from graftlm.workflows.pretrain import resume as continue_pretraining
 from graftlm.workflows.push import push as upload
@@ -144,6 +146,48 @@ def evaluate(
 def check(data: Any, **options: Any) -> CheckResult:
     """Examine rows without training; ``result.findings`` lists what should be known about them."""
     return check_rows(*_recipe_and_rows(None, data, options))
+
+
+def import_checkpoint(
+    source: str | Path, folder: str | Path, *, lowercase: bool | None = None, quiet: bool = False
+) -> Path:
+    """Make a base model folder from an original BERT checkpoint of TensorFlow, or from pickled weights of PyTorch.
+
+    Args:
+        source: of TensorFlow the folder with bert_config.json, vocab.txt and bert_model.ckpt.*, or the prefix of a
+            checkpoint in it; of PyTorch a folder with config.json, a tokenizer and pytorch_model.bin, or that file.
+        folder: the folder to make, which is returned.
+        lowercase: whether a BERT checkpoint is for lower-cased texts; None finds out and says so.
+        quiet: show nothing.
+    """
+    with contextlib.ExitStack() as stack:
+        progress = Silent() if quiet or not _watched() else stack.enter_context(Display())
+        return convert(Path(source), Path(folder), lowercase, progress).folder
+
+
+def minimal_pairs(
+    base: str | Path,
+    path: str | Path,
+    *,
+    rows: int | None = None,
+    within_word: bool = False,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Scores:
+    """Return how often a base model finds the acceptable sentence of two the more probable one (BLiMP).
+
+    Args:
+        base: a folder, ``org/name@revision`` or ``bundled:<name>``, with a pretrained language modelling head.
+        path: a folder of paradigms, or one file.
+        rows: take the first so many pairs of each paradigm; None takes all.
+        within_word: of an encoder, mask the later tokens of a word with each.
+        device: auto, cpu, cuda or mps.
+        quiet: show nothing.
+    """
+    with contextlib.ExitStack() as stack:
+        progress = Silent() if quiet or not _watched() else stack.enter_context(Display())
+        found = score_minimal_pairs(str(base), Path(path), rows, within_word, device, progress=progress)
+    return Scores.load(found["scores"])
 
 
 def push(

@@ -52,6 +52,11 @@ class RunDirectory:
         return self.path / "corpus"
 
     @property
+    def general_text(self) -> Path:
+        """The tokens of the other text on which a pretraining is judged."""
+        return self.path / "general_text"
+
+    @property
     def tokenizer(self) -> Path:
         """The tokenizer that a pretraining made."""
         return self.path / "tokenizer"

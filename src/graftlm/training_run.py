@@ -110,13 +110,17 @@ class TrainingRun(Generic[Trained]):
         if self.averages is not None:
             self.averages.take_over(self.model)
         validated = bool(self.subject.validations())
-        patient = self.options.patience_evaluations is not None
         return Fitted(
             steps,
             self.best.step if validated and self.options.keeps_best else steps,
             self.earlier_seconds + time.perf_counter() - self.began,
-            validated and (patient or self.options.keeps_best),
+            validated and self._chooses,
         )
+
+    @property
+    def _chooses(self) -> bool:
+        """Whether judgements choose the weights or the time to stop."""
+        return self.options.keeps_best or self.options.patience_evaluations is not None
 
     def accept(self, folder: Path, fitted: Fitted, **facts: Any) -> None:
         """Let a saved and proved folder be the model of the run; the record says how it came about."""
@@ -165,7 +169,8 @@ class TrainingRun(Generic[Trained]):
                 self.averages.update(self.model)
             self.log.step(step)
             self.progress.advance(
-                number, plan.total_steps, loss=step.loss, epoch=step.epoch, best=self.best.value,
+                number, plan.total_steps, loss=step.loss, epoch=step.epoch,
+                best=self.best.value if self._chooses else None,
                 tokens_per_second=step.tokens / step.seconds,
             )  # fmt: skip
             due = number in marks
@@ -217,7 +222,7 @@ class TrainingRun(Generic[Trained]):
         self.log.append({"step": number, "validation": {found.metric: found.value}})
         self.progress.say(
             f"step {number}: validation {found.metric} {found.value:.4f}"
-            + (" (best so far)" if self.best.step == number else "")
+            + (" (best so far)" if self._chooses and self.best.step == number else "")
         )
 
     def _averaged(self) -> contextlib.AbstractContextManager[None]:

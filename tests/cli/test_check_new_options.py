@@ -7,6 +7,7 @@ import yaml
 from tests.rows import classified_rows, write_csv
 
 from graftlm.catalog import Catalog
+from graftlm.pretraining_recipe import load_pretraining
 from graftlm.recipe import load_recipe
 
 
@@ -153,3 +154,18 @@ def test_options_with_a_typo(prefix: str, hint: str, graft) -> None:
     outcome = graft("options", prefix)
     assert outcome.code == 2
     assert f"no option starts with {prefix!r}. Did you mean {hint!r}?" in outcome.err
+
+
+def test_a_recipe_and_the_keys_of_a_pretraining(place: Path, graft) -> None:
+    written = graft("new", "novels", "base=gpt2-mini", "--pretraining", "--output", "recipe.yaml")
+    assert written.code == 0, written.err
+    assert "graft pretrain recipe.yaml" in written.out
+    recipe = load_pretraining(Path("recipe.yaml"))
+    expected = {"corpus.path": "novels", "base": "gpt2-mini"}
+    assert recipe == load_pretraining(None, expected)
+    assert recipe.objective.name == "causal_language_modelling"  # pyright: ignore[reportAttributeAccessIssue]
+    shown = graft("options", "--pretraining", "objective.masked").out
+    assert "objective.mask_share  (float" in shown and "(masked_language_modelling)" in shown
+    assert "corpus.path" in graft("options", "--pretraining").out
+    missing = graft("options", "--pretraining", "training.batch_size")
+    assert missing.code == 2 and "graft options --pretraining" in missing.err

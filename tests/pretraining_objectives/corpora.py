@@ -74,16 +74,16 @@ def tokenizer_of(folder: Path, family: str) -> transformers.PreTrainedTokenizerF
 
 
 def network(objective: Any, family: str, vocabulary: Vocabulary, dropout: float = 0.0) -> Any:
-    """Return a tiny network with the head of an objective, drawn from torch's generator."""
+    """Return a tiny network with the head of an objective, drawn from torch's generator, and what stands beside it."""
     size, special = vocabulary.size, {"pad_token_id": vocabulary.padding["input_ids"]}
     narrow = {
         "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
         "max_position_embeddings": 80,
     }  # fmt: skip
     match family:
-        case "bert" | "roberta" | "albert":
-            name = {"bert": "Bert", "roberta": "Roberta", "albert": "Albert"}[family]
-            more = {"embedding_size": 16} if family == "albert" else {}
+        case "bert" | "roberta" | "albert" | "electra":
+            name = family.capitalize()
+            more = {"embedding_size": 16} if family in ("albert", "electra") else {}
             config = getattr(transformers, f"{name}Config")(
                 vocab_size=size, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
                 **narrow, **special, **more,
@@ -108,5 +108,6 @@ def network(objective: Any, family: str, vocabulary: Vocabulary, dropout: float 
                 vocab_size=size, d_model=32, d_kv=16, d_ff=64, num_layers=1, num_heads=2, dropout_rate=dropout,
                 eos_token_id=vocabulary.end, decoder_start_token_id=special["pad_token_id"], **special,
             )  # fmt: skip
-    kind = getattr(transformers, objective.architectures[0])
-    return kind.from_config(config)
+    model = getattr(transformers, objective.architectures[0]).from_config(config)
+    objective.complete(model, 1)
+    return model

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import json
 import random
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,14 @@ from safetensors.torch import load_file
 from tests.tiny import WORDS
 
 import graftlm
-from graftlm import training_run
+from graftlm import pretraining_proof, training_run
 from graftlm.errors import ConfigurationError, GraftError, RunError
 from graftlm.models.base_model import load_model
 from graftlm.models.locating import locate
 from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
+from graftlm.progress import Silent
 from graftlm.rundir import RunDirectory
+from graftlm.workflows.dry_run import dry_run_pretraining
 from graftlm.workflows.pretrain import pretrain, resume
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -29,6 +34,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "causal": {"base": "gpt2-mini"},
     "spans": {"base": "t5-tiny"},
     "infilling": {"base": "bart-tiny"},
+    "replaced": {"base": "electra-tiny", "objective.name": "replaced_token_detection"},
 }
 
 
@@ -47,7 +53,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _recipe(texts: Path, **changes: Any) -> PretrainingRecipe:
     family = str(changes.get("base", "bert-tiny")).partition("-")[0]
-    size = {"bert": SIZE, "t5": 340}.get(family, 500)
+    size = {"bert": SIZE, "electra": SIZE, "t5": 340}.get(family, 500)
     tokenizer = {} if "/" in family else {"tokenizer.vocabulary_size": size}
     return load_pretraining(
         None,
@@ -91,7 +97,8 @@ def _stopped(
 def test_interrupted_and_resumed_is_as_though_never_interrupted(
     case: str, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = {"training.averaging": 0.9, "training.optimizer": "muon"} if case == "masked" else {}
+    special = case in ("masked", "replaced")
+    more = {"training.averaging": 0.9, "training.optimizer": "muon"} if special else {}
     recipe = _recipe(texts, **OBJECTIVES[case], **more)
     whole = pretrain(recipe.changed({"training.checkpoint_steps": 4}), tmp_path / "whole")
     # Of the whole one all is kept that layers compute; here they are computed again.
@@ -136,6 +143,87 @@ def test_from_text_to_a_proved_base_that_is_fine_tuned(texts: Path, tmp_path: Pa
     assert tuned.metrics["accuracy"] >= 0.0
 
 
+def test_of_replaced_token_detection_the_network_alone_is_saved_proved_and_trained_further(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = {"objective.name": "replaced_token_detection", "objective.generator_size": 0.5}
+    monkeypatch.setattr(pretraining_proof, "subprocess", _SameProcess(monkeypatch))
+    trained: list[Any] = []
+    real = training_run.TrainingRun.execute
+
+    def executing(self: Any) -> Any:
+        fitted = real(self)
+        trained.append(copy.deepcopy(self.model.state_dict()))
+        return fitted
+
+    monkeypatch.setattr(training_run.TrainingRun, "execute", executing)
+    recipe = _recipe(texts, base="electra-tiny", **objective, **{"evaluation.proof": "fresh_process"})
+    run = pretrain(recipe, tmp_path / "run")
+    record, evaluation = run.read_record(), json.loads(run.evaluation("held_out").read_text())
+    assert record["proof"]["done"] and record["execution"]["path"] == "flat"
+    scores, baseline = evaluation["scores"]["values"], evaluation["baseline"]["scores"]["values"]
+    assert {"perplexity", "masked_accuracy", "detection_accuracy"} <= scores.keys() == baseline.keys()
+    assert (
+        0.8 < baseline["detection_accuracy"]["value"] < 1.0
+        and "none is replaced" in evaluation["baseline"]["name"]
+    )
+    # Plain transformers loads it whole, and it says what the trained network said.
+    model, loading = transformers.AutoModelForPreTraining.from_pretrained(run.model, output_loading_info=True)
+    assert type(model) is transformers.ElectraForPreTraining
+    assert not loading["missing_keys"] and not loading["unexpected_keys"]
+    assert record["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    weights = {name: weight for name, weight in trained[0].items() if not name.startswith("generator.")}
+    assert len(weights) < len(trained[0])
+    twin = transformers.ElectraForPreTraining(model.config).eval()
+    twin.load_state_dict(weights)
+    encoded = transformers.AutoTokenizer.from_pretrained(run.model)("the parcel is late", return_tensors="pt")
+    assert torch.allclose(model(**encoded).logits, twin(**encoded).logits, atol=1e-6)
+    assert all(torch.equal(weight, weights[name]) for name, weight in _weights(run).items())
+    card = (run.model / "README.md").read_text(encoding="utf-8")
+    assert "replaced token detection" in card and "feature-extraction" in card
+    # Trained further it gets a new generator, which judges the model before with what it draws after.
+    said = Said()
+    further = _recipe(texts, base=str(run.model), **objective, **{"training.epochs": 0.5})
+    run = pretrain(further, tmp_path / "further", said)
+    assert any("new generator" in line for line in said.lines)
+    assert all(name.startswith("generator.") for name in run.read_record()["new_parameters"])
+    change = json.loads(run.evaluation("held_out").read_text())["before"]["change"]["values"]
+    assert (
+        change["masked_accuracy"]["value"] == change["perplexity"]["value"] == 0.0 != change["loss"]["value"]
+    )
+    tuned = graftlm.finetune(
+        [{"text": f"the {word} is {kind}", "label": kind} for word in WORDS[80:100] for kind in ("good", "bad")],
+        base=str(run.model), run_directory=tmp_path / "tuned", quiet=True,
+        **{"training.epochs": 1, "evaluation.proof": "none"},
+    )  # fmt: skip
+    assert tuned.metrics["accuracy"] >= 0.0
+
+
+class _SameProcess:
+    """``subprocess`` for a proof whose child works in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def run(self, command: list[str], input: str, **_: Any) -> Any:
+        out = io.StringIO()
+        with self._monkeypatch.context() as patch:
+            patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(input.encode())))
+            patch.setattr("sys.stdout", out)
+            pretraining_proof.main(command[command.index("graftlm.pretraining_proof") + 1 :])
+        return subprocess.CompletedProcess(command, 0, out.getvalue(), "")
+
+
+class Said(Silent):
+    """What a run says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        self.lines.append(sentence)
+
+
 def test_a_base_model_is_trained_further(tiny_bert: Path, texts: Path, tmp_path: Path) -> None:
     recipe = _recipe(texts, base=str(tiny_bert), **{"training.max_length_tokens": 24, "training.epochs": 1.0})
     run = pretrain(recipe, tmp_path / "run")
@@ -149,6 +237,41 @@ def test_a_base_model_is_trained_further(tiny_bert: Path, texts: Path, tmp_path:
     assert moved and transformers.AutoTokenizer.from_pretrained(run.model).get_vocab() == (
         transformers.AutoTokenizer.from_pretrained(tiny_bert).get_vocab()
     )
+
+
+def test_a_base_trained_further_tells_what_changed(tiny_bert: Path, texts: Path, tmp_path: Path) -> None:
+    own, other = tmp_path / "own.txt", tmp_path / "other.txt"
+    own.write_text(
+        texts.read_text(encoding="utf-8").replace(WORDS[0], "xyzzy").replace(WORDS[1], "zyxwv"),
+        encoding="utf-8",
+    )
+    other.write_text("\n\n".join(" ".join(WORDS[at : at + 9]) for at in range(0, 60, 3)), encoding="utf-8")
+    recipe = _recipe(
+        own, base=str(tiny_bert), **{"evaluation.general_text": str(other), "training.epochs": 4.0}
+    )
+    recipe = recipe.changed({"tokenizer.extend_by": 2})
+    run = pretrain(recipe, tmp_path / "run")
+    for name in ("held_out", "general_text"):
+        evaluation = json.loads(run.evaluation(name).read_text())
+        before, change = (evaluation["before"][key]["values"] for key in ("scores", "change"))
+        for metric, score in evaluation["scores"]["values"].items():
+            difference = score["value"] - before[metric]["value"]
+            assert change[metric]["value"] == pytest.approx(difference, rel=1e-9)
+            assert change[metric]["low"] <= difference <= change[metric]["high"]
+        # The very first loss of the training is near that of the model before it, and not near the last.
+        assert abs(before["loss"]["value"] - _steps(run)[0]["loss"]) < 1.0 or name == "general_text"
+    assert (
+        json.loads(run.evaluation("held_out").read_text())["before"]["change"]["values"]["loss"]["high"] < 0
+    )
+    # Nothing is left of the training in the model that is judged as it was before.
+    again = pretrain(recipe.changed({"training.epochs": 0.5}), tmp_path / "again")
+    first, second = (json.loads(each.evaluation("held_out").read_text())["before"] for each in (run, again))
+    assert first["scores"] == second["scores"]
+    card = (run.model / "README.md").read_text(encoding="utf-8")
+    assert "| before | change |" in card and "How the loss fell" in card
+    report = run.read_record()["tokenizer"]
+    new, old = report["tokenizer"], report["before words were added"]
+    assert new["tokens_per_word"] < old["tokens_per_word"]
 
 
 def test_lora_is_worked_into_the_base(tiny_bert: Path, texts: Path, tmp_path: Path) -> None:
@@ -212,6 +335,7 @@ def test_an_interruption_while_the_corpus_is_prepared_goes_on(
     [
         ({"base": "bert-mnii"}, ConfigurationError, "bert-mini"),
         ({"base": "gpt2-mini", "objective.name": "masked_language_modelling"}, GraftError, "hidden"),
+        ({"base": "bert-tiny", "objective.name": "replaced_token_detection"}, ConfigurationError, "ELECTRA"),
         ({"base": "roberta-mini", "objective.pairs": "next_sentence"}, ConfigurationError, "judges pairs"),
         ({"tokenizer.extend_by": 5}, ConfigurationError, "extend_by"),
         ({"tokenizer.vocabulary_size": 40}, ConfigurationError, "vocabulary"),
@@ -269,3 +393,16 @@ def test_a_recipe_is_complete_within_sixty_fields_and_loads_back(texts: Path, tm
         _recipe(texts, **{"training.warmup_share": 0.9})
     with pytest.raises(ConfigurationError, match="learning_rate"):
         _recipe(texts, **{"training.learning_rat": 1.0})
+
+
+def test_a_dry_run_says_what_it_will_cost_and_leaves_nothing(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = _recipe(texts)
+    said = dry_run_pretraining(recipe)
+    steps = pretrain(recipe, tmp_path / "run").read_record()["steps"]
+    assert f"# {steps} steps (1.5 passes)" in said and "tokens/s over" in said and "0.00% unknown" in said
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
+    (tmp_path / "recipe.yaml").write_text(said, encoding="utf-8")
+    assert load_pretraining(tmp_path / "recipe.yaml") == recipe

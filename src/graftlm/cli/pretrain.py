@@ -18,6 +18,7 @@ def pretrain(
     run_dir: Path | None = None,
     resume: Path | None = None,
     extend_epochs: float | None = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
     architectures: Annotated[bool, Parameter(negative="")] = False,
     json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
@@ -36,6 +37,8 @@ def pretrain(
         Continue this run directory exactly where its newest checkpoint stands.
     extend_epochs
         With --resume: train a finished run on to this many passes, with a new schedule.
+    dry_run
+        Print the complete recipe and what the run will cost, and stop.
     architectures
         List the architectures that can be named in `base`, and stop.
     json_output
@@ -68,7 +71,7 @@ def pretrain(
     quiet = quiet or not first
     with contextlib.ExitStack() as stack:
         if resume is not None:
-            if overrides or run_dir:
+            if overrides or dry_run or run_dir:
                 raise ConfigurationError("a resumed run keeps its recipe and its directory")
             from graftlm.workflows.pretrain import resume as continue_run
 
@@ -78,9 +81,14 @@ def pretrain(
             assert source is not None
             file, changes = recipe_or_data(source, overrides, "corpus.path")
             recipe = load_pretraining(file, changes)
+            progress = Silent() if quiet else stack.enter_context(Display())
+            if dry_run:
+                from graftlm.workflows.dry_run import dry_run_pretraining as preview
+
+                print(preview(recipe, progress), end="")
+                return 0
             from graftlm.workflows.pretrain import pretrain as train
 
-            progress = Silent() if quiet else stack.enter_context(Display())
             run = train(recipe, run_dir, progress)
     from graftlm.cli.results import print_pretraining
 

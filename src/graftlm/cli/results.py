@@ -7,7 +7,7 @@ import json
 from rich.table import Table
 from rich.text import Text
 
-from graftlm.reports.figures import SELECTED, agreement, figure, other_baselines, value_of
+from graftlm.reports.figures import SELECTED, agreement, change, figure, other_baselines, value_of
 from graftlm.reports.terminal import Terminal
 from graftlm.run import Run
 from graftlm.rundir import RunDirectory
@@ -53,26 +53,31 @@ def print_pretraining(run: RunDirectory, as_json: bool, quiet: bool) -> None:
     record = run.read_record()
     if record["state"] != "finished":
         return
-    file = run.evaluation("held_out")
-    evaluation = json.loads(file.read_text(encoding="utf-8")) if record.get("headline") else None
+    evaluations = {
+        name: json.loads(file.read_text(encoding="utf-8"))
+        for name in ("held_out", "general_text")
+        if (file := run.evaluation(name)).exists()
+    }
     if as_json:
         result = {
             "run": str(run.path),
             "base": str(run.model),
             "proof": record["proof"],
-            "evaluation": evaluation,
+            "evaluations": evaluations,
         }
         print(json.dumps(result, ensure_ascii=False))
         return
     if quiet:
         return
     console = Terminal()
-    if evaluation is None:
+    if not evaluations:
         console.print("Nothing was held out, so there is no score.")
-    else:
-        baseline = Scores.load(evaluation["baseline"]["scores"])
-        scores = Scores.load(evaluation["scores"])
-        console.print(score_table(scores, "held-out text", baseline, of="document(s)"))
+    for name, evaluation in evaluations.items():
+        baseline, scores = (Scores.load(each["scores"]) for each in (evaluation["baseline"], evaluation))
+        before = evaluation["before"] and {
+            key: Scores.load(each) for key, each in evaluation["before"].items()
+        }
+        console.print(score_table(scores, name.replace("_", " "), baseline, of="document(s)", before=before))
         console.print(f"baseline: {evaluation['baseline']['name']}")
     if record["proof"]["done"]:
         console.print("proved: a fresh process reloaded the model and says the same")
@@ -96,15 +101,26 @@ _LIKE_ACCURACY = ("f1_micro", "precision_micro", "recall_micro", "recall_weighte
 
 
 def score_table(
-    scores: Scores, split: str, baseline: Scores | None = None, caption: str | None = None, of: str = "rows"
+    scores: Scores,
+    split: str,
+    baseline: Scores | None = None,
+    caption: str | None = None,
+    of: str = "rows",
+    before: dict[str, Scores] | None = None,
 ) -> Table:
-    """Return the averaged metrics as a table; its title says how many of what were scored."""
+    """Return the averaged metrics as a table; its title says how many of what were scored.
+
+    ``before`` holds the ``scores`` of the model that was trained further, and the ``change`` from them.
+    """
     table = Table(title=Text(f"{split}, {scores.rows} {of}"), title_justify="left", caption=caption)
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column(f"{scores.confidence:.0%} interval", justify="right")
     if baseline is not None:
         table.add_column("baseline", justify="right")
+    if before is not None:
+        table.add_column("before", justify="right")
+        table.add_column("change", justify="right")
     shown = [scores.primary, *(name for name in scores.values if "[" not in name and name != scores.primary)]
     for name in shown:
         if name in _LIKE_ACCURACY and "accuracy" in scores.values:
@@ -113,5 +129,7 @@ def score_table(
         cells = [name, figure(score.value, name), f"{figure(score.low, name)} – {figure(score.high, name)}"]
         if baseline is not None:
             cells.append(value_of(baseline, name))
+        if before is not None:
+            cells += [value_of(before["scores"], name), change(before["change"].values[name])]
         table.add_row(*cells, style="bold" if name == scores.primary else None)
     return table

@@ -40,6 +40,16 @@ def example_keys(seed: int, step: int, rows: ArrayLike, *, forward_pass: int = 0
     return _absorb(key, np.asarray(rows, dtype=np.int64).reshape(-1).view(np.uint64))
 
 
+def keys_of_pass(examples: Keys, forward_pass: int) -> Keys:
+    """Return keys of the same examples for another network that reads them in the same step.
+
+    Args:
+        examples: uint64 [examples].
+        forward_pass: any integer; another for each network.
+    """
+    return _absorb(examples, np.array([forward_pass & _WORD], dtype=np.uint64))
+
+
 def token_keys(examples: Keys, lengths: ArrayLike) -> Keys:
     """Return the key of each token of examples that lie one after the other.
 

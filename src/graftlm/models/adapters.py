@@ -6,6 +6,7 @@ saved: then it stands in peft's files as a module that was trained whole.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +119,8 @@ def add_adapter(
         lora_alpha=shape.alpha,  # pyright: ignore[reportArgumentType]
         lora_dropout=shape.dropout,
         use_rslora=shape.rank_stabilised,
-        target_modules=list(layers),
+        # A pattern for whole names: of names in a list peft takes every layer whose name ends so, a generator's too.
+        target_modules="|".join(map(re.escape, layers)),
         fan_in_fan_out=transposed,
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():

@@ -13,6 +13,7 @@ way. Every attention head is 64 wide.
     roberta-mini            4    256       5.5 M
     roberta-small           4    512      17.3 M
     roberta-base           12    768      92.3 M
+    electra-tiny            2    128       1.5 M
     electra-mini            4    256       4.3 M
     electra-small          12    256      10.7 M
     electra-base           12    768      92.3 M
@@ -105,6 +106,7 @@ _NAMED: Mapping[str, dict[str, Any]] = {
     "roberta-mini": _roberta(4, 256),
     "roberta-small": _roberta(4, 512),
     "roberta-base": _roberta(12, 768),
+    "electra-tiny": _electra(2, 128, 128),
     "electra-mini": _electra(4, 256, 128),
     "electra-small": _electra(12, 256, 128),
     "electra-base": _electra(12, 768, 768),

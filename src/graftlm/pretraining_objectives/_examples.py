@@ -49,10 +49,14 @@ class Made:
     Args:
         inputs: model argument name -> integers of each example.
         targets: tokens; at the places of the inputs, or of what is written, `IGNORED` where nothing is asked.
+        judged: 0 at the tokens of the inputs that are judged, `IGNORED` at all others; None where none is.
+        chances: what decides which tokens are drawn, float32 [targets, decisions]; None where none is.
     """
 
     inputs: Mapping[str, Ragged]
     targets: Ragged
+    judged: Ragged | None = None
+    chances: NDArray[np.float32] | None = None
 
 
 Cutting = Callable[[int, bool], Cut]
@@ -114,13 +118,20 @@ class CorpusExamples:
         order = (
             None if cut.in_order is None else torch.from_numpy(cut.in_order[rows].astype(np.int64)).to(device)
         )
-        return Batch(inputs, _padded(made.targets, IGNORED).to(device), rows, real, True, order)
+        targets = _padded(made.targets, IGNORED).to(device)
+        judged = None if made.judged is None else _padded(made.judged, IGNORED).to(device)
+        chances = None if made.chances is None else torch.from_numpy(made.chances).to(device)
+        return Batch(inputs, targets, rows, real, True, order, judged, chances)
 
     def targets_of(self, rows: Places) -> dict[str, Tensor]:
         """Return the targets of these examples, as objectives weigh them."""
-        order = self.pass_cut.in_order
-        pairs = {} if order is None else {PAIRS: torch.from_numpy(order[rows].astype(np.int64))}
-        return {TOKENS: torch.from_numpy(self._made(rows).targets.values.astype(np.int64)), **pairs}
+        order, made = self.pass_cut.in_order, self._made(rows)
+        targets = {TOKENS: torch.from_numpy(made.targets.values.astype(np.int64))}
+        if order is not None:
+            targets[PAIRS] = torch.from_numpy(order[rows].astype(np.int64))
+        if made.judged is not None:
+            targets[REPLACED] = torch.from_numpy(made.judged.values.astype(np.int64))
+        return targets
 
     def documents(self) -> Places:
         """Return which document each example is of, [examples]."""
@@ -137,8 +148,9 @@ class CorpusExamples:
         return self.making(cut, texts, keys, self.progress)
 
 
-TOKENS, PAIRS = "tokens", "pairs"
-"""What is said: tokens of the vocabulary, and whether the second text of a pair belongs behind the first."""
+TOKENS, PAIRS, REPLACED = "tokens", "pairs", "replaced"
+"""What is said: tokens of the vocabulary, whether the second text of a pair belongs behind the first, and whether a
+token stands in the place of another."""
 
 
 def windows(document_starts: Places, room: int, special: int, fewest: int = 1) -> Cut:

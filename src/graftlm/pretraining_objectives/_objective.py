@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -11,19 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from graftlm.data.corpus.shards import TokenCorpus
 from graftlm.data.features import IGNORED
 from graftlm.models.vocabulary import Vocabulary
-from graftlm.objectives._objective import Loss, Term
+from graftlm.objectives._objective import Term
 from graftlm.pretraining_objectives._examples import PAIRS, TOKENS, CorpusExamples
 from graftlm.training.batching import Batch
 from graftlm.training.loop import Forward
 from graftlm.training.outputs import result_where_targets
 
 Said = Mapping[str, Tensor]
-"""Outputs or targets by what they are about, see `TOKENS` and `PAIRS`."""
+"""Outputs or targets by what they are about, see `TOKENS`, `PAIRS` and `REPLACED`."""
+Complete = Callable[[PreTrainedModel, int], list[str]]
+"""See `PretrainingObjective.complete`."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,10 @@ class PretrainingObjective(Protocol):
     name: ClassVar[str]
     learning_rate: ClassVar[float]
     """Peak learning rate of AdamW where the recipe names none."""
-    loss: ClassVar[type[Loss]]
-    """What is minimised."""
     says_every_token: ClassVar[bool]
     """Whether each token of a text is a target once, so that the loss of a text is its code length."""
     measures: ClassVar[Mapping[str, str]]
-    """Name of a value -> what it is about (`TOKENS` or `PAIRS`): shares of right answers."""
+    """Name of a value -> what it is about (`TOKENS`, `PAIRS` or `REPLACED`): shares of right answers."""
 
     def dump(self) -> dict[str, Any]:
         """Return its options as plain values."""
@@ -72,6 +72,18 @@ class PretrainingObjective(Protocol):
         """What runs a model on a batch, see `forward_tokens`."""
         ...
 
+    def loss(self) -> CrossEntropies:
+        """Return what is minimised."""
+        ...
+
+    def complete(self, model: PreTrainedModel, seed: int) -> list[str]:
+        """Put beside a network what its training needs and nobody else, drawn from ``seed``.
+
+        Returns:
+            The names of its weights.
+        """
+        ...
+
     def check(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
         """Refuse, with a `ConfigurationError`, a family or a tokenizer that cannot be trained so."""
         ...
@@ -81,11 +93,27 @@ class PretrainingObjective(Protocol):
         ...
 
 
-class CrossEntropies:
-    """``sum over kinds of (sum over targets of -log softmax(logits)[target]) / number of targets``.
+def complete_itself(model: PreTrainedModel, seed: int) -> list[str]:
+    """Put nothing beside a network."""
+    return []
 
-    A model that knows nothing has the loss ln(vocabulary) for tokens, ln 2 for pairs.
+
+@dataclass(frozen=True)
+class CrossEntropies:
+    """``sum over kinds of coefficient * (sum over targets of -log softmax(logits)[target]) / number of targets``.
+
+    A model that knows nothing has the loss ln(vocabulary) for tokens, ln 2 for pairs and for what is replaced, each
+    times its coefficient.
+
+    Args:
+        coefficients: kind -> how much it counts; 1 where it is not named.
     """
+
+    coefficients: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def sum(self, means: Mapping[str, Any]) -> Any:
+        """Return the loss, made of the mean of each kind."""
+        return sum(self.coefficients.get(kind, 1.0) * mean for kind, mean in means.items())
 
     def weights(self, targets: Said) -> dict[str, float]:
         """Return how many targets of each kind there are."""
@@ -93,7 +121,10 @@ class CrossEntropies:
 
     def terms(self, outputs: Said, targets: Said) -> list[Term]:
         """Return the summed loss of each kind, from logits [targets, classes] in float32 or finer."""
-        return [Term(kind, losses(outputs[kind], targets[kind]).sum()) for kind in targets]
+        return [
+            Term(kind, losses(outputs[kind], targets[kind]).sum(), self.coefficients.get(kind, 1.0))
+            for kind in targets
+        ]
 
 
 def losses(logits: Tensor, targets: Tensor) -> Tensor:

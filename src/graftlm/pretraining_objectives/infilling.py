@@ -17,9 +17,14 @@ from graftlm.data.corruption.uniforms import Keys
 from graftlm.data.ragged import Ragged
 from graftlm.errors import ConfigurationError
 from graftlm.models.vocabulary import Vocabulary
-from graftlm.objectives._objective import Loss
 from graftlm.pretraining_objectives._examples import TOKENS, CorpusExamples, Cut, Made, surrounded, windows
-from graftlm.pretraining_objectives._objective import CrossEntropies, Reading, forward_tokens
+from graftlm.pretraining_objectives._objective import (
+    Complete,
+    CrossEntropies,
+    Reading,
+    complete_itself,
+    forward_tokens,
+)
 from graftlm.training.loop import Forward
 
 _FEWEST = 4  # of a shorter window hardly anything would be left
@@ -34,7 +39,8 @@ class Infilling(Config):
     name: ClassVar[str] = "infilling"
     learning_rate: ClassVar[float] = 1e-3
     forward: ClassVar[Forward] = staticmethod(forward_tokens)
-    loss: ClassVar[type[Loss]] = CrossEntropies
+    loss: ClassVar[type[CrossEntropies]] = CrossEntropies
+    complete: ClassVar[Complete] = staticmethod(complete_itself)
     says_every_token: ClassVar[bool] = False
     measures: ClassVar[Mapping[str, str]] = {"token_accuracy": TOKENS}
 

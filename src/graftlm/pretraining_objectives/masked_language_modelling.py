@@ -24,7 +24,6 @@ from graftlm.data.ragged import Ragged
 from graftlm.errors import ConfigurationError
 from graftlm.models.base_model import mapped_class
 from graftlm.models.vocabulary import Template, Vocabulary
-from graftlm.objectives._objective import Loss
 from graftlm.pretraining_objectives._examples import (
     PAIRS,
     TOKENS,
@@ -34,7 +33,13 @@ from graftlm.pretraining_objectives._examples import (
     surrounded,
     windows,
 )
-from graftlm.pretraining_objectives._objective import CrossEntropies, Reading, forward_tokens
+from graftlm.pretraining_objectives._objective import (
+    Complete,
+    CrossEntropies,
+    Reading,
+    complete_itself,
+    forward_tokens,
+)
 from graftlm.training.loop import Forward
 
 _FEWEST = 4  # of a window with fewer tokens hardly one would be hidden
@@ -52,7 +57,8 @@ class MaskedLanguageModelling(Config):
     name: ClassVar[str] = "masked_language_modelling"
     learning_rate: ClassVar[float] = 1e-3
     forward: ClassVar[Forward] = staticmethod(forward_tokens)
-    loss: ClassVar[type[Loss]] = CrossEntropies
+    loss: ClassVar[type[CrossEntropies]] = CrossEntropies
+    complete: ClassVar[Complete] = staticmethod(complete_itself)
     says_every_token: ClassVar[bool] = False
     measures: ClassVar[Mapping[str, str]] = {"masked_accuracy": TOKENS, "pair_accuracy": PAIRS}
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from graftlm.data.places import counted
-from graftlm.reports.figures import metric_table
+from graftlm.reports.figures import metric_table, read_evaluation
 from graftlm.rundir import RunDirectory, write_bytes
 
 FEW_DOCUMENTS = 10
@@ -19,6 +19,7 @@ _TAGS = {
     "AutoModelForCausalLM": "text-generation",
     "AutoModelForSeq2SeqLM": "text2text-generation",
 }
+_TAGS_OF_OBJECTIVES = {"replaced_token_detection": "feature-extraction"}
 _USE = """```python
 from transformers import {architecture}, AutoTokenizer
 
@@ -40,7 +41,7 @@ def render_base_card(run: RunDirectory) -> str:
     architecture = facts["architecture"]
     matter = {
         "library_name": "transformers",
-        "pipeline_tag": _TAGS[architecture],
+        "pipeline_tag": _TAGS_OF_OBJECTIVES.get(facts["objective"], _TAGS[architecture]),
         "tags": ["graftlm", "pretraining"],
     }
     objective = facts["objective"].replace("_", " ")
@@ -50,6 +51,7 @@ def render_base_card(run: RunDirectory) -> str:
         f"{record['parameters'] / 1e6:.1f} million parameters, pretrained with GraftLM {facts['graftlm_version']} on "
         f"{facts['corpus']['train']['tokens']:,} tokens.", "",
         "## How well it says held-out text", "", *_scores(run, record), "",
+        *_curve(run),
         "## How to use it", "", "With GraftLM: `graft finetune rows.csv base=path/to/model`. With plain transformers:",
         "", _USE.format(architecture=architecture), "",
         "## How it was made", "", *_making(record, recipe, facts), "",
@@ -63,21 +65,48 @@ def render_base_card(run: RunDirectory) -> str:
 def _scores(run: RunDirectory, record: dict[str, Any]) -> list[str]:
     if record["headline"] is None:
         return ["Nothing was held out, so nothing is known."]
-    evaluation = json.loads(run.evaluation("held_out").read_text(encoding="utf-8"))
-    documents = evaluation["scores"]["rows"]
-    few = ", so few that the intervals are too narrow" if documents < FEW_DOCUMENTS else ""
-    return [
-        metric_table(evaluation),
-        "",
-        f"Over {counted(documents, 'document')} of held-out text{few}; loss in nats.",
-    ]
+    lines: list[str] = []
+    for name, of in (("held_out", "held-out text of the corpus"), ("general_text", "other text")):
+        if run.evaluation(name).exists():
+            evaluation = read_evaluation(run, name)
+            documents = evaluation["scores"]["rows"]
+            few = ", so few that the intervals are too narrow" if documents < FEW_DOCUMENTS else ""
+            said = f"Over {counted(documents, 'document')} of {of}{few}; loss in nats."
+            lines += [metric_table(evaluation), "", said, ""]
+    if any("| change |" in line for line in lines):
+        lines.append(
+            "Before: the base model that was trained further; change: from it, on the same documents."
+        )
+    return lines
+
+
+def _curve(run: RunDirectory) -> list[str]:
+    """Return how the loss fell: of the steps since the row before, and on held-out text."""
+    lines = ["| step | tokens | loss, training | loss, held-out |", "|---:|---:|---:|---:|"]
+    tokens, losses = 0, list[float]()
+    for line in run.steps.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if "validation" not in entry:
+            tokens += entry["tokens"]
+            losses.append(entry["loss"])
+            continue
+        mean = f"{sum(losses) / len(losses):.3f}" if losses else "-"
+        lines.append(f"| {entry['step']:,} | {tokens:,} | {mean} | {entry['validation']['loss']:.3f} |")
+        losses.clear()
+    return ["### How the loss fell", "", *lines, ""] if len(lines) > 2 else []
 
 
 def _making(record: dict[str, Any], recipe: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     training = recipe["training"]
     proof = record["proof"]
+    tokenizer = [
+        f"- {name}: {facts['tokens_per_word']:.2f} tokens per word, {facts['bytes_per_token']:.2f} bytes per token, "
+        f"{facts['unknown_share']:.2%} unknown, on the beginning of the corpus"
+        for name, facts in record["tokenizer"].items()
+    ]
     return [
         f"- corpus: {facts['corpus']['train']['documents']:,} documents, fingerprint `{facts['identity']['corpus']}`",
+        *tokenizer,
         f"- {record['steps']:,} steps of about {training['batch_tokens']:,} tokens, at most "
         f"{training['max_length_tokens']} at once; {training['optimizer']}, learning rate "
         f"{record['learning_rate']:g}, {training['schedule']} schedule, seed {recipe['seed']}",

@@ -71,15 +71,28 @@ def headline_sentence(evaluation: dict[str, Any]) -> str:
     )
 
 
+def change(score: Score) -> str:
+    """Return a difference of two values with its sign: ``-0.512 [-0.551, -0.477]``."""
+    return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
+
+
 def metric_table(evaluation: dict[str, Any]) -> str:
-    """Return the averaged metrics as a Markdown table, the baseline in the last column."""
+    """Return the averaged metrics as a Markdown table with the baseline and, if there is one, the model before."""
     scores, baseline = Scores.load(evaluation["scores"]), Scores.load(evaluation["baseline"]["scores"])
-    lines = [f"| metric | value [{scores.confidence:.0%} interval] | baseline |", "|---|---|---|"]
-    lines += [
-        f"| {name} | {interval(score, name)} | {value_of(baseline, name)} |"
+    columns = [f"value [{scores.confidence:.0%} interval]", "baseline"]
+    cells = [
+        [interval(score, name), value_of(baseline, name)]
         for name, score in scores.values.items()
         if "[" not in name
     ]
+    names = [name for name in scores.values if "[" not in name]
+    if evaluation.get("before"):
+        before, changes = (Scores.load(evaluation["before"][key]) for key in ("scores", "change"))
+        columns += ["before", "change"]
+        for name, row in zip(names, cells, strict=True):
+            row += [value_of(before, name), change(changes.values[name])]
+    lines = [f"| metric | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(row)} |" for name, row in zip(names, cells, strict=True)]
     beside = [f"{sentence}." for sentence in other_baselines(evaluation)]
     beside += [f"{name}: `{signature}`" for name, signature in scores.signatures.items()]
     return "\n".join([*lines, *(f"\n{sentence}" for sentence in beside)])

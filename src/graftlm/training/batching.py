@@ -31,6 +31,8 @@ class Batch:
         real: the attention mask once more, on the CPU, where nobody has to wait for it.
         written: whether the targets are tokens of the vocabulary, see `Examples`.
         in_order: where the inputs are two segments, whether the second belongs behind the first, int64 [examples].
+        judged: where tokens are judged, 0 at those and `IGNORED` at all others, int64 [examples, tokens].
+        chances: where tokens are drawn, the numbers that decide each, float32 [targets, decisions].
     """
 
     inputs: dict[str, Tensor]
@@ -39,6 +41,8 @@ class Batch:
     real: Tensor
     written: bool = False
     in_order: Tensor | None = None
+    judged: Tensor | None = None
+    chances: Tensor | None = None
 
     @property
     def size(self) -> str:

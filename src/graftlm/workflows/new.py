@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from graftlm.composition import options
+from graftlm.composition import Composition, options
 from graftlm.config import Config
 from graftlm.data.assembling import with_joined_labels
 from graftlm.data.columns import assign_roles
 from graftlm.data.table import Tables
-from graftlm.recipe import DEFAULT_MEMBERS, PLUG_IN_SECTIONS, Recipe
+from graftlm.pretraining_recipe import PretrainingRecipe
+from graftlm.recipe import FINE_TUNING, Recipe
 from graftlm.settings import dump_yaml
 
 
@@ -26,15 +27,13 @@ def new_recipe(recipe: Recipe, tables: Tables | None = None) -> str:
         first = tables.splits.get("train") or next(iter(tables.splits.values()))
         found = assign_roles(first, task.roles, {}, reserved, tables.known_columns)  # pyright: ignore[reportArgumentType]
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"columns": found.columns})})
-    return (
-        "\n".join(
-            [
-                "# A complete GraftLM recipe: every default is written out.",
-                *_section(recipe, recipe.dump(), ""),
-            ]
-        )
-        + "\n"
-    )
+    return commented(recipe)
+
+
+def commented(recipe: Recipe | PretrainingRecipe) -> str:
+    """Return a recipe as YAML with the help of each key above it."""
+    heading = "# A complete GraftLM recipe: every default is written out."
+    return "\n".join([heading, *_section(recipe, recipe.dump(), "")]) + "\n"
 
 
 def _section(model: BaseModel, values: dict[str, Any], indent: str) -> list[str]:
@@ -52,18 +51,23 @@ def _section(model: BaseModel, values: dict[str, Any], indent: str) -> list[str]
     return lines
 
 
-def option_lines(prefix: str = "") -> list[tuple[str, str, str, str]]:
-    """Return (key, type, default, help) of every option whose key starts with ``prefix``.
+def option_lines(
+    prefix: str = "", composition: Composition[Any] = FINE_TUNING
+) -> list[tuple[str, str, str, str]]:
+    """Return (key, type, default, help) of every option of a kind of recipe whose key starts with ``prefix``.
 
     Options of plug-ins are there when the prefix asks for them: ``strategy``, ``strategy.full`` or
     ``strategy.layer_decay``. Without, they are left out, so that nothing heavy is imported.
     """
     # Each row beside the names under which it can be asked for.
-    rows = [((key,), _row(key, info, text)) for key, info, text in options(Recipe, "")]
-    for section, catalog in PLUG_IN_SECTIONS.items():
+    rows = [((key,), _row(key, info, text)) for key, info, text in options(composition.kind, "")]
+    for section, catalog in composition.sections.items():
         key, names = f"{section}.name", catalog.names()
         rows.append(
-            ((key,), (key, "one of the names", DEFAULT_MEMBERS[section], f"Known: {', '.join(names)}."))
+            (
+                (key,),
+                (key, "one of the names", composition.defaults[section], f"Known: {', '.join(names)}."),
+            )
         )
         if prefix and (section.startswith(prefix) or prefix.startswith(f"{section}.")):
             rows += [

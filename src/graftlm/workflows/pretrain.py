@@ -90,7 +90,9 @@ def _prepared(
 def _work(training: TrainingRun[Pretraining]) -> RunDirectory:
     """Train and conclude; the record says at any time how far it got."""
     subject = training.subject
-    facts: dict[str, Any] = {"corpus": subject.corpus.facts, "base": {"name": subject.recipe.base}}
+    facts: dict[str, Any] = {
+        "corpus": subject.corpus.facts, "base": {"name": subject.recipe.base}, "tokenizer": subject.tokenizer_report,
+    }  # fmt: skip
     with recorded(training, subject.recipe.to_yaml(), facts):
         conclude(training, training.execute())
     training.accelerator.wait_for_everyone()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from graftlm.models.flat.execution import install
 from graftlm.models.flat.first_tokens import install_first_tokens
 from graftlm.models.flat.layout import Layout
 from graftlm.models.flat.passes import NotFlat, laid_flat
+from graftlm.models.generator import networks
 
 LENGTHS = (5, 1, 9, 3)
 """Tokens of the texts that are tried; one more reaches beyond a window of attention where there is a short one."""
@@ -36,6 +37,8 @@ def make_flat(model: PreTrainedModel, gradients: bool = True) -> str:
     weight that is trained. Where anything differs, the model is left as it was. One that works flat is tried once more,
     with its last layer computed for first tokens only; where its head reads others it computes all.
 
+    A generator beside the model is tried with it, and works likewise.
+
     Args:
         model: with its head, in float32.
         gradients: whether it will be trained.
@@ -45,10 +48,19 @@ def make_flat(model: PreTrainedModel, gradients: bool = True) -> str:
         return f"on {model.device.type} it would not be faster yet"
     if gradients and any(getattr(module, "layerdrop", 0.0) for module in model.modules()):
         return "it leaves out whole layers at random (layerdrop)"
-    reason = _try(install, model, gradients)
+    reason = _try(_install, model, gradients)
     if not reason:
         _try(install_first_tokens, model, gradients)
     return reason
+
+
+def _install(model: PreTrainedModel) -> Callable[[], None]:
+    """Let all networks of a model work flat; return what undoes it."""
+    with ExitStack() as undoing:
+        # The generator first: exchanging the attention of a model exchanges that of what stands beside it.
+        for network in networks(model):
+            undoing.callback(install(network))
+        return undoing.pop_all().close
 
 
 def _try(
@@ -125,12 +137,14 @@ def _flat_outputs(
 
 
 def _outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> list[Tensor]:
-    """Return what each head says, of real tokens only, in one row."""
-    result = model(**inputs, use_cache=False) if _WRITTEN in inputs else model(**inputs)
-    if "start_logits" in result:
-        found = [torch.stack([result["start_logits"], result["end_logits"]], dim=-1)]
-    else:  # a head for tokens of the vocabulary and one for pairs, or a single one
-        found = [result[name] for name in _LOGITS if name in result]
+    """Return what each head of each network says, of real tokens only, in one row."""
+    found: list[Tensor] = []
+    for network in networks(model):
+        result = network(**inputs, use_cache=False) if _WRITTEN in inputs else network(**inputs)
+        if "start_logits" in result:
+            found.append(torch.stack([result["start_logits"], result["end_logits"]], dim=-1))
+        else:  # a head for tokens of the vocabulary and one for pairs, or a single one
+            found += [result[name] for name in _LOGITS if name in result]
     real = inputs.get(_WRITTEN, inputs["attention_mask"]).bool()
     return [(each[real] if each.shape[:2] == real.shape else each).flatten() for each in found]
 

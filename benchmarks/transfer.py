@@ -1,0 +1,194 @@
+"""What pretraining is worth: the bundled encoder against the same network with fresh weights.
+
+    python benchmarks/transfer.py
+
+Both sides have one recipe, tokenizer, seed and order of rows; only the weights they start from differ. SST-2 (8,000
+rows, the development rows), TREC and CoNLL-2003 (3,000 sentences, the original test rows) in full, and TREC with 100 to
+3,000 labels for the learning curve (``--plot`` draws it into ``docs/images``; needs the extra ``[plots]``). The
+difference is that of the same test rows, drawn with replacement, averaged over the seeds. A run that is on file is not
+repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from against_stock import Outcome, Rated, compare, outcome
+from arguments import add_parallel_arguments, common_arguments
+from data_sets import Rows, load, shared_data
+from records import machine, read_runs, run_key, show, stopwatch
+
+import graftlm
+from graftlm.models.artefact import save_base
+from graftlm.models.base_model import load_config, load_tokenizer
+from graftlm.models.locating import locate
+from graftlm.models.new_model import new_model
+from graftlm.rundir import write_json
+
+RESULTS = Path(__file__).parent / "results" / "transfer.json"
+PLOT = Path(__file__).parents[1] / "docs" / "images" / "learning-curve.png"
+SIDES = ("pretrained", "fresh")
+CURVE = (100, 300, 1_000, 3_000)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One comparison.
+
+    Args:
+        data: name of the set.
+        train_rows: of the set, drawn by the seed; None takes all, `first` the first of the file.
+        epochs: passes over them.
+        first: whether the first rows are taken, as the issue of the set says, rather than drawn.
+    """
+
+    data: str
+    epochs: int
+    train_rows: int | None = None
+    first: bool = True
+
+
+SETTINGS = {
+    "sst2": Setting("sst2", 4),
+    "trec": Setting("trec", 10),
+    "conll2003": Setting("conll2003", 8, train_rows=3_000),
+    **{f"trec_{rows}": Setting("trec", max(10, 3_000 // rows), rows, first=False) for rows in CURVE},
+}
+
+
+def fresh_weights(base: str, folder: Path, seed: int) -> Path:
+    """Write the network of a base model with weights from a seed, and its tokenizer; return the folder."""
+    files = locate(base)
+    config = load_config(files)
+    model = new_model(config, "AutoModelForPreTraining", seed)
+    save_base(folder, model, load_tokenizer(files), {"seed": seed}, "")
+    return folder
+
+
+def train(side: str, setting: Setting, base: str, rows: Rows, test: Rows, seed: int) -> Outcome:
+    """Fine-tune one side and return what became of the test rows."""
+    with tempfile.TemporaryDirectory() as place:
+        start = base if side == "pretrained" else str(fresh_weights(base, Path(place) / "fresh", seed))
+        options: dict[str, Any] = {
+            "base": start, "seed": seed, "data.validation_share": 0.0, "training.epochs": setting.epochs,
+            "training.keep": "last", "training.learning_rate": 5e-4, "training.device": "cpu",
+            "evaluation.proof": "none",
+        }  # fmt: skip
+        splits = {"train": rows, "test": test}
+        run = graftlm.finetune(splits, run_directory=Path(place) / "run", quiet=True, **options)
+        lines = run.directory.predictions("test").read_text(encoding="utf-8").splitlines()
+    return outcome([json.loads(line) for line in lines], test)
+
+
+def chosen(rows: Rows, setting: Setting, seed: int) -> Rows:
+    """Return the training rows of a setting."""
+    if setting.train_rows is None or setting.first:
+        return rows[: setting.train_rows]
+    return random.Random(seed).sample(rows, setting.train_rows)
+
+
+def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return runs and comparisons."""
+    found = (compare(runs, name, "fresh", own_side="pretrained") for name in SETTINGS)
+    return {"runs": runs, "comparisons": [each for each in found if each]}
+
+
+def tables(document: dict[str, Any]) -> str:
+    """Return the Markdown table of a result file."""
+    lines = [
+        "| data | rows: train, scored | passes | metric, x 100 | seeds | pretrained | fresh | difference, points "
+        "| 95 % interval |",
+        "|---|---|---:|---|---|---|---|---:|---|",
+    ]
+    train_rows = {run["data"]: run["train_rows"] for run in document["runs"]}
+    for found in document["comparisons"]:
+        name, (low, high) = found["data"], found["interval_points"]
+        cells = [
+            name.partition("_")[0], f"{train_rows[name]:,}, {found['rows']:,}", f"{SETTINGS[name].epochs}",
+            found["metric"], *(", ".join(map(str, found[key])) for key in ("seeds", "ours", "theirs")),
+            f"{found['difference_points']:+.2f}", f"[{low:+.2f}, {high:+.2f}]",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def plot(document: dict[str, Any], file: Path) -> None:
+    """Draw accuracy on TREC against the number of labels, each seed a point, the mean a line."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise SystemExit('the plot needs matplotlib: pip install "graftlm[plots]"') from None
+    axes = (figure := Figure(figsize=(6, 4), layout="constrained")).subplots()
+    for side, marker in zip(SIDES, "os", strict=True):
+        runs = [run for run in document["runs"] if run["data"].startswith("trec") and run["side"] == side]
+        points = sorted(
+            (run["train_rows"], float(Rated(run).score(np.ones(len(Rated(run).hits))))) for run in runs
+        )
+        sizes = sorted({rows for rows, _ in points})
+        means = [np.mean([score for rows, score in points if rows == size]) for size in sizes]
+        (line,) = axes.plot(sizes, means, label=f"{side} weights")
+        axes.scatter(*zip(*points, strict=True), marker=marker, color=line.get_color(), alpha=0.6)
+    axes.set_xscale("log")
+    axes.set_xticks([*CURVE, 5_452], [f"{size:,}" for size in (*CURVE, 5_452)], minor=False)
+    axes.set_xlabel("labelled training rows of TREC")
+    axes.set_ylabel("accuracy on the 500 test rows, %")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=150)
+
+
+def main() -> None:
+    parser = common_arguments(__doc__, SETTINGS, [1, 2, 3], RESULTS)
+    parser.add_argument("--base", default="bundled:english-encoder")
+    parser.add_argument(
+        "--plot", type=Path, nargs="?", const=PLOT, help="draw the learning curve into this file"
+    )
+    add_parallel_arguments(parser)
+    arguments = parser.parse_args()
+    if arguments.add:
+        write_json(arguments.output, summarise(read_runs(arguments.output, *arguments.add)))
+    if not arguments.table:
+        if arguments.threads:
+            torch.set_num_threads(arguments.threads)
+        train_all(arguments)
+    document = summarise(read_runs(arguments.output))
+    show("transfer", tables(document), into_page=arguments.output == RESULTS)
+    if arguments.plot:
+        plot(document, arguments.plot)
+
+
+def train_all(arguments: argparse.Namespace) -> None:
+    """Train what is not on file yet, seed by seed, and write the file after each run."""
+    folder = shared_data(arguments.shared_data)
+    fingerprint = locate(arguments.base).fingerprint
+    for seed in arguments.seeds:
+        for name in arguments.data:
+            setting = SETTINGS[name]
+            for side in SIDES:
+                key = run_key(data=name, seed=seed, side=side, base=fingerprint, epochs=setting.epochs)
+                if any(run["key"] == key for run in read_runs(arguments.output)):
+                    continue
+                texts = load(setting.data, folder)
+                assert texts.test is not None
+                rows = chosen(texts.train, setting, seed)
+                with stopwatch() as seconds:
+                    found = train(side, setting, arguments.base, rows, texts.test, seed)
+                run = {
+                    "key": key, "data": name, "seed": seed, "side": side, "base": arguments.base,
+                    "train_rows": len(rows), "rows": found.dump(), "seconds": seconds, "machine": machine(),
+                }  # fmt: skip
+                write_json(arguments.output, summarise([*read_runs(arguments.output), run]))
+                print(name, seed, side, seconds, flush=True)
+
+
+if __name__ == "__main__":
+    main()
