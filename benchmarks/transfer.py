@@ -4,7 +4,7 @@
 
 Both sides have one recipe, tokenizer, seed and order of rows; only the weights they start from differ. SST-2 (8,000
 rows, the development rows), TREC and CoNLL-2003 (3,000 sentences, the original test rows) in full, and TREC with 100 to
-3,000 labels for the learning curve (``--plot`` draws it into ``docs/images``; needs the extra ``[plots]``). The
+3,000 labels for the learning curve (``--plot`` draws it into ``docs/images``; needs the extra ``[dev]``). The
 difference is that of the same test rows, drawn with replacement, averaged over the seeds. A run that is on file is not
 repeated.
 """
@@ -125,7 +125,7 @@ def plot(document: dict[str, Any], file: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise SystemExit('the plot needs matplotlib: pip install "graftlm[plots]"') from None
+        raise SystemExit('the plot needs matplotlib: pip install "graftlm[dev]"') from None
     axes = (figure := Figure(figsize=(6, 4), layout="constrained")).subplots()
     for side, marker in zip(SIDES, "os", strict=True):
         runs = [run for run in document["runs"] if run["data"].startswith("trec") and run["side"] == side]
