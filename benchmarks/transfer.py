@@ -15,7 +15,7 @@ import argparse
 import json
 import random
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,9 @@ class Setting:
 
     Args:
         data: name of the set.
-        train_rows: of the set, drawn by the seed; None takes all, `first` the first of the file.
-        epochs: passes over them.
-        first: whether the first rows are taken, as the issue of the set says, rather than drawn.
+        epochs: passes over the training rows.
+        train_rows: how many are taken; None takes all.
+        first: whether these are the first of the file; else the seed draws them.
     """
 
     data: str
@@ -174,7 +174,7 @@ def train_all(arguments: argparse.Namespace) -> None:
         for name in arguments.data:
             setting = SETTINGS[name]
             for side in SIDES:
-                key = run_key(data=name, seed=seed, side=side, base=fingerprint, epochs=setting.epochs)
+                key = run_key(seed=seed, side=side, base=fingerprint, **asdict(setting))
                 if any(run["key"] == key for run in read_runs(arguments.output)):
                     continue
                 texts = load(setting.data, folder)
