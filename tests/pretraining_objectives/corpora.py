@@ -11,6 +11,7 @@ import transformers
 from numpy.typing import NDArray
 from tests.tiny import WORDS, tiny_tokenizer
 
+from graftlm.models.base_model import mapped_class
 from graftlm.models.vocabulary import Vocabulary
 
 
@@ -63,7 +64,10 @@ def random_corpus(vocabulary: Vocabulary, seed: int, documents: int = 30) -> Any
 
 def tokenizer_of(folder: Path, family: str) -> transformers.PreTrainedTokenizerFast:
     """Return a small tokenizer with all that the objectives of its family need."""
-    tokenizer = tiny_tokenizer(folder, WORDS[:60], family)
+    layouts = {name: "bert" for name in ("albert", "electra", "modernbert")}
+    tokenizer = tiny_tokenizer(folder, WORDS[:60], layouts.get(family, family))
+    if family == "modernbert":  # it has no segments
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
     if family == "bart":
         tokenizer.add_special_tokens({"mask_token": "<mask>"})
     if family == "t5":
@@ -88,6 +92,12 @@ def network(objective: Any, family: str, vocabulary: Vocabulary, dropout: float 
                 vocab_size=size, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
                 **narrow, **special, **more,
             )  # fmt: skip
+        case "modernbert":
+            config = transformers.ModernBertConfig(
+                vocab_size=size, attention_dropout=dropout, mlp_dropout=dropout, embedding_dropout=dropout,
+                cls_token_id=vocabulary.single.parts[0][0], sep_token_id=vocabulary.single.parts[1][0],
+                bos_token_id=None, eos_token_id=None, **narrow, **special,
+            )  # fmt: skip
         case "llama":
             config = transformers.LlamaConfig(vocab_size=size, num_key_value_heads=2, **narrow, **special)
         case "gpt2":
@@ -108,6 +118,7 @@ def network(objective: Any, family: str, vocabulary: Vocabulary, dropout: float 
                 vocab_size=size, d_model=32, d_kv=16, d_ff=64, num_layers=1, num_heads=2, dropout_rate=dropout,
                 eos_token_id=vocabulary.end, decoder_start_token_id=special["pad_token_id"], **special,
             )  # fmt: skip
-    model = getattr(transformers, objective.architectures[0]).from_config(config)
+    kind = next(each for each in objective.architectures if mapped_class(each, config))
+    model = getattr(transformers, kind).from_config(config)
     objective.complete(model, 1)
     return model

@@ -34,6 +34,8 @@ CASES = {
     "masked_spans": (MASKED, {"unit": "span"}, "bert"),
     "masked_roberta": (MASKED, {}, "roberta"),
     "next_sentence": (MASKED, {"pairs": "next_sentence"}, "bert"),
+    "next_sentence_roberta": (MASKED, {"pairs": "next_sentence"}, "roberta"),
+    "next_sentence_modernbert": (MASKED, {"pairs": "next_sentence"}, "modernbert"),
     "sentence_order": (MASKED, {"pairs": "sentence_order"}, "albert"),
     "causal": (CAUSAL, {}, "llama"),
     "causal_gpt2": (CAUSAL, {}, "gpt2"),
@@ -51,9 +53,7 @@ class Made:
     def __init__(self, case: str, folder: Path, seed: int) -> None:
         name, options, self.family = CASES[case]
         self.objective: Any = CATALOG.get(name).model_validate(options)  # pyright: ignore
-        self.tokenizer = tokenizer_of(
-            folder, {"albert": "bert", "electra": "bert"}.get(self.family, self.family)
-        )
+        self.tokenizer = tokenizer_of(folder, self.family)
         self.vocabulary = Vocabulary.of(self.tokenizer, len(self.tokenizer) + 3)
         self.corpus = random_corpus(self.vocabulary, seed)
         self.examples = self.objective.examples(self.corpus, self.vocabulary, READING)
@@ -161,6 +161,21 @@ def test_pairs_are_as_the_tokenizer_joins_them(tmp_path: Path, seed: int) -> Non
         assert restored[row][: len(expected)].tolist() == expected
         segments = batch.inputs["token_type_ids"][row][: len(expected)].tolist()
         assert segments == [0] * (len(a) + 2) + [1] * (len(b) + 1)
+
+
+def test_a_head_for_tokens_judges_pairs_by_what_opens_and_closes_them(tmp_path: Path, seed: int) -> None:
+    made = Made("next_sentence_roberta", tmp_path, seed)
+    model = made.network().eval()
+    batch = made.examples.in_pass(0).batch(made.rows(8), CPU)
+    outputs, said = made.objective.forward(model, batch, None, None)
+    with torch.inference_mode():
+        logits = model(**batch.inputs).logits
+    tokens = [made.tokenizer.cls_token_id, made.tokenizer.sep_token_id]
+    assert torch.allclose(outputs[PAIRS], logits[:, 0, tokens], atol=1e-5)
+    assert said[PAIRS].tolist() == (1 - batch.in_order).tolist()
+    hidden = batch.targets != IGNORED
+    assert torch.allclose(outputs[TOKENS], logits[hidden], atol=1e-5)
+    assert torch.equal(said[TOKENS], batch.targets[hidden])
 
 
 def test_each_token_is_predicted_once_by_what_stands_before_it(tmp_path: Path, seed: int) -> None:
@@ -285,6 +300,8 @@ def test_only_asked_places_are_projected_onto_the_vocabulary(made: Made) -> None
     projection(model).register_forward_hook(lambda _, args, output: seen.append(output.shape[:-1].numel()))
     batch = made.examples.in_pass(0).batch(made.rows(), CPU)
     asked = int((batch.targets != IGNORED).sum())
+    if batch.in_order is not None and made.family in ("roberta", "modernbert"):
+        asked += len(batch.in_order)  # the head for tokens judges the pairs
     padded, _ = made.objective.forward(model, batch, None, None)
     if make_flat(model) == "":
         flat, _ = made.objective.forward(model, batch, None, None)
@@ -326,7 +343,8 @@ def test_windows_hold_every_token_once(seed: int) -> None:
     ("name", "options", "family", "missing"),
     [
         (MASKED, {}, "gpt2", "hidden"),
-        (MASKED, {"pairs": "next_sentence"}, "roberta", "judges pairs"),
+        (MASKED, {"pairs": "next_sentence"}, "electra", "judge pairs"),
+        (MASKED, {"pairs": "next_sentence"}, "bart", "judge pairs"),
         ("span_corruption", {}, "bart", "extra_id"),
         ("infilling", {}, "t5", "mask"),
         ("replaced_token_detection", {}, "roberta", "replaced"),
@@ -338,7 +356,9 @@ def test_what_cannot_be_trained_so_is_refused(
     objective: Any = CATALOG.get(name).model_validate(options)  # pyright: ignore
     tokenizer = tokenizer_of(tmp_path, family)
     vocabulary = Vocabulary.of(tokenizer, len(tokenizer))
-    network_of = {"gpt2": "causal_language_modelling", "roberta": MASKED}.get(family, "infilling")
+    network_of = {"gpt2": "causal_language_modelling", "roberta": MASKED, "electra": MASKED}.get(
+        family, "infilling"
+    )
     member: Any = CATALOG.get(network_of)
     config = network(member(), family, vocabulary).config
     with pytest.raises(ConfigurationError, match=missing):

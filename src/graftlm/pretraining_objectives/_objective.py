@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+from accelerate.utils import extract_model_from_parallel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,6 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from graftlm.data.corpus.shards import TokenCorpus
 from graftlm.data.features import IGNORED
+from graftlm.models.pair_heads import has_pair_head, pair_logits, pair_logits_of_tokens
 from graftlm.models.vocabulary import Vocabulary
 from graftlm.objectives._objective import Term
 from graftlm.pretraining_objectives._examples import PAIRS, TOKENS, CorpusExamples
@@ -24,6 +26,8 @@ from graftlm.training.outputs import result_where_targets
 
 Said = Mapping[str, Tensor]
 """Outputs or targets by what they are about, see `TOKENS`, `PAIRS` and `REPLACED`."""
+_ASKED = -1
+"""In place of a target, at first tokens: what is said there is read, too."""
 Complete = Callable[[PreTrainedModel, int], list[str]]
 """See `PretrainingObjective.complete`."""
 
@@ -142,19 +146,32 @@ def forward_tokens(
 ) -> tuple[Said, Said]:
     """Run a model with a head for the tokens of its vocabulary, and maybe one for pairs.
 
+    Where there is none for pairs, the head for tokens judges them, see `pair_logits_of_tokens`.
+
     Returns:
         Logits at the places that have a target, [targets, vocabulary], those of pairs [examples, 2], and the targets.
     """
+    if batch.in_order is None:
+        logits, targets = _tokens(model, batch, autocast, dropout_keys)
+        return {TOKENS: logits}, {TOKENS: targets}
+    # The heads of transformers say 0 for two texts that belong together.
+    apart = 1 - batch.in_order
+    if has_pair_head(type(extract_model_from_parallel(model))):
+        result, targets = result_where_targets(model, batch, autocast, dropout_keys)
+        outputs = {TOKENS: result.prediction_logits[0], PAIRS: pair_logits(result)}
+        return outputs, {TOKENS: targets[0], PAIRS: apart}
+    assert batch.targets is not None
+    asked = torch.cat([torch.full_like(batch.targets[:, :1], _ASKED), batch.targets[:, 1:]], dim=1)
+    logits, targets = _tokens(model, replace(batch, targets=asked), autocast, dropout_keys)
+    first = targets == _ASKED
+    lengths = batch.real.sum(dim=1).to(logits.device)
+    judged = pair_logits_of_tokens(logits[first], batch.inputs["input_ids"], lengths)
+    return {TOKENS: logits[~first], PAIRS: judged}, {TOKENS: targets[~first], PAIRS: apart}
+
+
+def _tokens(
+    model: nn.Module, batch: Batch, autocast: torch.dtype | None, dropout_keys: NDArray[np.uint64] | None
+) -> tuple[Tensor, Tensor]:
+    """Return the logits at the places that have a target, [targets, vocabulary], and the targets."""
     result, targets = result_where_targets(model, batch, autocast, dropout_keys)
-    tokens = result.prediction_logits if hasattr(result, "prediction_logits") else result.logits
-    outputs, said = {TOKENS: tokens[0]}, {TOKENS: targets[0]}
-    if batch.in_order is not None:
-        outputs[PAIRS] = pair_logits(result)
-        # The heads of transformers say 0 for two texts that belong together.
-        said[PAIRS] = 1 - batch.in_order
-    return outputs, said
-
-
-def pair_logits(result: Any) -> Tensor:
-    """Return what a model says about pairs: BERT calls it a relationship, ALBERT an order."""
-    return result.seq_relationship_logits if hasattr(result, "seq_relationship_logits") else result.sop_logits
+    return result.logits[0], targets[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
@@ -23,6 +22,7 @@ from graftlm.data.corruption.uniforms import Keys
 from graftlm.data.ragged import Ragged
 from graftlm.errors import ConfigurationError
 from graftlm.models.base_model import mapped_class
+from graftlm.models.pair_heads import has_pair_head
 from graftlm.models.vocabulary import Template, Vocabulary
 from graftlm.pretraining_objectives._examples import (
     PAIRS,
@@ -77,12 +77,14 @@ class MaskedLanguageModelling(Config):
 
     pairs: Literal["none", "next_sentence", "sentence_order"] = "none"
     """Whether examples are two segments: next_sentence (half of the second ones are from another document) or
-    sentence_order (half of the pairs are swapped). For families with a head for it, such as BERT and ALBERT."""
+    sentence_order (half of the pairs are swapped). BERT and ALBERT have a head for it; in other encoders the head for
+    tokens says it at the first token."""
 
     @property
     def architectures(self) -> tuple[str, ...]:
-        """The auto classes with a head for tokens, and one for pairs where these are asked for."""
-        return ("AutoModelForMaskedLM",) if self.pairs == "none" else ("AutoModelForPreTraining",)
+        """The auto class with a head for tokens; where pairs are asked for, first that with one for pairs beside it."""
+        tokens = "AutoModelForMaskedLM"
+        return (tokens,) if self.pairs == "none" else ("AutoModelForPreTraining", tokens)
 
     def check(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
         """Refuse a family without the heads, and a tokenizer without a mask."""
@@ -90,13 +92,20 @@ class MaskedLanguageModelling(Config):
             raise ConfigurationError("this tokenizer has no token for what is hidden", where="base")
         if self.pairs == "none":
             return
-        found = mapped_class("AutoModelForPreTraining", config)
-        accepted = () if found is None else inspect.signature(found.forward).parameters
-        if not {"next_sentence_label", "sentence_order_label"} & set(accepted):
+        found = next((each for name in self.architectures if (each := mapped_class(name, config))), None)
+        # A head for tokens judges them where there is none for pairs; it says so at the first token of an encoder.
+        tokens = found is not None and found is mapped_class("AutoModelForMaskedLM", config)
+        if found is None or not (has_pair_head(found) or (tokens and not config.is_encoder_decoder)):
             raise ConfigurationError(
-                f"a {config.model_type} model has no head that judges pairs",
+                f"a {config.model_type} model has no head that could judge pairs beside hidden tokens",
                 where="objective.pairs",
-                fix="leave it out, or choose a BERT or ALBERT architecture",
+                fix="leave it out, or choose another encoder, such as a BERT or ModernBERT architecture",
+            )
+        if not (vocabulary.pair.parts[0] and vocabulary.pair.parts[-1]):
+            raise ConfigurationError(
+                "this tokenizer does not put a token before and behind two texts",
+                where="objective.pairs",
+                fix="leave it out, or choose another base model",
             )
 
     def examples(self, corpus: TokenCorpus, vocabulary: Vocabulary, reading: Reading) -> CorpusExamples:
