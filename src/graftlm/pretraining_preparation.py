@@ -14,12 +14,19 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from graftlm.data.corpus.documents import read_documents
 from graftlm.errors import ConfigurationError
 from graftlm.models.architectures import architecture, names, special_token_ids, stored_config
-from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, mapped_class
+from graftlm.models.base_model import (
+    length_limit,
+    load_config,
+    load_model,
+    load_tokenizer,
+    mapped_class,
+)
 from graftlm.models.families import default_tokenizer_kind, special_layout
 from graftlm.models.locating import BaseFiles, locate
 from graftlm.models.new_model import new_model
 from graftlm.models.tokenizer_report import side_by_side
 from graftlm.models.tokenizer_training import train_tokenizer
+from graftlm.models.vocabulary import input_names
 from graftlm.models.vocabulary_extension import extend, extend_embeddings
 from graftlm.preparation import dropout_options
 from graftlm.pretraining_recipe import PretrainingRecipe
@@ -104,7 +111,7 @@ def begin_with(recipe: PretrainingRecipe, folder: Path, progress: Progress) -> B
         texts = (document.text for document in read_documents(recipe.corpus, progress))
         kind = recipe.tokenizer.kind or default_tokenizer_kind(stored)
         tokenizer = train_tokenizer(texts, recipe.tokenizer, kind, special_layout(stored))
-        tokenizer.model_max_length = length
+        tokenizer.model_max_length, tokenizer.model_input_names = length, input_names(stored)
         tokenizer.save_pretrained(folder)
         progress.say(f"a new tokenizer ({kind}) with {len(tokenizer):,} tokens")
     config = architecture(recipe.base, len(tokenizer), length, special_token_ids(tokenizer), dropout)

@@ -64,7 +64,7 @@ def random_corpus(vocabulary: Vocabulary, seed: int, documents: int = 30) -> Any
 
 def tokenizer_of(folder: Path, family: str) -> transformers.PreTrainedTokenizerFast:
     """Return a small tokenizer with all that the objectives of its family need."""
-    layouts = {name: "bert" for name in ("albert", "electra", "modernbert")}
+    layouts = dict.fromkeys(("albert", "electra", "modernbert"), "bert")
     tokenizer = tiny_tokenizer(folder, WORDS[:60], layouts.get(family, family))
     if family == "modernbert":  # it has no segments
         tokenizer.model_input_names = ["input_ids", "attention_mask"]

@@ -114,24 +114,37 @@ def test_interrupted_and_resumed_is_as_though_never_interrupted(
     assert record["state"] == "finished" and record["kept_step"] == record["steps"] > 4
 
 
-def test_from_text_to_a_proved_base_that_is_fine_tuned(texts: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("base", "head", "output"),
+    [
+        ("bert-tiny", transformers.AutoModelForPreTraining, "prediction_logits"),
+        ("modernbert-mini", transformers.AutoModelForMaskedLM, "logits"),
+    ],
+)
+def test_from_text_to_a_proved_base_that_is_fine_tuned(
+    base: str, head: Any, output: str, texts: Path, tmp_path: Path
+) -> None:
     recipe = _recipe(
         texts,
-        **{"objective.pairs": "next_sentence", "evaluation.proof": "fresh_process", "training.epochs": 6.0},
-    )
+        **{
+            "base": base, "objective.pairs": "next_sentence", "evaluation.proof": "fresh_process",
+            "training.epochs": 6.0,
+        },
+    )  # fmt: skip
+    size = recipe.tokenizer.vocabulary_size
     run = pretrain(recipe, tmp_path / "run")
     record, evaluation = run.read_record(), json.loads(run.evaluation("held_out").read_text())
     assert record["proof"]["done"] and record["proof"]["largest_difference"] < 1e-3
     scores, baseline = evaluation["scores"]["values"], evaluation["baseline"]["scores"]["values"]
-    assert scores["loss"]["value"] < np.log(SIZE) + np.log(2)
+    assert scores["loss"]["value"] < np.log(size) + np.log(2)
     assert {"perplexity", "masked_accuracy", "pair_accuracy"} <= scores.keys() == baseline.keys()
     assert all(each["low"] <= each["value"] <= each["high"] for each in scores.values())
     # It loads without GraftLM, with every weight.
-    model, loading = transformers.AutoModelForPreTraining.from_pretrained(run.model, output_loading_info=True)
+    model, loading = head.from_pretrained(run.model, output_loading_info=True)
     assert not loading["missing_keys"] and not loading["unexpected_keys"]
     tokenizer = transformers.AutoTokenizer.from_pretrained(run.model)
     encoded = tokenizer("the parcel is late", return_tensors="pt")
-    assert model(**encoded).prediction_logits.shape[-1] == SIZE
+    assert model(**encoded)[output].shape[-1] == size
     card = (run.model / "README.md").read_text(encoding="utf-8")
     assert "masked language modelling" in card and "proved" in card and "perplexity" in card
     rows = [

@@ -29,6 +29,7 @@ from transformers.utils import logging as transformers_logging
 from graftlm.errors import ModelError, clip, nearest
 from graftlm.models.locating import BaseFiles
 from graftlm.models.safety import build_config, check_size, verify_folder
+from graftlm.models.vocabulary import input_names
 
 LONGEST = 32_768
 """Longest input in tokens that is ever used, whatever a tokenizer or configuration claims (often 1e30)."""
@@ -124,8 +125,7 @@ def load_tokenizer(files: BaseFiles, words: bool = False, positions: bool = True
     # without position ids of their own, padding on the left would make a prediction depend on its neighbours.
     tokenizer.truncation_side = "right"  # windows of long texts are counted from the beginning
     tokenizer.padding_side = "left" if config.model_type == "xlnet" else "right"
-    segments = bool(getattr(config, "type_vocab_size", 0)) or config.model_type == "xlnet"
-    tokenizer.model_input_names = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
+    tokenizer.model_input_names = input_names(config)
     _check_vocabulary(tokenizer, config, where)
     if words and isinstance(tokenizer, PreTrainedTokenizerFast):
         _add_space_before_words(tokenizer)

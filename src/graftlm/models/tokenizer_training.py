@@ -93,7 +93,6 @@ def train_tokenizer(
         tokenizer_object=backend,
         # As in `load_tokenizer`: the names of special tokens inside a text are text.
         split_special_tokens=True,
-        model_input_names=["input_ids", *(["token_type_ids"] if layout == "bert" else []), "attention_mask"],
         extra_special_tokens=list(last),
         clean_up_tokenization_spaces=False,
         **ROLES[layout],

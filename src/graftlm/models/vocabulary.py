@@ -1,4 +1,4 @@
-"""What pretraining must know about the tokens of a tokenizer."""
+"""What training must know about the tokens of a tokenizer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from graftlm.models.word_starts import continues_word, special
 
@@ -110,3 +110,9 @@ def _template(tokenizer: PreTrainedTokenizerBase, ordinary: NDArray[np.bool_], t
     parts.append(tuple(ids[at:].tolist()))
     numbers.append(tuple(segments[at:].tolist()))
     return Template(tuple(parts), tuple(numbers))
+
+
+def input_names(config: PreTrainedConfig) -> list[str]:
+    """Return what a network is given of a text; segment ids only where it has an embedding for them."""
+    segments = bool(getattr(config, "type_vocab_size", 0)) or config.model_type == "xlnet"
+    return ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
