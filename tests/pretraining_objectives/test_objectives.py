@@ -178,6 +178,19 @@ def test_a_head_for_tokens_judges_pairs_by_what_opens_and_closes_them(tmp_path: 
     assert torch.equal(said[TOKENS], batch.targets[hidden])
 
 
+def test_pairs_count_as_much_as_the_recipe_says(tmp_path: Path, seed: int) -> None:
+    made = Made("next_sentence", tmp_path, seed)
+    batch = made.examples.in_pass(0).batch(made.rows(8), CPU)
+    outputs, said = made.objective.forward(made.network().eval(), batch, None, None)
+    for weight in (1.0, 0.1):
+        objective = made.objective.model_copy(update={"pair_weight": weight})
+        terms = {term.name: term for term in objective.loss().terms(outputs, said)}
+        assert terms[PAIRS].coefficient == weight and terms[TOKENS].coefficient == 1.0
+        assert objective.loss().sum({TOKENS: 3.0, PAIRS: 0.5}) == pytest.approx(3.0 + 0.5 * weight)
+    with pytest.raises(ValueError, match="greater than 0"):
+        type(made.objective).model_validate({"pair_weight": 0.0})
+
+
 def test_each_token_is_predicted_once_by_what_stands_before_it(tmp_path: Path, seed: int) -> None:
     made = Made("causal", tmp_path, seed)
     examples = made.examples.in_pass(0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from transformers import PreTrainedConfig
 
 from graftlm.config import Config
@@ -50,14 +50,13 @@ Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 class MaskedLanguageModelling(Config):
     """Hide tokens and predict them: ``mean over hidden tokens of -log p(token | what is left)``.
 
-    With pairs, the cross-entropy of "does the second segment belong behind the first" is added, each divided by its
-    own number (Devlin et al. 2019; sentence order: Lan et al. 2020).
+    With pairs, ``pair_weight`` times the cross-entropy of "does the second segment belong behind the first" is added,
+    each divided by its own number (Devlin et al. 2019; sentence order: Lan et al. 2020).
     """
 
     name: ClassVar[str] = "masked_language_modelling"
     learning_rate: ClassVar[float] = 1e-3
     forward: ClassVar[Forward] = staticmethod(forward_tokens)
-    loss: ClassVar[type[CrossEntropies]] = CrossEntropies
     complete: ClassVar[Complete] = staticmethod(complete_itself)
     says_every_token: ClassVar[bool] = False
     measures: ClassVar[Mapping[str, str]] = {"masked_accuracy": TOKENS, "pair_accuracy": PAIRS}
@@ -80,11 +79,18 @@ class MaskedLanguageModelling(Config):
     sentence_order (half of the pairs are swapped). BERT and ALBERT have a head for it; in other encoders the head for
     tokens says it at the first token."""
 
+    pair_weight: PositiveFloat = 1.0
+    """How much a pair counts beside a hidden token. Where a step has few examples, 1 drowns what is learnt of tokens."""
+
     @property
     def architectures(self) -> tuple[str, ...]:
         """The auto class with a head for tokens; where pairs are asked for, first that with one for pairs beside it."""
         tokens = "AutoModelForMaskedLM"
         return (tokens,) if self.pairs == "none" else ("AutoModelForPreTraining", tokens)
+
+    def loss(self) -> CrossEntropies:
+        """Return both cross-entropies, that of pairs weighted."""
+        return CrossEntropies({PAIRS: self.pair_weight})
 
     def check(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
         """Refuse a family without the heads, and a tokenizer without a mask."""
