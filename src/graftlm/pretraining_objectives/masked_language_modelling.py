@@ -80,7 +80,7 @@ class MaskedLanguageModelling(Config):
     tokens says it at the first token."""
 
     pair_weight: PositiveFloat = 1.0
-    """How much a pair counts beside a hidden token. Where a step has few examples, 1 drowns what is learnt of tokens."""
+    """How much a pair counts beside a hidden token. Where a step has few examples, 1 drowns what tokens teach."""
 
     @property
     def architectures(self) -> tuple[str, ...]:
