@@ -38,6 +38,9 @@ bench: .venv/installed-dev kernels  ## every figure of the docs, measured again 
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/pretraining_speed.py
+	$(BIN)/python benchmarks/transfer.py --plot
+	$(BIN)/python benchmarks/domain.py
+	$(BIN)/python benchmarks/bundled_corpus.py corpus && $(BIN)/python benchmarks/optimizers.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/prediction_speed.py
 	$(BIN)/python benchmarks/prediction_speed.py --threads 1

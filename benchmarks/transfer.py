@@ -28,7 +28,7 @@ from records import machine, read_runs, run_key, show, stopwatch
 
 import graftlm
 from graftlm.models.artefact import save_base
-from graftlm.models.base_model import load_config, load_tokenizer
+from graftlm.models.base_model import load_config, load_tokenizer, mapped_class
 from graftlm.models.locating import locate
 from graftlm.models.new_model import new_model
 from graftlm.rundir import write_json
@@ -68,7 +68,8 @@ def fresh_weights(base: str, folder: Path, seed: int) -> Path:
     """Write the network of a base model with weights from a seed, and its tokenizer; return the folder."""
     files = locate(base)
     config = load_config(files)
-    model = new_model(config, "AutoModelForPreTraining", seed)
+    heads = ("AutoModelForPreTraining", "AutoModelForMaskedLM", "AutoModelForCausalLM")
+    model = new_model(config, next(head for head in heads if mapped_class(head, config)), seed)
     save_base(folder, model, load_tokenizer(files), {"seed": seed}, "")
     return folder
 
@@ -77,11 +78,17 @@ def train(side: str, setting: Setting, base: str, rows: Rows, test: Rows, seed: 
     """Fine-tune one side and return what became of the test rows."""
     with tempfile.TemporaryDirectory() as place:
         start = base if side == "pretrained" else str(fresh_weights(base, Path(place) / "fresh", seed))
-        options: dict[str, Any] = {
-            "base": start, "seed": seed, "data.validation_share": 0.0, "training.epochs": setting.epochs,
-            "training.keep": "last", "training.learning_rate": 5e-4, "training.device": "cpu",
-            "evaluation.proof": "none",
-        }  # fmt: skip
+        return fine_tuned(start, setting.epochs, rows, test, seed)
+
+
+def fine_tuned(base: str, epochs: int, rows: Rows, test: Rows, seed: int) -> Outcome:
+    """Fine-tune a base model, all weights at 5e-4, and return what became of the test rows."""
+    options: dict[str, Any] = {
+        "base": base, "seed": seed, "data.validation_share": 0.0, "training.epochs": epochs,
+        "training.keep": "last", "training.learning_rate": 5e-4, "training.device": "cpu",
+        "evaluation.proof": "none",
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as place:
         splits = {"train": rows, "test": test}
         run = graftlm.finetune(splits, run_directory=Path(place) / "run", quiet=True, **options)
         lines = run.directory.predictions("test").read_text(encoding="utf-8").splitlines()
