@@ -1,0 +1,232 @@
+"""How fast are texts classified, beside everything else one would use on a CPU?
+
+    pip install "graftlm[bench]"
+    python benchmarks/inference_speed.py
+
+One fine-tuned all-MiniLM-L6-v2, two kinds of text: *short* (the development rows of SST-2) and *paragraphs* (of
+WikiText and MASC, cut at 256 tokens). Texts go in and probabilities come out, in the order of the rows; tokenising is
+timed, too.
+
+- ours: `Predictor` with all rows;
+- pipeline: transformers' own, with the best of several batch sizes;
+- sorted: plain torch, texts sorted by length, 32 a batch, padded to the longest of each;
+- onnx: the same batches by ONNX Runtime, the network exported by torch and fused by ONNX Runtime's optimiser;
+- onnx int8: that with weights and activations quantised dynamically. Not equal numbers: how many rows it decides
+  otherwise is told.
+
+All ways have the same threads and take turns; each round begins with another one. A ratio is the median over the rounds
+of the ratio of wall seconds within a round, with its range. Where a probability of the exact ways differs from plain
+torch by more than 1e-4, the benchmark fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from arguments import add_parallel_arguments, common_arguments
+from bundled_corpus import masc, wikitext
+from data_sets import load, shared_data
+from numpy.typing import NDArray
+from plain_predictions import Loaded, load_plain
+from records import machine, read_runs, run_key, show, stopwatch
+
+import graftlm
+from graftlm.predictor import Predictor
+from graftlm.rundir import write_json
+
+RESULTS = Path(__file__).parent / "results" / "inference_speed.json"
+TEXTS = {"short": 25, "paragraphs": 256}
+"""Kind of text -> at most so many tokens, which only paragraphs reach."""
+ROWS, BATCH, ROUNDS = 800, 32, 5
+PIPELINE_BATCHES = (1, 8, 32, 128)
+EXACT = ("sorted", "pipeline", "onnx")
+TOLERANCE = 1e-4
+MUSTS = {"short": 1.2, "paragraphs": 1.3}
+Way = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Texts -> probabilities, [texts, labels]."""
+
+
+def texts_of(kind: str, folder: Path) -> list[str]:
+    """Return the texts of a kind."""
+    if kind == "short":
+        test = load("sst2", folder).test
+        assert test is not None
+        return [row["text"] for row in test[:ROWS]]
+    lines = (line for text in itertools.chain(wikitext(folder), masc(folder)) for line in text.split("\n"))
+    return list(itertools.islice((line for line in lines if len(line.split()) >= 40), ROWS))
+
+
+def fine_tuned(texts: Sequence[str], tokens: int, folder: Path) -> Path:
+    """Return a run whose model tells odd from even rows; how well does not matter here."""
+    rows = [{"text": text, "label": ("even", "odd")[row % 2]} for row, text in enumerate(texts[:64])]
+    options: dict[str, Any] = {
+        "base": "bundled:minilm-l6", "training.epochs": 1, "task.max_length_tokens": max(tokens, 128),
+        "data.validation_share": 0.0, "data.test_share": 0.0, "training.device": "cpu",
+    }  # fmt: skip
+    return graftlm.finetune(rows, run_directory=folder / "run", quiet=True, **options).path
+
+
+def ways(run: Path) -> Iterator[tuple[str, Way]]:
+    """Yield every way and its name."""
+    plain = load_plain(run / "model")
+    names = [plain.model.config.id2label[number] for number in range(plain.model.config.num_labels)]
+    predictor = Predictor.open(run, device="cpu")
+    yield "ours", lambda texts: _scores([each.scores for each in predictor(list(texts), BATCH)], names)
+    yield "sorted", lambda texts: in_batches(plain, texts, lambda batch: plain.model(**batch).logits.numpy())
+    pipeline: Any = transformers.pipeline(
+        "text-classification", model=plain.model, tokenizer=plain.tokenizer, device="cpu"
+    )
+    limit = plain.facts.max_length_tokens
+    for size in PIPELINE_BATCHES:
+
+        def piped(texts: Sequence[str], size: int = size) -> NDArray[np.float32]:
+            said = pipeline(list(texts), batch_size=size, top_k=None, truncation=True, max_length=limit)
+            return _scores([{each["label"]: each["score"] for each in row} for row in said], names)
+
+        yield f"pipeline {size}", piped
+    for name, session in sessions(plain, run.parent):
+        inputs = [each.name for each in session.get_inputs()]
+
+        def run_session(
+            batch: Any, session: Any = session, inputs: list[str] = inputs
+        ) -> NDArray[np.float32]:
+            return session.run(None, {name: batch[name].numpy() for name in inputs})[0]
+
+        yield name, lambda texts, run=run_session: in_batches(plain, texts, run)
+
+
+def in_batches(
+    plain: Loaded, texts: Sequence[str], logits_of: Callable[[Any], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Return the probabilities of texts, sorted by their number of tokens for the batches, and back in order."""
+    encoded = plain.tokenizer(list(texts), truncation=True, max_length=plain.facts.max_length_tokens)
+    order = np.argsort([-len(ids) for ids in encoded["input_ids"]], kind="stable")
+    found = np.empty((len(texts), plain.model.config.num_labels), dtype=np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH]
+            batch = plain.tokenizer.pad(
+                {name: [encoded[name][row] for row in rows] for name in encoded}, return_tensors="pt"
+            )
+            found[rows] = torch.from_numpy(logits_of(batch)).softmax(-1).numpy()
+    return found
+
+
+def _scores(said: Sequence[dict[str, float]], names: Sequence[str]) -> NDArray[np.float32]:
+    return np.array([[row[name] for name in names] for row in said], dtype=np.float32)
+
+
+def sessions(plain: Loaded, folder: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the exported network as sessions of ONNX Runtime, in single precision and quantised."""
+    try:
+        import onnxruntime  # pyright: ignore[reportMissingImports]
+        import onnxruntime.quantization  # pyright: ignore[reportMissingImports]
+        import onnxruntime.transformers.optimizer  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise SystemExit('ONNX Runtime is missing: pip install "graftlm[bench]"') from None
+    exact, small = folder / "network.onnx", folder / "network-int8.onnx"
+    example = dict(plain.tokenizer(["one text", "and another one"], padding=True, return_tensors="pt"))
+    rows, tokens = (torch.export.Dim(name, min=1, max=4_096) for name in ("rows", "tokens"))
+    torch.onnx.export(
+        plain.model, (), exact, kwargs=example, input_names=list(example), output_names=["logits"],
+        dynamic_shapes={name: {0: rows, 1: tokens} for name in example}, dynamo=True, external_data=False,
+    )  # fmt: skip
+    settings = plain.model.config
+    fused = onnxruntime.transformers.optimizer.optimize_model(
+        str(exact), "bert", num_heads=settings.num_attention_heads, hidden_size=settings.hidden_size
+    )
+    print("fused:", fused.get_fused_operator_statistics(), flush=True)
+    fused.save_model_to_file(str(exact))
+    onnxruntime.quantization.quantize_dynamic(exact, small)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    for name, file in (("onnx", exact), ("onnx int8", small)):
+        yield name, onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def measure(kind: str, folder: Path) -> dict[str, Any]:
+    """Return the seconds of every way in every round, and how far apart their probabilities are."""
+    texts = texts_of(kind, folder)
+    with tempfile.TemporaryDirectory() as place:
+        everyone = dict(ways(fine_tuned(texts, TEXTS[kind], Path(place))))
+        found = {name: way(texts) for name, way in everyone.items()}  # also warms it
+        apart = {name: float(np.abs(each - found["sorted"]).max()) for name, each in found.items()}
+        for name, difference in apart.items():
+            if name.partition(" ")[0] in (*EXACT, "ours") and "int8" not in name and difference > TOLERANCE:
+                raise SystemExit(f"{name} differs from plain torch by {difference:.1e}")
+        seconds: dict[str, list[float]] = {name: [] for name in everyone}
+        names = list(everyone)
+        for number in range(ROUNDS):
+            for name in names[number % len(names) :] + names[: number % len(names)]:
+                with stopwatch(digits=4) as passed:
+                    everyone[name](texts)
+                seconds[name].append(passed["wall"])
+    otherwise = int((found["onnx int8"].argmax(-1) != found["sorted"].argmax(-1)).sum())
+    return {
+        "rows": len(texts), "seconds": seconds, "apart": apart, "int8_decides_otherwise": otherwise,
+        "machine": machine(),
+    }  # fmt: skip
+
+
+def tables(document: dict[str, Any]) -> str:
+    """Return the Markdown table of a result file."""
+    lines = [
+        "| texts | rows | way | rows / s | ours is faster | must | largest difference of a probability |",
+        "|---|---:|---|---:|---|---:|---:|",
+    ]
+    for run in sorted(document["runs"], key=lambda run: list(TEXTS).index(run["data"])):
+        seconds = {name: np.array(each) for name, each in run["seconds"].items()}
+        best = min(
+            (name for name in seconds if name.startswith("pipeline")),
+            key=lambda name: np.median(seconds[name]),
+        )
+        for name in ("ours", "sorted", best, "onnx", "onnx int8"):
+            ratio = seconds[name] / seconds["ours"]
+            faster = f"{np.median(ratio):.2f} [{ratio.min():.2f}, {ratio.max():.2f}]"
+            exact = name not in ("ours", "onnx int8")
+            other = f", {run['int8_decides_otherwise']} rows decided otherwise" if name == "onnx int8" else ""
+            lines.append(
+                f"| {run['data']} | {run['rows']:,} | {name} | {run['rows'] / np.median(seconds[name]):,.0f} "
+                f"| {faster if name != 'ours' else ''} | {MUSTS[run['data']] if exact else ''} "
+                f"| {run['apart'][name]:.0e}{other} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = common_arguments(__doc__, TEXTS, None, RESULTS)
+    add_parallel_arguments(parser)
+    arguments = parser.parse_args()
+    if arguments.add:
+        write_json(arguments.output, {"runs": read_runs(arguments.output, *arguments.add)})
+    if not arguments.table:
+        if arguments.threads:
+            torch.set_num_threads(arguments.threads)
+        measure_all(arguments)
+    document = {"runs": read_runs(arguments.output)}
+    show("inference_speed", tables(document), into_page=arguments.output == RESULTS)
+
+
+def measure_all(arguments: argparse.Namespace) -> None:
+    """Measure what is not on file yet and write the file after each kind of text."""
+    folder = shared_data(arguments.shared_data)
+    for kind in arguments.data:
+        key = run_key(data=kind, rows=ROWS, batch=BATCH, rounds=ROUNDS, threads=torch.get_num_threads())
+        runs = read_runs(arguments.output)
+        if any(run["key"] == key for run in runs):
+            continue
+        run = {"key": key, "data": kind, **measure(kind, folder)}
+        write_json(arguments.output, {"runs": [*runs, run]})
+        print(f"{kind}: {run['seconds']}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
