@@ -392,6 +392,17 @@ def test_stored_padding_and_truncation_are_forgotten(bert):
     assert len(tokenizer("the parcel is late today")["input_ids"]) == 7
 
 
+def test_segment_ids_are_given_where_the_network_has_them_also_by_the_saved_folder(bert, tmp_path):
+    path = bert / "tokenizer_config.json"
+    stored = json.loads(path.read_text())
+    del stored["model_input_names"]  # as many published folders
+    path.write_text(json.dumps(stored))
+    tokenizer = load_tokenizer(locate(str(bert)))
+    tokenizer.save_pretrained(tmp_path)
+    for each in (tokenizer, transformers.AutoTokenizer.from_pretrained(tmp_path)):
+        assert each("the parcel", "late")["token_type_ids"] == [0, 0, 0, 0, 1, 1]
+
+
 def test_ids_beyond_the_embedding_are_refused(bert):
     content = json.loads((bert / "tokenizer.json").read_text())
     content["model"]["vocab"]["beyond"] = 401

@@ -29,7 +29,7 @@ from transformers.utils import logging as transformers_logging
 from graftlm.errors import ModelError, clip, nearest
 from graftlm.models.locating import BaseFiles
 from graftlm.models.safety import build_config, check_size, verify_folder
-from graftlm.models.vocabulary import input_names
+from graftlm.models.vocabulary import give_what_is_read
 
 LONGEST = 32_768
 """Longest input in tokens that is ever used, whatever a tokenizer or configuration claims (often 1e30)."""
@@ -125,7 +125,7 @@ def load_tokenizer(files: BaseFiles, words: bool = False, positions: bool = True
     # without position ids of their own, padding on the left would make a prediction depend on its neighbours.
     tokenizer.truncation_side = "right"  # windows of long texts are counted from the beginning
     tokenizer.padding_side = "left" if config.model_type == "xlnet" else "right"
-    tokenizer.model_input_names = input_names(config)
+    give_what_is_read(tokenizer, config)
     _check_vocabulary(tokenizer, config, where)
     if words and isinstance(tokenizer, PreTrainedTokenizerFast):
         _add_space_before_words(tokenizer)

@@ -112,7 +112,11 @@ def _template(tokenizer: PreTrainedTokenizerBase, ordinary: NDArray[np.bool_], t
     return Template(tuple(parts), tuple(numbers))
 
 
-def input_names(config: PreTrainedConfig) -> list[str]:
-    """Return what a network is given of a text; segment ids only where it has an embedding for them."""
+def give_what_is_read(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+    """Let a tokenizer give what its network reads: segment ids only where that has an embedding for them.
+
+    So it is saved, too. Without a word about it, transformers 5 takes the segment ids of a pair for zeros.
+    """
     segments = bool(getattr(config, "type_vocab_size", 0)) or config.model_type == "xlnet"
-    return ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
+    names = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
+    tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
