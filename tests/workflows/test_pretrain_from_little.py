@@ -102,8 +102,10 @@ def test_other_text_that_cannot_be_scored_is_refused_before_anything_is_trained(
 def test_nothing_need_be_held_out(other: bool, tmp_path: Path) -> None:
     file = tmp_path / "other.txt"
     file.write_text(_documents(30, 4), encoding="utf-8")
-    changes = {"evaluation.general_text": str(file)} if other else {}
-    run = _pretrain(tmp_path, _documents(60, 4), **{"corpus.held_out_share": 0.0, **changes})
+    changes: dict[str, Any] = {"corpus.held_out_share": 0.0}
+    if other:
+        changes["evaluation.general_text"] = str(file)
+    run = _pretrain(tmp_path, _documents(60, 4), **changes)
     record, card = run.read_record(), (run.model / "README.md").read_text(encoding="utf-8")
     assert record["state"] == "finished" and not run.evaluation("held_out").exists()
     assert ("perplexity" in card) == other == ("nothing is known" not in card)
