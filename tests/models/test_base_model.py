@@ -14,7 +14,14 @@ from tests.tiny import FAMILIES, tiny_base
 from transformers.utils import logging as transformers_logging
 
 from graftlm.errors import ModelError
-from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, padding_note
+from graftlm.models.base_model import (
+    length_limit,
+    load_config,
+    load_model,
+    load_tokenizer,
+    mapped_class,
+    padding_note,
+)
 from graftlm.models.locating import locate
 
 CLASSIFIER = "AutoModelForSequenceClassification"
@@ -313,6 +320,20 @@ def test_architectures(pristine):
     for name in ("BertModel", "logging", "__name__"):
         with pytest.raises(ModelError, match="transformers has no"):
             load(pristine["bert"], architecture=name)
+
+
+def test_a_network_that_reads_what_it_is_asked_to_write_does_not_write(seed):
+    sizes = {"vocab_size": 50, "d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64}
+    ids = torch.randint(5, 50, (1, 8), generator=torch.Generator().manual_seed(seed))
+    other = ids.clone()
+    other[0, -1] = (ids[0, -1] + 1) % 50
+    for kind, writes in {"bi": False, "uni": True}.items():
+        config = transformers.XLNetConfig(**sizes, attn_type=kind)
+        model = transformers.XLNetLMHeadModel(config).eval()
+        changed = not torch.allclose(model(ids).logits[0, :-1], model(other).logits[0, :-1], atol=1e-7)
+        assert changed == (not writes)
+        assert (mapped_class("AutoModelForCausalLM", config) is transformers.XLNetLMHeadModel) == writes
+    assert mapped_class("AutoModelForCausalLM", transformers.BertConfig()) is None
 
 
 def test_the_files_of_other_families_are_not_loaded(pristine, monkeypatch):

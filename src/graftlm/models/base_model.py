@@ -269,7 +269,7 @@ def model_class_of(
         raise ModelError(
             f"a {config.model_type} model ({saved}) cannot be an {' or '.join(architectures)}; it can be: "
             f"{', '.join(others) or 'no model with a head'}",
-            where=str(folder / "config.json"),
+            where=str(folder if folder.suffix == ".json" else folder / "config.json"),
             fix="choose another base model"
             + (
                 ": one that writes, such as google-t5/t5-small, facebook/bart-base or openai-community/gpt2"
@@ -293,9 +293,9 @@ def mapped_class(architecture: str, config: PreTrainedConfig) -> type[PreTrained
     if mapping is None or type(config) not in mapping:
         return None
     # The families of BERT have a causal head for models trained as decoders. An encoder with it would read what it is
-    # asked to write.
+    # asked to write, and so would XLNet, which was trained on places that were hidden one by one.
     encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
-    if architecture == "AutoModelForCausalLM" and encoder:
+    if architecture == "AutoModelForCausalLM" and (encoder or getattr(config, "attn_type", "uni") == "bi"):
         return None
     found = mapping[type(config)]
     return found[0] if isinstance(found, tuple) else found
