@@ -41,6 +41,8 @@ _FREE = (
     "corpus.path", "training.checkpoint_steps", "training.device", "training.gradient_checkpointing",
     "evaluation.proof", "evaluation.general_text",
 )  # fmt: skip
+# Those that a longer run has otherwise.
+_LONGER = ("training.epochs", "training.batch_warmup_share", "training.short_share")
 HELD_OUT, GENERAL = "held_out", "general_text"
 # Where the texts that judge come from, and what to do where one is too small.
 _JUDGING = {
@@ -174,7 +176,7 @@ class Pretraining:
 
     def changes(self, before: dict[str, Any], now: dict[str, Any], extending: bool) -> list[str]:
         """Return one sentence for each difference that forbids to continue."""
-        free = {*_FREE, *(("training.epochs",) if extending else ())}
+        free = {*_FREE, *(_LONGER if extending else ())}
         complete = load_pretraining(start=Settings(before["recipe"])).dump()
         found = [change for key, change in differences(complete, now["recipe"]) if key not in free]
         said = {

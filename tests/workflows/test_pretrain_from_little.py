@@ -1,4 +1,4 @@
-"""``graft pretrain`` where there is little text: it says so before it trains, and never trains for ever."""
+"""``graft pretrain`` where there is little text: it says so before it trains, and trains as long as it was asked to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graftlm.errors import DataError
 from graftlm.pretraining_recipe import load_pretraining
 from graftlm.rundir import RunDirectory
 from graftlm.training.order import TokenBudgets
-from graftlm.workflows.pretrain import pretrain
+from graftlm.workflows.pretrain import pretrain, resume
 
 NARROW = {
     "bert": {
@@ -109,3 +109,17 @@ def test_nothing_need_be_held_out(other: bool, tmp_path: Path) -> None:
     record, card = run.read_record(), (run.model / "README.md").read_text(encoding="utf-8")
     assert record["state"] == "finished" and not run.evaluation("held_out").exists()
     assert ("perplexity" in card) == other == ("nothing is known" not in card)
+
+
+def test_a_run_that_is_extended_has_no_short_examples_again(tmp_path: Path) -> None:
+    changes = {"training.short_share": 0.5, "training.epochs": 2.0, "training.batch_tokens": 256}
+    run = _pretrain(tmp_path, _documents(60, 4), **changes)
+    done = run.read_record()["steps"]
+    resume(run.path, 8.0)
+    steps = [json.loads(line) for line in run.steps.read_text(encoding="utf-8").splitlines()]
+    sizes = {each["step"]: each["tokens"] / each["examples"] for each in steps if "tokens" in each}
+    assert max(sizes) > 2 * done and sizes[1] <= 8.0
+    assert all(size > 8.0 for step, size in sizes.items() if step > done)
+    # As often as it is asked for, and as often as it is interrupted.
+    resume(run.path, 9.0)
+    assert run.read_record()["state"] == "finished"
