@@ -112,7 +112,11 @@ def test_nothing_need_be_held_out(other: bool, tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_extended_has_no_short_examples_again(tmp_path: Path) -> None:
-    changes = {"training.short_share": 0.5, "training.epochs": 2.0, "training.batch_tokens": 256}
+    changes: dict[str, Any] = {
+        "training.short_share": 0.5,
+        "training.epochs": 2.0,
+        "training.batch_tokens": 256,
+    }
     run = _pretrain(tmp_path, _documents(60, 4), **changes)
     done = run.read_record()["steps"]
     resume(run.path, 8.0)

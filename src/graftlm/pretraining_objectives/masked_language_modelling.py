@@ -111,6 +111,12 @@ class MaskedLanguageModelling(Config):
                 where="objective.name",
                 fix=_INSTEAD[family_of(config)],
             )
+        if self.unit != "token" and vocabulary.continues_word is None:
+            raise ConfigurationError(
+                "the pieces of this tokenizer do not tell where words begin",
+                where="objective.unit",
+                fix="hide tokens (objective.unit=token), or choose another base model",
+            )
         if self.pairs == "none":
             return
         found = next((each for name in self.architectures if (each := mapped_class(name, config))), None)
@@ -123,9 +129,9 @@ class MaskedLanguageModelling(Config):
                 where="objective.pairs",
                 fix="leave it out, or choose another encoder, such as a BERT or ModernBERT architecture",
             )
-        if not (vocabulary.pair.parts[0] and vocabulary.pair.parts[-1]):
+        if not (len(vocabulary.pair.parts) == 3 and vocabulary.pair.parts[0] and vocabulary.pair.parts[-1]):
             raise ConfigurationError(
-                "this tokenizer does not put a token before and behind two texts",
+                "this tokenizer does not put a token before, between and behind two texts",
                 where="objective.pairs",
                 fix="leave it out, or choose another base model",
             )
