@@ -20,8 +20,8 @@ from graftlm.models.generator import attach_generator, generator_of
 from graftlm.models.gradient_checkpointing import require_checkpointing
 from graftlm.models.vocabulary import Vocabulary
 from graftlm.objectives._objective import Loss
-from graftlm.pretraining_evaluation import Saying, Sums, evaluate, frequencies
-from graftlm.pretraining_objectives._examples import CorpusExamples
+from graftlm.pretraining_evaluation import Saying, Sums, evaluate, frequencies, require_scores
+from graftlm.pretraining_objectives._examples import CorpusExamples, require_examples
 from graftlm.pretraining_objectives._objective import PretrainingObjective, Reading
 from graftlm.pretraining_preparation import begin_with, tokenizer_report, tokens_fingerprint
 from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
@@ -41,7 +41,17 @@ _FREE = (
     "corpus.path", "training.checkpoint_steps", "training.device", "training.gradient_checkpointing",
     "evaluation.proof", "evaluation.general_text",
 )  # fmt: skip
+# Those that a longer run has otherwise.
+_LONGER = ("training.epochs", "training.batch_warmup_share", "training.short_share")
 HELD_OUT, GENERAL = "held_out", "general_text"
+# Where the texts that judge come from, and what to do where one is too small.
+_JUDGING = {
+    HELD_OUT: (
+        "corpus.held_out_share",
+        "hold more out, give more text, or hold nothing out (corpus.held_out_share=0)",
+    ),
+    GENERAL: ("evaluation.general_text", "name more text, or leave it out"),
+}
 _SHORT = 4  # short examples have this part of the tokens of long ones
 
 
@@ -103,6 +113,7 @@ class Pretraining:
             training.max_length_tokens, max(8, training.max_length_tokens // _SHORT), recipe.seed
         )
         self._examples = self.objective.examples(self.corpus.train, vocabulary, reading)
+        require_examples(self._examples, training.short_share > 0.0)
         judging = {HELD_OUT: self.corpus.held_out} if self.corpus.held_out.num_documents else {}
         if (other := recipe.evaluation.general_text) is not None:
             options = CorpusOptions(path=other, held_out_share=0.0, duplicates="keep")
@@ -110,6 +121,8 @@ class Pretraining:
         self.judging: Mapping[str, CorpusExamples] = {
             name: self.objective.examples(text, vocabulary, reading) for name, text in judging.items()
         }
+        for name, examples in self.judging.items():
+            require_scores(examples, recipe.evaluation.tokens, *_JUDGING[name])
         strategy: Any = recipe.strategy
         strategy.adapt(self.model, self.new_parameters, recipe.seed)
         self.plan = self._make_plan(autocast)
@@ -163,7 +176,7 @@ class Pretraining:
 
     def changes(self, before: dict[str, Any], now: dict[str, Any], extending: bool) -> list[str]:
         """Return one sentence for each difference that forbids to continue."""
-        free = {*_FREE, *(("training.epochs",) if extending else ())}
+        free = {*_FREE, *(_LONGER if extending else ())}
         complete = load_pretraining(start=Settings(before["recipe"])).dump()
         found = [change for key, change in differences(complete, now["recipe"]) if key not in free]
         said = {

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from graftlm.data.corpus.shards import TokenCorpus
 from graftlm.data.features import IGNORED
+from graftlm.data.places import counted
+from graftlm.errors import DataError
 from graftlm.pretraining_objectives._examples import PAIRS, REPLACED, TOKENS, CorpusExamples
 from graftlm.pretraining_objectives._objective import CrossEntropies, PretrainingObjective, Said, losses
 from graftlm.scoring.bits_per_byte import bits_per_byte
@@ -20,6 +22,7 @@ from graftlm.training.memory import SMALLER_STEPS, memory_for
 
 RESAMPLES = 2_000
 _COUNTED_AT_ONCE = 1_000_000
+_ASKED_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,12 +160,10 @@ def evaluate(
         objective: what is minimised.
         on_batch: told how many examples each batch had.
     """
-    examples = source.in_pass(0).at(1.0)
+    examples, rows = scored(source, budget[1])
     lengths, document = examples.lengths, examples.documents()
-    spent = np.cumsum(lengths[np.argsort(document, kind="stable")])
-    last = int(np.sort(document)[min(len(document) - 1, int(np.searchsorted(spent, budget[1])))])
-    rows = np.flatnonzero(document <= last)
     rows = rows[np.argsort(-lengths[rows], kind="stable")]
+    last = int(document[rows].max())
     sums: dict[str, dict[str, NDArray[np.float64]]] = {"nats": {}, "right": {}, "counts": {}}
     at = 0
     with torch.inference_mode():
@@ -189,6 +190,45 @@ def evaluate(
     seen = np.unique(document[rows])
     kept = {name: {kind: values[seen] for kind, values in each.items()} for name, each in sums.items()}
     return Sums(**kept, bytes=source.corpus.document_bytes[seen].astype(np.float64), objective=objective)
+
+
+def scored(source: CorpusExamples, tokens: int) -> tuple[CorpusExamples, NDArray[np.int64]]:
+    """Return examples as they are scored, and which are: those of whole documents until so many tokens are spent."""
+    examples = source.in_pass(0).at(1.0)
+    lengths, document = examples.lengths, examples.documents()
+    if not len(document):
+        return examples, document
+    spent = np.cumsum(lengths[np.argsort(document, kind="stable")])
+    last = int(np.sort(document)[min(len(document) - 1, int(np.searchsorted(spent, tokens)))])
+    return examples, np.flatnonzero(document <= last)
+
+
+def require_scores(source: CorpusExamples, tokens: int, where: str, fix: str) -> None:
+    """Refuse a text of which nothing can be scored, before hours are spent on what it is to judge.
+
+    Args:
+        source: of its examples.
+        tokens: that are scored at most.
+        where: the key of the recipe that gave the text.
+        fix: what the user can do.
+
+    Raises:
+        DataError: it gives no examples, or none in which the model is asked anything.
+    """
+    try:
+        examples, rows = scored(source, tokens)
+    except DataError as error:
+        raise DataError(error.what, where=where, fix=fix) from error
+    for start in range(0, len(rows), _ASKED_AT_ONCE):
+        asked = examples.targets_of(rows[start : start + _ASKED_AT_ONCE])[TOKENS]
+        if bool((asked != IGNORED).any()):
+            return
+    size = f"{counted(len(source.corpus.document_bytes), 'document')}, {counted(source.corpus.num_tokens, 'token')}"
+    raise DataError(
+        f"this text ({size}) is too little for the objective: nothing of it can be scored",
+        where=where,
+        fix=fix,
+    )
 
 
 def _repeated(documents: NDArray[np.int64], targets: torch.Tensor) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ from graftlm.models.locating import BaseFiles, locate
 from graftlm.models.new_model import new_model
 from graftlm.models.tokenizer_report import side_by_side
 from graftlm.models.tokenizer_training import train_tokenizer
-from graftlm.models.vocabulary import input_names
+from graftlm.models.vocabulary import give_what_is_read
 from graftlm.models.vocabulary_extension import extend, extend_embeddings
 from graftlm.preparation import dropout_options
 from graftlm.pretraining_recipe import PretrainingRecipe
@@ -111,7 +111,8 @@ def begin_with(recipe: PretrainingRecipe, folder: Path, progress: Progress) -> B
         texts = (document.text for document in read_documents(recipe.corpus, progress))
         kind = recipe.tokenizer.kind or default_tokenizer_kind(stored)
         tokenizer = train_tokenizer(texts, recipe.tokenizer, kind, special_layout(stored))
-        tokenizer.model_max_length, tokenizer.model_input_names = length, input_names(stored)
+        tokenizer.model_max_length = length
+        give_what_is_read(tokenizer, stored)
         tokenizer.save_pretrained(folder)
         progress.say(f"a new tokenizer ({kind}) with {len(tokenizer):,} tokens")
     config = architecture(recipe.base, len(tokenizer), length, special_token_ids(tokenizer), dropout)

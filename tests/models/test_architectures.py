@@ -202,6 +202,12 @@ def test_a_file(tmp_path):
         architecture(path, 420, 65, special)
 
 
+def test_a_family_without_a_limit_has_none(tmp_path):
+    path = written(tmp_path, model_type="xlnet", d_model=32, n_layer=1, n_head=2)
+    special = special_token_ids(trained("wordpiece"))
+    assert architecture(path, 300, 4096, special).max_position_embeddings == -1
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

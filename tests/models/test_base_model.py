@@ -14,7 +14,14 @@ from tests.tiny import FAMILIES, tiny_base
 from transformers.utils import logging as transformers_logging
 
 from graftlm.errors import ModelError
-from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer, padding_note
+from graftlm.models.base_model import (
+    length_limit,
+    load_config,
+    load_model,
+    load_tokenizer,
+    mapped_class,
+    padding_note,
+)
 from graftlm.models.locating import locate
 
 CLASSIFIER = "AutoModelForSequenceClassification"
@@ -315,6 +322,20 @@ def test_architectures(pristine):
             load(pristine["bert"], architecture=name)
 
 
+def test_a_network_that_reads_what_it_is_asked_to_write_does_not_write(seed):
+    sizes = {"vocab_size": 50, "d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64}
+    ids = torch.randint(5, 50, (1, 8), generator=torch.Generator().manual_seed(seed))
+    other = ids.clone()
+    other[0, -1] = (ids[0, -1] + 1) % 50
+    for kind, writes in {"bi": False, "uni": True}.items():
+        config = transformers.XLNetConfig(**sizes, attn_type=kind)
+        model = transformers.XLNetLMHeadModel(config).eval()
+        changed = not torch.allclose(model(ids).logits[0, :-1], model(other).logits[0, :-1], atol=1e-7)
+        assert changed == (not writes)
+        assert (mapped_class("AutoModelForCausalLM", config) is transformers.XLNetLMHeadModel) == writes
+    assert mapped_class("AutoModelForCausalLM", transformers.BertConfig()) is None
+
+
 def test_the_files_of_other_families_are_not_loaded(pristine, monkeypatch):
     """There are more than a hundred, and they take as long as torch."""
 
@@ -390,6 +411,17 @@ def test_stored_padding_and_truncation_are_forgotten(bert):
     tokenizer = load_tokenizer(locate(str(bert)))
     assert len(tokenizer.backend_tokenizer.encode("the parcel is late today").ids) == 7
     assert len(tokenizer("the parcel is late today")["input_ids"]) == 7
+
+
+def test_segment_ids_are_given_where_the_network_has_them_also_by_the_saved_folder(bert, tmp_path):
+    path = bert / "tokenizer_config.json"
+    stored = json.loads(path.read_text())
+    del stored["model_input_names"]  # as many published folders
+    path.write_text(json.dumps(stored))
+    tokenizer = load_tokenizer(locate(str(bert)))
+    tokenizer.save_pretrained(tmp_path)
+    for each in (tokenizer, transformers.AutoTokenizer.from_pretrained(tmp_path)):
+        assert each("the parcel", "late")["token_type_ids"] == [0, 0, 0, 0, 1, 1]
 
 
 def test_ids_beyond_the_embedding_are_refused(bert):

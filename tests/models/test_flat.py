@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PhimoeConfig, PhimoeForSequenceClassification, PreTrainedModel
 
 from graftlm.kernels.keys import example_keys
-from graftlm.models.flat import attention, passes, probe
+from graftlm.models.flat import attention, execution, passes, probe
 from graftlm.models.flat.execution import is_flat
 from graftlm.models.flat.layout import DropoutKeys, Layout
 from graftlm.models.flat.passes import NotFlat, laid_flat
@@ -321,6 +321,25 @@ def test_layers_that_are_left_out_at_random_are_noticed(seed: int) -> None:
     model.base_model.encoder.layerdrop = 0.5
     assert "layerdrop" in make_flat(model)
     assert make_flat(model, gradients=False) == ""
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_the_head_of_a_decoder_gets_the_tokens_that_are_asked_for(seed: int, family: str) -> None:
+    model, inputs = build(family, "CausalLM", seed).eval(), random_batch(seed)
+    expected = model(**inputs).logits[inputs["attention_mask"].bool()]
+    lay_flat(model)
+    some = torch.arange(0, len(expected), 3)
+    with laid_flat(Layout.of(inputs["attention_mask"], torch.device("cpu")), None, some):
+        assert torch.allclose(model(**inputs).logits[0], expected[some], atol=1e-5)
+
+
+def test_a_body_that_is_never_called_is_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = execution._parts
+    monkeypatch.setattr(
+        execution, "_parts", lambda model: [(torch.nn.Identity(), part) for _, part in real(model)]
+    )
+    model = build("Llama", "CausalLM", seed).eval()
+    assert "parts of its body" in make_flat(model) and not is_flat(model)
 
 
 def test_a_pair_whose_decoder_makes_up_what_it_reads_stays_padded(seed: int) -> None:

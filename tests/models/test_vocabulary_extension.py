@@ -147,13 +147,25 @@ def test_tables_for_each_side_are_refused():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_rows_in_several_tables_are_refused():
+    sizes = {"hidden_size": 32, "embedding_size": 16, "true_hidden_size": 16, "intra_bottleneck_size": 16}
+    config = transformers.MobileBertConfig(
+        vocab_size=300, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, **sizes
+    )
+    model = transformers.MobileBertForMaskedLM(config)
+    with pytest.raises(ModelError, match="more than one row for each token"):
+        extend_embeddings(model, trained("wordpiece"), extend(trained("wordpiece"), sentences(1), 3))
+    assert model.get_input_embeddings().weight.shape == (300, 16)
+
+
 def test_too_few_words(seed):
     with pytest.raises(DataError, match="would save tokens, 5,000 were asked for") as caught:
         extend(trained("wordpiece"), sentences(seed + 1), 5000)
     possible = int(caught.value.fix.split()[2])
     assert len(extend(trained("wordpiece"), sentences(seed + 1), possible)) == 300 + possible
-    with pytest.raises(DataError):
+    with pytest.raises(DataError) as caught:
         extend(trained("wordpiece"), [], 1)
+    assert caught.value.fix.startswith("leave it out")
 
 
 def test_a_tokenizer_that_does_not_divide_at_spaces():

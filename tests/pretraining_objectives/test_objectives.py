@@ -355,9 +355,10 @@ def test_windows_hold_every_token_once(seed: int) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "family", "missing"),
     [
-        (MASKED, {}, "gpt2", "hidden"),
+        (MASKED, {}, "gpt2", "no token for what is hidden.*\n.*causal_language_modelling"),
         (MASKED, {"pairs": "next_sentence"}, "electra", "judge pairs"),
-        (MASKED, {"pairs": "next_sentence"}, "bart", "judge pairs"),
+        (MASKED, {}, "bart", "writes another.*\n.*infilling"),
+        (MASKED, {"pairs": "next_sentence"}, "bart", "writes another"),
         ("span_corruption", {}, "bart", "extra_id"),
         ("infilling", {}, "t5", "mask"),
         ("replaced_token_detection", {}, "roberta", "replaced"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from graftlm.training.order import Due, Epochs, TokenBudgets
+from graftlm.training.order import Due, Epochs, TokenBudgets, shares_of_longer_run
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,24 @@ def test_so_many_passes_and_the_same_from_any_step(
     assert sum(stages) == pytest.approx(short * order.total_steps, abs=0.1 * order.total_steps)
     for start in random.Random(seed).sample(range(order.total_steps), 5):
         assert _same(next(order.steps(source, start)), steps[start])
+
+
+@pytest.mark.parametrize("longer", [2.5, 3.0, 7.3])
+@pytest.mark.parametrize(("warmup", "short"), [(0.0, 0.4), (0.3, 0.0), (0.25, 0.5), (0.1, 1.0)])
+def test_a_longer_run_begins_with_the_steps_of_the_shorter(
+    source: Lengths, warmup: float, short: float, longer: float
+) -> None:
+    first = TokenBudgets.of_passes(source, 250, 2.5, 11, warmup, short)
+    shares = shares_of_longer_run(2.5, warmup, short, longer)
+    second = TokenBudgets.of_passes(source, 250, longer, 11, *shares)
+    assert (first.warmup_steps, first.short_steps) == (second.warmup_steps, second.short_steps)
+    assert second.total_steps >= first.total_steps and (
+        longer == 2.5 or second.total_steps > first.total_steps
+    )
+    for one, other in islice(
+        zip(first.steps(source, 0), second.steps(source, 0), strict=False), first.total_steps
+    ):
+        assert np.array_equal(one.rows, other.rows) and one.passes == other.passes
 
 
 def test_the_budget_grows(source: Lengths) -> None:

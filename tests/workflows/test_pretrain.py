@@ -143,8 +143,11 @@ def test_from_text_to_a_proved_base_that_is_fine_tuned(
     model, loading = head.from_pretrained(run.model, output_loading_info=True)
     assert not loading["missing_keys"] and not loading["unexpected_keys"]
     tokenizer = transformers.AutoTokenizer.from_pretrained(run.model)
-    encoded = tokenizer("the parcel is late", return_tensors="pt")
+    encoded = tokenizer("the parcel is late", "it will come", return_tensors="pt")
     assert model(**encoded)[output].shape[-1] == size
+    # As in training, the second text has segment id 1 in a family that has any.
+    segments = encoded.get("token_type_ids", torch.zeros(1))
+    assert bool(segments.any()) == (getattr(model.config, "type_vocab_size", 0) > 1)
     card = (run.model / "README.md").read_text(encoding="utf-8")
     assert "masked language modelling" in card and "proved" in card and "perplexity" in card
     rows = [
@@ -350,7 +353,7 @@ def test_an_interruption_while_the_corpus_is_prepared_goes_on(
         ({"base": "bert-mnii"}, ConfigurationError, "bert-mini"),
         ({"base": "gpt2-mini", "objective.name": "masked_language_modelling"}, GraftError, "hidden"),
         ({"base": "bert-tiny", "objective.name": "replaced_token_detection"}, ConfigurationError, "ELECTRA"),
-        ({"base": "roberta-mini", "objective.pairs": "next_sentence"}, ConfigurationError, "judges pairs"),
+        ({"base": "electra-tiny", "objective.pairs": "next_sentence"}, ConfigurationError, "judge pairs"),
         ({"tokenizer.extend_by": 5}, ConfigurationError, "extend_by"),
         ({"tokenizer.vocabulary_size": 40}, ConfigurationError, "vocabulary"),
     ],

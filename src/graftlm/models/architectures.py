@@ -189,7 +189,7 @@ def architecture(
     positions, needed = getattr(stored, "max_position_embeddings", None), max_length_tokens + offset
     if positions is not None and name in _NAMED:
         settings["max_position_embeddings"] = needed
-    elif positions is not None and positions < needed:
+    elif positions is not None and 0 <= positions < needed:  # XLNet says -1, and has no limit
         raise ConfigurationError(
             f"max_position_embeddings is {positions}; {max_length_tokens} tokens need {needed}",
             where=where,

@@ -29,7 +29,7 @@ from transformers.utils import logging as transformers_logging
 from graftlm.errors import ModelError, clip, nearest
 from graftlm.models.locating import BaseFiles
 from graftlm.models.safety import build_config, check_size, verify_folder
-from graftlm.models.vocabulary import input_names
+from graftlm.models.vocabulary import give_what_is_read
 
 LONGEST = 32_768
 """Longest input in tokens that is ever used, whatever a tokenizer or configuration claims (often 1e30)."""
@@ -125,7 +125,7 @@ def load_tokenizer(files: BaseFiles, words: bool = False, positions: bool = True
     # without position ids of their own, padding on the left would make a prediction depend on its neighbours.
     tokenizer.truncation_side = "right"  # windows of long texts are counted from the beginning
     tokenizer.padding_side = "left" if config.model_type == "xlnet" else "right"
-    tokenizer.model_input_names = input_names(config)
+    give_what_is_read(tokenizer, config)
     _check_vocabulary(tokenizer, config, where)
     if words and isinstance(tokenizer, PreTrainedTokenizerFast):
         _add_space_before_words(tokenizer)
@@ -269,7 +269,7 @@ def model_class_of(
         raise ModelError(
             f"a {config.model_type} model ({saved}) cannot be an {' or '.join(architectures)}; it can be: "
             f"{', '.join(others) or 'no model with a head'}",
-            where=str(folder / "config.json"),
+            where=str(folder if folder.suffix == ".json" else folder / "config.json"),
             fix="choose another base model"
             + (
                 ": one that writes, such as google-t5/t5-small, facebook/bart-base or openai-community/gpt2"
@@ -293,9 +293,9 @@ def mapped_class(architecture: str, config: PreTrainedConfig) -> type[PreTrained
     if mapping is None or type(config) not in mapping:
         return None
     # The families of BERT have a causal head for models trained as decoders. An encoder with it would read what it is
-    # asked to write.
+    # asked to write, and so would XLNet, which was trained on places that were hidden one by one.
     encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
-    if architecture == "AutoModelForCausalLM" and encoder:
+    if architecture == "AutoModelForCausalLM" and (encoder or getattr(config, "attn_type", "uni") == "bi"):
         return None
     found = mapping[type(config)]
     return found[0] if isinstance(found, tuple) else found

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from graftlm.errors import ModelError
 from graftlm.models.word_starts import continues_word, special
 
 _SENTINEL = "<extra_id_{}>"
@@ -40,7 +42,7 @@ class Vocabulary:
     Args:
         size: rows of the embedding.
         ordinary: which tokens stand for text, bool [size].
-        continues_word: which go on with a word, bool [size].
+        continues_word: which go on with a word, bool [size]; None where the pieces do not tell.
         padding: model argument name -> what fills rows up.
         mask: the token that hides others, or None.
         beginning: the token before a text that is written, or None.
@@ -52,7 +54,7 @@ class Vocabulary:
 
     size: int
     ordinary: NDArray[np.bool_]
-    continues_word: NDArray[np.bool_]
+    continues_word: NDArray[np.bool_] | None
     padding: dict[str, int]
     mask: int | None
     beginning: int | None
@@ -66,7 +68,11 @@ class Vocabulary:
         """Read everything off a fast tokenizer; ``size`` are the rows of the embedding, which may be more."""
         known = len(tokenizer)
         ordinary, continues = np.zeros(size, dtype=np.bool_), np.zeros(size, dtype=np.bool_)
-        ordinary[:known], continues[:known] = ~special(tokenizer)[:size], continues_word(tokenizer)[:size]
+        ordinary[:known] = ~special(tokenizer)[:size]
+        try:
+            continues[:known] = continues_word(tokenizer)[:size]
+        except ModelError:  # letters of a genome, say; only who hides whole words must know
+            continues = None
         ids: dict[str, int] = tokenizer.get_vocab()
         numbers = range(sum(token.startswith("<extra_id_") for token in ids))
         padding = tokenizer.pad_token_id
@@ -94,13 +100,19 @@ def _first(tokenizer: Any, *roles: str) -> int | None:
 
 def _template(tokenizer: PreTrainedTokenizerBase, ordinary: NDArray[np.bool_], texts: int) -> Template:
     """Return the special tokens around short texts, which are the same around any."""
-    encoded = tokenizer("1") if texts == 1 else tokenizer("1", "1")
+    tokenise: Any = tokenizer
+    # What the tokenizer has no piece for is the unknown token, or nothing at all.
+    pieces = (tokenise.decode([index]) for index in np.flatnonzero(ordinary).tolist())
+    short = next(
+        text for text in chain(["1"], pieces) if tokenise(text, add_special_tokens=False)["input_ids"]
+    )
+    encoded = tokenise(*[short] * texts, return_special_tokens_mask=True)
     ids = np.asarray(encoded["input_ids"])
     segments = np.asarray(encoded.get("token_type_ids", np.zeros_like(ids)))
     parts: list[tuple[int, ...]] = []
     numbers: list[tuple[int, ...]] = []
     at = 0
-    text = np.flatnonzero(ordinary[ids])
+    text = np.flatnonzero(np.asarray(encoded["special_tokens_mask"]) == 0)
     # A text of one character may be several tokens, all with one segment id; nothing special stands among them.
     runs = np.split(text, np.flatnonzero(np.diff(text) > 1) + 1)
     for run in runs:
@@ -112,7 +124,11 @@ def _template(tokenizer: PreTrainedTokenizerBase, ordinary: NDArray[np.bool_], t
     return Template(tuple(parts), tuple(numbers))
 
 
-def input_names(config: PreTrainedConfig) -> list[str]:
-    """Return what a network is given of a text; segment ids only where it has an embedding for them."""
+def give_what_is_read(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+    """Let a tokenizer give what its network reads: segment ids only where that has an embedding for them.
+
+    So it is saved, too. Without a word about it, transformers 5 takes the segment ids of a pair for zeros.
+    """
     segments = bool(getattr(config, "type_vocab_size", 0)) or config.model_type == "xlnet"
-    return ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
+    names = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
+    tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections.abc import Iterable
@@ -77,7 +78,8 @@ def extend(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], count: int)
         raise DataError(
             f"only {len(candidates):,} words of these texts would save tokens, {count:,} were asked for",
             where="tokenizer.extend_by",
-            fix=f"ask for {len(candidates)} or fewer, or give more text of the domain",
+            fix=(f"ask for {len(candidates)} or fewer" if candidates else "leave it out")
+            + ", or give more text of the domain",
         )
     chosen = sorted(candidates, key=lambda each: (-each.saved, each.word))[:count]
     state: dict[str, Any] = json.loads(backend.to_str())
@@ -103,7 +105,7 @@ def extend_embeddings(
         new_tokenizer: what `extend` made of it.
 
     Raises:
-        ModelError: encoder and decoder have tables of their own.
+        ModelError: encoder and decoder have tables of their own, or rows lie in several.
     """
     _check_one_table(model)
     before = set(old_tokenizer.get_vocab().values())
@@ -127,6 +129,13 @@ def extend_embeddings(
 
 def _check_one_table(model: PreTrainedModel) -> None:
     """Transformers would put one of several tables in the place of the others, and so change the model."""
+    # MobileBERT has a part of each row in a table of its own, and lengthens both by a method of its own.
+    if "mean_resizing" not in inspect.signature(model.resize_token_embeddings).parameters:
+        raise ModelError(
+            f"a {model.config.model_type} model has more than one row for each token, so that none can be added",
+            where=model.name_or_path or "",
+            fix="set tokenizer.extend_by=0",
+        )
     table = cast(nn.Embedding, model.get_input_embeddings()).weight
     for name, module in model.named_modules():
         if name.endswith("embed_tokens") and isinstance(module, nn.Embedding) and module.weight is not table:

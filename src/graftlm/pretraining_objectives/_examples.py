@@ -15,6 +15,7 @@ from graftlm.data.corruption.flat import ragged
 from graftlm.data.corruption.uniforms import Keys, corruption_keys
 from graftlm.data.features import IGNORED
 from graftlm.data.ragged import Ragged
+from graftlm.errors import DataError
 from graftlm.training.batching import Batch
 
 Places = NDArray[np.int64]
@@ -170,6 +171,31 @@ def windows(document_starts: Places, room: int, special: int, fewest: int = 1) -
     kept = ends - starts >= fewest
     starts, ends = starts[kept], ends[kept]
     return Cut(starts[:, None], ends[:, None], ends - starts + special)
+
+
+def require_examples(examples: CorpusExamples, short: bool) -> None:
+    """Refuse a corpus of which nothing can be learnt: a pass over it would never come to an end.
+
+    Args:
+        examples: that are trained on.
+        short: whether examples are to be short at first.
+
+    Raises:
+        DataError: no document is long enough for an example.
+    """
+    if not len(examples.in_pass(0).lengths):
+        raise DataError(
+            "no document is long enough for an example of this objective",
+            where="corpus",
+            fix="see what a document is (corpus.document), allow longer examples (training.max_length_tokens), or "
+            "leave out objective.pairs, which needs documents of two sentences",
+        )
+    if short and not len(examples.in_pass(0, short=True).lengths):
+        raise DataError(
+            "a quarter of training.max_length_tokens is too short for an example of this objective",
+            where="training.short_share",
+            fix="set it to 0, or training.max_length_tokens higher",
+        )
 
 
 def _ones(rows: Ragged) -> Ragged:

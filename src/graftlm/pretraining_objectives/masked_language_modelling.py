@@ -22,6 +22,7 @@ from graftlm.data.corruption.uniforms import Keys
 from graftlm.data.ragged import Ragged
 from graftlm.errors import ConfigurationError
 from graftlm.models.base_model import mapped_class
+from graftlm.models.families import Family, family_of
 from graftlm.models.pair_heads import has_pair_head
 from graftlm.models.vocabulary import Template, Vocabulary
 from graftlm.pretraining_objectives._examples import (
@@ -43,6 +44,11 @@ from graftlm.pretraining_objectives._objective import (
 from graftlm.training.loop import Forward
 
 _FEWEST = 4  # of a window with fewer tokens hardly one would be hidden
+_INSTEAD: Mapping[Family, str] = {
+    "encoder": "choose a base model whose tokenizer has a mask",
+    "decoder": "choose objective.name=causal_language_modelling",
+    "encoder_decoder": "choose objective.name=infilling, or span_corruption for T5 and its kind",
+}
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
@@ -94,22 +100,38 @@ class MaskedLanguageModelling(Config):
 
     def check(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
         """Refuse a family without the heads, and a tokenizer without a mask."""
-        if vocabulary.mask is None:
-            raise ConfigurationError("this tokenizer has no token for what is hidden", where="base")
+        if vocabulary.mask is None or config.is_encoder_decoder:
+            lacks = (
+                "reads one text and writes another"
+                if config.is_encoder_decoder
+                else "has no token for what is hidden"
+            )
+            raise ConfigurationError(
+                f"a {config.model_type} model {lacks}, so that it cannot learn to say hidden tokens",
+                where="objective.name",
+                fix=_INSTEAD[family_of(config)],
+            )
+        if self.unit != "token" and vocabulary.continues_word is None:
+            raise ConfigurationError(
+                "the pieces of this tokenizer do not tell where words begin",
+                where="objective.unit",
+                fix="hide tokens (objective.unit=token), or choose another base model",
+            )
         if self.pairs == "none":
             return
         found = next((each for name in self.architectures if (each := mapped_class(name, config))), None)
-        # A head for tokens judges them where there is none for pairs; it says so at the first token of an encoder.
-        tokens = found is not None and found is mapped_class("AutoModelForMaskedLM", config)
-        if found is None or not (has_pair_head(found) or (tokens and not config.is_encoder_decoder)):
+        # A head for tokens judges them where there is none for pairs.
+        if found is None or not (
+            has_pair_head(found) or found is mapped_class("AutoModelForMaskedLM", config)
+        ):
             raise ConfigurationError(
                 f"a {config.model_type} model has no head that could judge pairs beside hidden tokens",
                 where="objective.pairs",
                 fix="leave it out, or choose another encoder, such as a BERT or ModernBERT architecture",
             )
-        if not (vocabulary.pair.parts[0] and vocabulary.pair.parts[-1]):
+        if not (len(vocabulary.pair.parts) == 3 and vocabulary.pair.parts[0] and vocabulary.pair.parts[-1]):
             raise ConfigurationError(
-                "this tokenizer does not put a token before and behind two texts",
+                "this tokenizer does not put a token before, between and behind two texts",
                 where="objective.pairs",
                 fix="leave it out, or choose another base model",
             )

@@ -50,7 +50,7 @@ def render_base_card(run: RunDirectory) -> str:
         f"# Base model: {recipe['base']}, {objective}", "",
         f"{record['parameters'] / 1e6:.1f} million parameters, pretrained with GraftLM {facts['graftlm_version']} on "
         f"{facts['corpus']['train']['tokens']:,} tokens.", "",
-        "## How well it says held-out text", "", *_scores(run, record), "",
+        "## How well it says held-out text", "", *_scores(run), "",
         *_curve(run),
         "## How to use it", "", "With GraftLM: `graft finetune rows.csv base=path/to/model`. With plain transformers:",
         "", _USE.format(architecture=architecture), "",
@@ -62,9 +62,7 @@ def render_base_card(run: RunDirectory) -> str:
     return "\n".join(parts)
 
 
-def _scores(run: RunDirectory, record: dict[str, Any]) -> list[str]:
-    if record["headline"] is None:
-        return ["Nothing was held out, so nothing is known."]
+def _scores(run: RunDirectory) -> list[str]:
     lines: list[str] = []
     for name, of in (("held_out", "held-out text of the corpus"), ("general_text", "other text")):
         if run.evaluation(name).exists():
@@ -73,6 +71,8 @@ def _scores(run: RunDirectory, record: dict[str, Any]) -> list[str]:
             few = ", so few that the intervals are too narrow" if documents < FEW_DOCUMENTS else ""
             said = f"Over {counted(documents, 'document')} of {of}{few}; loss in nats."
             lines += [metric_table(evaluation), "", said, ""]
+    if not lines:
+        return ["Nothing was held out, so nothing is known."]
     if any("| change |" in line for line in lines):
         lines.append(
             "Before: the base model that was trained further; change: from it, on the same documents."

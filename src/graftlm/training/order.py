@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from graftlm.training.batching import Source, epoch_batches
 from graftlm.training.randomness import generator
 
+_SAVED = 7 / 16
+"""Of the tokens of a step: so many fewer a growing budget has in the mean."""
+
 
 @dataclass(frozen=True)
 class Due:
@@ -132,10 +135,30 @@ class TokenBudgets:
             warmup_share: share of the steps over which the budget grows.
             short_share: share of the steps whose examples are short.
         """
-        # Steps of a growing budget have 9/16 of the tokens in the mean.
-        guess = passes * int(source.in_pass(0).lengths.sum()) / (tokens * (1 - 7 / 16 * warmup_share))
+        guess = int(source.in_pass(0).lengths.sum()) / tokens * _steps(passes, warmup_share)
         order = cls(tokens, seed, 1, round(guess * warmup_share), round(guess * short_share))
         total = next(
             number for number, due in enumerate(order.steps(source, 0), 1) if due.passes >= passes - 1e-9
         )
         return replace(order, total_steps=total)
+
+
+def shares_of_longer_run(
+    passes: float, warmup_share: float, short_share: float, longer: float
+) -> tuple[float, float]:
+    """Return the shares of a longer run, of growing and of short steps, that name the very steps of a shorter one.
+
+    Args:
+        passes, warmup_share, short_share: of the shorter run, see `TokenBudgets.of_passes`.
+        longer: passes of the longer one; the shares stay what they were where it is none.
+    """
+    if longer <= passes:
+        return warmup_share, short_share
+    steps = _steps(passes, warmup_share)
+    part = steps / (longer + _SAVED * warmup_share * steps)
+    return warmup_share * part, short_share * part
+
+
+def _steps(passes: float, warmup_share: float) -> float:
+    """Return how many steps so many passes are, in steps of whole budgets a pass."""
+    return passes / (1 - _SAVED * warmup_share)

@@ -139,26 +139,33 @@ def _outputs(result: Any, batch: Batch) -> Tensor:
     return result.logits
 
 
+def _writes(batch: Batch) -> bool:
+    """Whether a text is to be written, and not a class or a number to be told."""
+    return batch.written and batch.targets is not None
+
+
 def _layout(model: nn.Module, batch: Batch) -> Layout | None:
     """Return the layout of what is read, where the model works flat."""
     bare: Any = extract_model_from_parallel(model)
-    # Without targets a decoder of its own makes up what it is given.
-    flat = is_flat(bare) and not (bare.config.is_encoder_decoder and batch.targets is None)
+    # Without a text to write, a decoder of its own makes up what it is given.
+    flat = is_flat(bare) and (_writes(batch) or not bare.config.is_encoder_decoder)
     return Layout.of(batch.real, batch.inputs["input_ids"].device) if flat else None
 
 
 def _target_layout(model: nn.Module, batch: Batch) -> Layout | None:
     """Return the layout of what a decoder of its own writes."""
     bare: Any = extract_model_from_parallel(model)
-    if not bare.config.is_encoder_decoder or batch.targets is None:
+    if not bare.config.is_encoder_decoder or not _writes(batch):
         return None
+    assert batch.targets is not None
     return Layout.of((batch.targets != IGNORED).long().cpu(), batch.targets.device)
 
 
 def _decoder_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     bare: Any = extract_model_from_parallel(model)
-    if batch.targets is None or not batch.written or not bare.config.is_encoder_decoder:
+    if not bare.config.is_encoder_decoder or not _writes(batch):
         return {}
+    assert batch.targets is not None
     # Begun as the model begins to write. The families' own methods are not asked: mBART's takes the last token of each
     # target to its front, which is right only where that names the language, so not where a text was cut.
     settings = bare.generation_config

@@ -15,6 +15,7 @@ from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
 from graftlm.progress import Progress, Silent
 from graftlm.rundir import RunDirectory, write_bytes
 from graftlm.training.devices import open_accelerator, resolve_precision
+from graftlm.training.order import shares_of_longer_run
 from graftlm.training_run import TrainingRun
 from graftlm.workflows.running import begin, recorded
 
@@ -57,7 +58,7 @@ def resume(path: Path, extend_epochs: float | None = None, progress: Progress | 
     if record["state"] == "finished" and extend_epochs is None:
         raise RunError("this run is finished", where=str(path), fix="--extend-epochs N trains it further")
     if extend_epochs is not None:
-        recipe = recipe.changed({"training.epochs": extend_epochs})
+        recipe = _extended(recipe, extend_epochs)
         progress.say(
             f"extended to {extend_epochs:g} epochs: from here on the schedule is that of the longer run"
         )
@@ -77,6 +78,22 @@ def resume(path: Path, extend_epochs: float | None = None, progress: Progress | 
         if accelerator.is_main_process:
             run.update_record(extended=extending or None)
         return _work(training)
+
+
+def _extended(recipe: PretrainingRecipe, epochs: float) -> PretrainingRecipe:
+    """Return the recipe of a longer run, whose first steps are those that were done."""
+    training = recipe.training
+    growing, short = shares_of_longer_run(
+        training.epochs, training.batch_warmup_share, training.short_share, epochs
+    )
+    # Shares of more steps would be more of them: the order would be another one, and short examples would come again.
+    return recipe.changed(
+        {
+            "training.epochs": epochs,
+            "training.batch_warmup_share": growing,
+            "training.short_share": short,
+        }
+    )
 
 
 def _prepared(

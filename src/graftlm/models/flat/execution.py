@@ -93,7 +93,7 @@ class _Part:
         if self.role == "decoder":
             current.begin_target()
         given = {**dict(zip(self.accepted, args, strict=False)), **keywords}
-        current.inside = True
+        current.inside = current.entered = True
         return (), self._flat_inputs(given, current.layout)
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
@@ -139,6 +139,10 @@ def _parts(model: PreTrainedModel) -> list[tuple[nn.Module, _Part]]:
     """Return the modules that lie between padded values, in the order in which they work."""
     body: Any = model.base_model
     if not model.config.is_encoder_decoder:
+        if isinstance(
+            decoder := getattr(body, "decoder", None), nn.Module
+        ):  # OPT's head calls it past the body
+            body = decoder
         return [(body, _Part.of(body, "body"))]
     if not model.can_generate():
         raise NotFlat("its decoder makes up what it is given")

@@ -50,6 +50,7 @@ class Pass:
         dropout: what decides it; None where nothing is dropped.
         read: the tokens that the head gets, all where it is None.
         inside: whether the body is at work.
+        entered: whether it has been.
         windows: how far the masks reach that the family asked for, and that are not made; None where a token sees all.
         last: the last layer, from where it begins, if it is computed for the first tokens alone.
         target: where the tokens stand that a decoder of its own is given.
@@ -60,6 +61,7 @@ class Pass:
     dropout: DropoutKeys | None
     read: Tensor | None
     inside: bool = False
+    entered: bool = False
     windows: set[int | None] = field(default_factory=set[int | None])
     last: LastLayer | None = None
     target: Layout | None = None

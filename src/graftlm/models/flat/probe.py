@@ -15,7 +15,7 @@ from graftlm.kernels.keys import example_keys
 from graftlm.models.flat.execution import install
 from graftlm.models.flat.first_tokens import install_first_tokens
 from graftlm.models.flat.layout import Layout
-from graftlm.models.flat.passes import NotFlat, laid_flat
+from graftlm.models.flat.passes import NotFlat, current_pass, laid_flat
 from graftlm.models.generator import networks
 
 LENGTHS = (5, 1, 9, 3)
@@ -133,7 +133,12 @@ def _flat_outputs(
 ) -> list[Tensor]:
     target = Layout.of(inputs[_WRITTEN], model.device) if _WRITTEN in inputs else None
     with laid_flat(Layout.of(inputs["attention_mask"], model.device), keys, target=target):
-        return _outputs(model, inputs)
+        outputs, current = _outputs(model, inputs), current_pass()
+    if (
+        current is None or not current.entered
+    ):  # it has worked padded, and would do so when asked for some tokens
+        raise NotFlat("its head calls parts of its body, not the body itself")
+    return outputs
 
 
 def _outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> list[Tensor]:
