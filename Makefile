@@ -9,7 +9,7 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 .PHONY: demo kernels test test-lowest fast lint check bench docs clean
 .DELETE_ON_ERROR:
 
-demo: .venv/installed-offline  ## the whole road on sample messages
+demo: .venv/installed  ## the whole road on sample messages
 	$(BIN)/graft demo
 
 kernels: .venv/bin/python  ## the compiled parts, where their sources have changed; without a compiler it says so
@@ -44,6 +44,7 @@ bench: .venv/installed-dev kernels  ## every figure of the docs, measured again 
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/prediction_speed.py
 	$(BIN)/python benchmarks/prediction_speed.py --threads 1
+	$(INSTALL) --editable ".[bench]" && $(BIN)/python benchmarks/inference_speed.py
 
 docs: .venv/installed-docs  ## the site, into site/
 	$(BIN)/mkdocs build --strict
@@ -56,8 +57,8 @@ clean:  ## the environment and everything built
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "GraftLM needs Python 3.11 or newer (make PYTHON=python3.12)"'
 	$(PYTHON) -m venv .venv
 
-.venv/installed-offline: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) --editable ".[offline]"
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable .
 	touch $@
 
 .venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt

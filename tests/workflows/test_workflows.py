@@ -106,12 +106,18 @@ def test_lines_are_predicted_as_they_come(run: Run, monkeypatch: pytest.MonkeyPa
 def test_the_sample_of_the_demo_is_clean() -> None:
     recipe = demo_recipe()
     assert sample_path().is_file()
-    assert recipe.base == "bundled:minilm-l6"
+    assert recipe.base == "bundled:english-encoder"
     result = check(recipe)
     assert result.clean
     assert sum(len(split) for split in result.dataset.splits.values()) >= 500
     assert len(set(result.dataset.splits["train"].columns["label"])) >= 8
-    assert recipe.changed({"data.path": "", "training.epochs": None}) == load_recipe(), "else the defaults"
+    own = {
+        "base": load_recipe().base,
+        "data.path": "",
+        "training.epochs": None,
+        "training.learning_rate": None,
+    }
+    assert recipe.changed(own) == load_recipe(), "else the defaults"
 
 
 def test_a_dry_run_takes_rows_in_memory_and_leaves_nothing(

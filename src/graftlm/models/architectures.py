@@ -69,7 +69,8 @@ def _electra(layers: int, width: int, embedding: int) -> dict[str, Any]:
 
 
 def _modern(layers: int, width: int) -> dict[str, Any]:
-    return {**_encoder(layers, width), "intermediate_size": 3 * width // 2}
+    # As published; by default of transformers, classifiers read the first token alone, which learns little by itself.
+    return {**_encoder(layers, width), "intermediate_size": 3 * width // 2, "classifier_pooling": "mean"}
 
 
 def _gpt2(layers: int, width: int) -> dict[str, Any]:

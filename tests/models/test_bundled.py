@@ -1,0 +1,97 @@
+"""The base models that ship with the package: small, whole, and really pretrained."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors import safe_open
+
+from graftlm.models.base_model import load_config, load_model, load_tokenizer
+from graftlm.models.locating import BUNDLED, locate
+from graftlm.pretraining_recipe import load_pretraining
+from graftlm.training.likelihood import log_likelihoods
+
+OWN = [name for name, entry in BUNDLED.items() if entry.package == "graftlm"]
+SENTENCES = """\
+She opened the door and went out into the garden.
+He had never seen so many people in the street before.
+I do not know what you mean by that.
+The old man sat down by the fire and began to speak.
+They were glad to see their friends again after so long a time.
+It was a cold night, and the wind blew hard from the north.
+We must go home at once, or we shall be late for dinner.
+The king was angry because nobody would listen to him.
+There was a little house at the end of the road.
+You will find the letter on the table in my room.
+The ship had left the harbour before the sun was up.
+Her mother told her not to be afraid of the dog."""
+
+
+@pytest.fixture(params=OWN)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def _loaded(name: str) -> tuple[Any, Any, Path]:
+    files = locate(f"bundled:{name}")
+    architecture = json.loads((files.folder / "pretraining.json").read_text(encoding="utf-8"))["architecture"]
+    loaded = load_model(files, (architecture,), {}, 1)
+    assert not loaded.new_parameters
+    return loaded.model.eval(), load_tokenizer(files), files.folder
+
+
+def test_it_is_small_and_tells_how_it_was_made(name: str) -> None:
+    folder = locate(f"bundled:{name}").folder
+    assert sum(path.stat().st_size for path in folder.rglob("*")) <= 12_000_000
+    with safe_open(folder / "model.safetensors", framework="pt") as weights:
+        keys = weights.keys()
+        assert keys and all(weights.get_slice(key).get_dtype() == "F16" for key in keys)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "How the loss fell" in card and "proved: " in card and "half precision" in card
+    assert load_pretraining(folder / "recipe.yaml").corpus.path.startswith("corpus/")
+    described = ("config.json", "pretraining.json", "tokenizer_config.json", "README.md")
+    assert not any(re.search(r"[\"`]/\w", (folder / each).read_text("utf-8")) for each in described)
+
+
+def test_its_recipe_is_the_one_in_recipes(name: str) -> None:
+    kept = Path(__file__).parents[2] / "recipes" / "pretraining" / f"{name}.yaml"
+    assert load_pretraining(locate(f"bundled:{name}").folder / "recipe.yaml") == load_pretraining(kept)
+
+
+def test_plain_transformers_loads_it_in_single_precision_and_says_the_same(name: str) -> None:
+    model, tokenizer, folder = _loaded(name)
+    plain, loading = getattr(transformers, type(model).__name__).from_pretrained(
+        folder, output_loading_info=True
+    )
+    assert not loading["missing_keys"] and not loading["unexpected_keys"]
+    assert plain.dtype == torch.float32
+    sentences, own = SENTENCES.split("\n"), transformers.AutoTokenizer.from_pretrained(folder)
+    batch, plainly = (each(sentences, return_tensors="pt", padding=True) for each in (tokenizer, own))
+    assert batch["input_ids"].tolist() == plainly["input_ids"].tolist() and batch.keys() == plainly.keys()
+    with torch.inference_mode():
+        one, other = model(**batch)[0], plain.eval()(**plainly)[0]
+    real = batch["attention_mask"].bool()
+    assert torch.allclose(one[real], other[real], atol=1e-5)
+
+
+def test_it_likes_sentences_better_than_their_words_in_another_order(name: str, seed: int) -> None:
+    model, tokenizer, _ = _loaded(name)
+    sentences, draw = SENTENCES.split("\n"), random.Random(seed)
+    shuffled = [" ".join(draw.sample(words := sentence.split(), len(words))) for sentence in sentences]
+    found = log_likelihoods(model, tokenizer, [*sentences, *shuffled])
+    better = sum(found[: len(sentences)] > found[len(sentences) :])
+    assert better >= len(sentences) - 1
+
+
+def test_its_limit_is_the_length_it_was_trained_with(name: str) -> None:
+    files = locate(f"bundled:{name}")
+    length = load_pretraining(files.folder / "recipe.yaml").training.max_length_tokens
+    assert load_tokenizer(files).model_max_length == length
+    assert load_config(files).max_position_embeddings >= length
