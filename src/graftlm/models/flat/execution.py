@@ -139,9 +139,8 @@ def _parts(model: PreTrainedModel) -> list[tuple[nn.Module, _Part]]:
     """Return the modules that lie between padded values, in the order in which they work."""
     body: Any = model.base_model
     if not model.config.is_encoder_decoder:
-        if isinstance(
-            decoder := getattr(body, "decoder", None), nn.Module
-        ):  # OPT's head calls it past the body
+        decoder = getattr(body, "decoder", None)
+        if isinstance(decoder, nn.Module):  # of OPT: its head calls it, past the body
             body = decoder
         return [(body, _Part.of(body, "body"))]
     if not model.can_generate():

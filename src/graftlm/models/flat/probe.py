@@ -134,9 +134,8 @@ def _flat_outputs(
     target = Layout.of(inputs[_WRITTEN], model.device) if _WRITTEN in inputs else None
     with laid_flat(Layout.of(inputs["attention_mask"], model.device), keys, target=target):
         outputs, current = _outputs(model, inputs), current_pass()
-    if (
-        current is None or not current.entered
-    ):  # it has worked padded, and would do so when asked for some tokens
+    # Else it has worked padded, and would do so when asked for some tokens.
+    if current is None or not current.entered:
         raise NotFlat("its head calls parts of its body, not the body itself")
     return outputs
 
