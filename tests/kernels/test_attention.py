@@ -234,6 +234,24 @@ def test_torch_against_the_definition(seed: int) -> None:
                 torch.testing.assert_close(output[start + i, head], torch.stack(sums).sum(0))
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"window": 3}, {"causal": True, "window": 3}])
+def test_in_torch_padding_is_seen_by_nobody(
+    options: dict[str, Any], dropout: float, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However sequences are grouped, outputs and gradients are those of each one alone."""
+    lengths = [int(length) for length in np.random.default_rng(seed).integers(0, 12, 9)] + [1, 11]
+    print(lengths)
+    alone: list[Tensor] = []
+    for worth in (0, 100, 10**9):
+        monkeypatch.setattr("graftlm.kernels.attention_torch._WORTH_A_GROUP", worth)
+        batch = _batch(seed, lengths, 4, 2).double()
+        output = batch.attend(dropout=dropout, **options)
+        found = [output, *batch.gradients(output, torch.sin(torch.arange(output.numel())).view_as(output))]
+        alone = alone or found
+        torch.testing.assert_close(found, alone)
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_without_the_library_torch_computes_it(
     dropout: float, kernels: Library, seed: int, monkeypatch: pytest.MonkeyPatch

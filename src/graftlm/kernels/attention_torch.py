@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from graftlm.kernels.masks import kept_keys
+
+_WORTH_A_GROUP = 60_000
+"""So many scores of padding take about as long as to compute one more group does, on one core of a CPU."""
 
 
 @dataclass(frozen=True)
@@ -34,62 +36,144 @@ def attention_in_torch(
 ) -> Tensor:
     """Return what `variable_length_attention` returns; its arguments have been checked there.
 
-    Sequences of the same lengths are computed together. In GPU memory of half precision without dropout,
+    Sequences of about the same lengths are computed together. In GPU memory of half precision without dropout,
     `torch.nn.attention.varlen` would take all at once: its place is at the top of this function.
     """
-    parts: list[Tensor] = []
-    places: list[Tensor] = []
-    for (queries, keys), sequences in _by_lengths(starts, key_starts):
-        rows, at_rows = _places(starts[sequences], queries, query.device)
-        _, at_keys = _places(key_starts[sequences], keys, query.device)
-        batch = len(sequences)
-        # [sequences, heads, length, width]
-        q = query[at_rows].unflatten(0, (batch, queries)).transpose(1, 2)
-        k, v = (tensor[at_keys].unflatten(0, (batch, keys)).transpose(1, 2) for tensor in (key, value))
-        drawn = None if bases is None else bases[at_rows].view(batch, queries)
-        part = _attention(q, k, v, pattern, drawn, None if bias is None else bias[:, :queries, :keys])
-        parts.append(part.transpose(1, 2).flatten(0, 1))
-        places.append(rows)
-    if not parts:
+    groups = _groups(starts.diff(), key_starts.diff(), query.shape[1])
+    if not groups:
         return query.new_zeros(0, query.shape[1], value.shape[2]) + 0 * (
             query.sum() + key.sum() + value.sum()
         )
-    if len(parts) == 1:
-        return parts[0]
-    return torch.cat(parts)[torch.argsort(torch.cat(places)).to(query.device)]
+    at_queries = torch.cat([_places(starts, group.sequences, group.lengths) for group in groups])
+    at_keys = torch.cat([_places(key_starts, group.sequences, group.key_lengths) for group in groups])
+    drawn = None if bases is None else _taken(bases, at_queries)
+    queries_of = [group.queries * len(group.sequences) for group in groups]
+    keys_of = [group.keys * len(group.sequences) for group in groups]
+    parts: list[Tensor] = []
+    for group, q, k, v, of_dropout in zip(
+        groups,
+        _taken(query, at_queries).split(queries_of),
+        *(_taken(tensor, at_keys).split(keys_of) for tensor in (key, value)),
+        [None] * len(groups) if drawn is None else drawn.split(queries_of),
+        strict=True,
+    ):
+        batch = len(group.sequences)
+        # [sequences, heads, length, width]
+        q = q.unflatten(0, (batch, group.queries)).transpose(1, 2)
+        k, v = (tensor.unflatten(0, (batch, group.keys)).transpose(1, 2) for tensor in (k, v))
+        of_dropout = None if of_dropout is None else of_dropout.view(batch, group.queries)
+        part = _attention(q, k, v, pattern, group, of_dropout, bias)
+        parts.append(part.transpose(1, 2).flatten(0, 1))
+    # Of what was computed, where each token is.
+    real = torch.cat([(torch.arange(group.queries) < group.lengths[:, None]).view(-1) for group in groups])
+    computed = torch.empty(len(query), dtype=torch.int64)
+    computed[at_queries[real]] = real.nonzero().flatten()
+    return _taken(torch.cat(parts), computed)
 
 
-def _by_lengths(starts: Tensor, key_starts: Tensor) -> list[tuple[tuple[int, int], Tensor]]:
-    """Return each pair of lengths, of queries and of keys, with the numbers of its sequences.
+@dataclass(frozen=True)
+class _Group:
+    """Sequences that are computed together; the shorter ones repeat their last query and their last key.
 
-    Those without queries only where there are no others.
+    Args:
+        sequences: int64 [sequences], their numbers.
+        lengths: int64 [sequences], how many queries each has.
+        key_lengths: int64 [sequences], how many keys.
     """
-    lengths = torch.stack([starts.diff(), key_starts.diff()], dim=1)
-    occurring = torch.unique(lengths[lengths[:, 0] > 0], dim=0)
-    pairs = [(int(queries), int(keys)) for queries, keys in occurring]
-    found = [(pair, (lengths == torch.tensor(pair)).all(1).nonzero().flatten()) for pair in pairs]
-    return found or [((0, 0), torch.zeros(1, dtype=torch.int64))]
+
+    sequences: Tensor
+    lengths: Tensor
+    key_lengths: Tensor
+
+    @property
+    def queries(self) -> int:
+        """Of the longest."""
+        return int(self.lengths.max())
+
+    @property
+    def keys(self) -> int:
+        """Of the longest."""
+        return int(self.key_lengths.max())
+
+    @property
+    def padded(self) -> bool:
+        """Whether there are keys that nobody sees."""
+        return bool((self.key_lengths < self.keys).any())
+
+    def visible(self, pattern: Pattern, device: torch.device) -> Tensor:
+        """Return which query sees which key, bool [1 or sequences, 1, queries, keys]."""
+        lengths, key_lengths = (
+            each if self.padded else each[:1] for each in (self.lengths, self.key_lengths)
+        )
+        keys = torch.arange(self.keys)
+        seen = keys < key_lengths[:, None, None]
+        if pattern.causal or pattern.window is not None:
+            distance = _within(lengths)[:, :, None] - keys
+            if pattern.causal:
+                seen = seen & (distance >= 0)
+            if pattern.window is not None:
+                seen = seen & (distance.abs() < pattern.window)
+        return seen[:, None].to(device)
 
 
-def _places(begins: Tensor, length: int, device: torch.device) -> tuple[Tensor, Any]:
-    """Return the numbers of the tokens of sequences of one length, and what to index a tensor there with."""
-    places = (begins[:, None] + torch.arange(length)).view(-1)
-    if len(begins) == 1:  # without a copy
-        return places, slice(int(begins[0]), int(begins[0]) + length)
-    return places, places.to(device)
+def _groups(lengths: Tensor, key_lengths: Tensor, heads: int) -> list[_Group]:
+    """Return sequences with queries, the longest first; a group ends where padding is dearer than another group."""
+    pairs = list(zip(lengths.tolist(), key_lengths.tolist(), strict=True))
+    order = sorted(
+        (number for number, pair in enumerate(pairs) if pair[0]), key=pairs.__getitem__, reverse=True
+    )
+    groups: list[list[int]] = []
+    queries = keys = scores = 0
+    for number in order:
+        own_queries, own_keys = pairs[number]
+        longest = max(keys, own_keys)
+        all_scores = scores + own_queries * own_keys
+        padding = (len(groups[-1]) + 1) * queries * longest - all_scores if groups else 0
+        if groups and padding * heads <= _WORTH_A_GROUP:
+            groups[-1].append(number)
+            keys, scores = longest, all_scores
+        else:
+            groups.append([number])
+            queries, keys, scores = own_queries, own_keys, own_queries * own_keys
+    numbers = [torch.tensor(group) for group in groups]
+    return [_Group(each, lengths[each], key_lengths[each]) for each in numbers]
+
+
+def _places(starts: Tensor, sequences: Tensor, lengths: Tensor) -> Tensor:
+    """Return which token each place of a group has, [sequences x longest]."""
+    return (starts[sequences, None] + _within(lengths)).view(-1)
+
+
+def _within(lengths: Tensor) -> Tensor:
+    """Return the positions of sequences, the last one again where one has ended, [sequences, longest]."""
+    return torch.minimum(torch.arange(int(lengths.max())), lengths[:, None] - 1)
+
+
+def _taken(tensor: Tensor, places: Tensor) -> Tensor:
+    """Return the rows of a tensor at the places; the tensor itself where these are all of them in order."""
+    if len(places) == len(tensor) and bool((places == torch.arange(len(tensor))).all()):
+        return tensor
+    return tensor.index_select(0, places.to(tensor.device))
 
 
 def _attention(
-    query: Tensor, key: Tensor, value: Tensor, pattern: Pattern, bases: Tensor | None, bias: Tensor | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    pattern: Pattern,
+    group: _Group,
+    bases: Tensor | None,
+    bias: Tensor | None,
 ) -> Tensor:
-    heads, length, grouped = query.shape[1], query.shape[2], query.shape[1] != key.shape[1]
+    heads, grouped = query.shape[1], query.shape[1] != key.shape[1]
+    narrow = pattern.window is not None and pattern.window < group.keys
     if pattern.dropout == 0.0 and bias is None:
-        simple = pattern.window is None or pattern.window >= length
+        simple = not (group.padded or narrow)
         return functional.scaled_dot_product_attention(
             query,
             key,
             value,
-            attn_mask=None if simple else _visible(length, pattern, query.device),
+            attn_mask=None if simple else group.visible(pattern, query.device),
             is_causal=pattern.causal and simple,
             scale=pattern.scale,
             enable_gqa=grouped,
@@ -98,25 +182,13 @@ def _attention(
         key, value = (tensor.repeat_interleave(heads // key.shape[1], 1) for tensor in (key, value))
     scores = query @ key.transpose(-1, -2) * pattern.scale
     if bias is not None:
-        scores = scores + bias
-    if pattern.causal or pattern.window is not None:
-        scores = scores.masked_fill(~_visible(length, pattern, query.device), float("-inf"))
+        scores = scores + bias[:, : group.queries, : group.keys]
+    if group.padded or narrow or pattern.causal:
+        scores = scores.masked_fill(~group.visible(pattern, query.device), float("-inf"))
     # Half precision is too coarse for sums of many small exponentials.
     wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
     probabilities = scores.softmax(-1, dtype=wide)
     if bases is not None and pattern.dropout > 0.0:
-        kept = kept_keys(bases, heads, key.shape[2], pattern.dropout)
+        kept = kept_keys(bases, heads, group.keys, pattern.dropout)
         probabilities = probabilities * kept * (1.0 / (1.0 - pattern.dropout))
     return probabilities.to(value.dtype) @ value
-
-
-def _visible(length: int, pattern: Pattern, device: torch.device) -> Tensor:
-    """Return bool [queries, keys]."""
-    position = torch.arange(length, device=device)
-    distance = position[:, None] - position
-    visible = torch.ones_like(distance, dtype=torch.bool)
-    if pattern.window is not None:
-        visible &= distance.abs() < pattern.window
-    if pattern.causal:
-        visible &= distance >= 0
-    return visible
