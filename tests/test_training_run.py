@@ -144,6 +144,26 @@ def test_layers_computed_again_change_no_bit_and_may_come_and_go(
     _assert_equal_runs(whole.path, path)
 
 
+def test_after_lack_of_memory_a_run_goes_on_in_smaller_portions(
+    base: Path, rows: Path, tmp_path: Path
+) -> None:
+    recipe = _recipe(base, rows)
+    whole = finetune(recipe, None, tmp_path / "whole")
+    path = tmp_path / "crashed"
+    with pytest.raises(SystemError):
+        finetune(recipe, None, path, StopAt(5))
+    written = (path / "recipe.yaml").read_text()
+    smaller = written.replace("micro_batch: null", "micro_batch: 3").replace(
+        "batch_size: 32", "batch_size: 5"
+    )
+    assert smaller.count("micro_batch: 3") == smaller.count("batch_size: 5") == 1
+    (path / "recipe.yaml").write_text(smaller)
+    resume(path)
+    one, other = (load_file(each / "model" / "model.safetensors") for each in (whole.path, path))
+    for name, weights in one.items():
+        torch.testing.assert_close(other[name], weights, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [1, 6, 12])  # 6 is an evaluation point: it must not be lost
 def test_a_signal_saves_the_step_and_resume_continues(

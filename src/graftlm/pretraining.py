@@ -39,7 +39,7 @@ from graftlm.training.order import TokenBudgets
 # Keys that change where or how often, never what.
 _FREE = (
     "corpus.path", "training.checkpoint_steps", "training.device", "training.gradient_checkpointing",
-    "evaluation.proof", "evaluation.general_text",
+    "training.micro_batch", "evaluation.proof", "evaluation.general_text",
 )  # fmt: skip
 # Those that a longer run has otherwise.
 _LONGER = ("training.epochs", "training.batch_warmup_share", "training.short_share")

@@ -11,6 +11,7 @@ from graftlm.checking.swallowed_rows import swallows_rows
 from graftlm.data.dataset import Dataset, Split
 from graftlm.data.roles import Role
 from graftlm.errors import DataError
+from graftlm.tasks.question_answering import QuestionAnswering
 
 CLEAN = [(f"text number {i}", "ab"[i % 2]) for i in range(40)]
 
@@ -109,6 +110,23 @@ def test_duplicates_are_counted_exactly(repeat: int, check, fresh: random.Random
     (conflicting,) = found["conflicting_labels"]
     assert conflicting.count == 7
     assert "('" in conflicting.places[0]
+
+
+def test_a_context_asked_about_in_two_splits():
+    def split(name: str, contexts: str) -> Split:
+        columns: dict[str, list[object]] = {
+            "question": [f"Which of {name} {number}?" for number in range(len(contexts))],
+            "context": [f"It was {each}." for each in contexts],
+            "answers": [((each, 7),) for each in contexts],
+        }
+        return Split(name, columns, [f"{name}.jsonl:{number + 1}" for number in range(len(contexts))])
+
+    dataset = Dataset({"train": split("train", "aabc"), "test": split("test", "xyzca")}, "memory")
+    findings = check_dataset(dataset, QuestionAnswering.roles)
+    (found,) = [each for each in findings if each.kind == "same_context_in_two_splits"]
+    assert (found.severity, found.count) == ("warning", 2)
+    assert "test: 2 rows of 5 with a context that is also in train" in found.message
+    assert found.places == ["test.jsonl:4 = train.jsonl:4", "test.jsonl:5 = train.jsonl:1"]
 
 
 def test_conflicts_across_splits(check):

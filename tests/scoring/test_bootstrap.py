@@ -11,6 +11,7 @@ from graftlm.scoring import bootstrap
 from graftlm.scoring.bootstrap import score
 from graftlm.scoring.confusion import count
 from graftlm.scoring.metric import metrics_of
+from graftlm.scoring.sample import Rows
 from graftlm.scoring.scores import Score, Scores
 
 METRICS = metrics_of("labels")
@@ -176,3 +177,25 @@ def test_torch_is_not_needed():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_rows_of_one_cluster_are_drawn_together(random):
+    """As in drawing clusters with replacement; rows that agree within them say less than as many independent ones."""
+    clusters = np.repeat(np.arange(40), random.integers(1, 8, 40))
+    hits = (random.random(40) < 0.6)[clusters].astype(np.float64)
+    rows = Rows.of(exact_match=hits, f1=hits, answerable=np.ones(len(hits)))
+    together = rows.together([f"context {number}" for number in clusters])
+    metrics = metrics_of("answers")
+    ours, alone = (
+        score(each, (), metrics, "exact_match", resamples=20_000, seed=1).headline
+        for each in (together, rows)
+    )
+    drawn = np.empty(6_000)
+    for number in range(len(drawn)):
+        chosen = random.integers(0, 40, 40)
+        drawn[number] = np.concatenate([hits[clusters == each] for each in chosen]).mean()
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    # As above: six standard errors of a quantile; the share takes many values.
+    assert abs(ours.low - low) < 0.21 * drawn.std() and abs(ours.high - high) < 0.21 * drawn.std()
+    assert ours.value == alone.value
+    assert ours.high - ours.low > 1.3 * (alone.high - alone.low)

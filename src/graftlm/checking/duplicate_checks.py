@@ -48,6 +48,36 @@ def check_duplicates(
     ]
 
 
+def check_shared(dataset: Dataset, role: str) -> list[Finding]:
+    """Find rows of a split about something, such as a context, that rows of an earlier split are about as well.
+
+    Args:
+        dataset: the splits.
+        role: the column that many rows of one split have in common.
+    """
+    found: list[Finding] = []
+    keyed = [(split, text_keys([split.columns[role]])) for split in dataset.splits.values()]
+    for (one, earlier), (other, later) in combinations(keyed, 2):
+        first: dict[bytes, int] = {}
+        for row, key in enumerate(earlier):
+            first.setdefault(key, row)
+        rows = [row for row, key in enumerate(later) if key in first]
+        if rows:
+            places = [f"{other.row_ids[row]} = {one.row_ids[first[later[row]]]}" for row in rows[:PLACES]]
+            found.append(
+                Finding(
+                    "warning",
+                    f"same_{role}_in_two_splits",
+                    f"{other.name}: {counted(len(rows), 'row')} of {len(other):,} with a {role} that is also in "
+                    f"{one.name}, so the {other.name} score says little about a {role} never seen",
+                    len(rows),
+                    places,
+                    f"give all rows of one {role} to one split",
+                )
+            )
+    return found
+
+
 def _place(place: Place) -> str:
     split, row = place
     return split.row_ids[row]

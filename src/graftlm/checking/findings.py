@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graftlm.checking.duplicate_checks import check_duplicates
+from graftlm.checking.duplicate_checks import check_duplicates, check_shared
 from graftlm.checking.finding import Finding
 from graftlm.checking.label_checks import check_labels, one_row_per_label, singular
 from graftlm.checking.number_checks import check_numbers
@@ -82,6 +82,7 @@ def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
         ),
         *(finding for role in roles if role.kind == "answers" for finding in _unanswered(dataset, role.name)),
         *check_duplicates(dataset, text_roles, label_roles, answer_roles),
+        *(finding for role in roles if role.shared for finding in check_shared(dataset, role.name)),
         *_small_splits(dataset),
     ]
     return sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))

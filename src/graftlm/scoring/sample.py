@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, Self
 
@@ -25,7 +25,7 @@ class Sample(Protocol):
         ...
 
     def draw(self, generator: np.random.Generator, resamples: int) -> Self:
-        """Return ``resamples`` samples of as many rows, drawn with replacement."""
+        """Return ``resamples`` samples of as many rows, or clusters of rows, drawn with replacement."""
         ...
 
 
@@ -37,19 +37,30 @@ class Rows:
     metric that is a function of weighted rows (a ratio of sums, a correlation, a ranking) is computed for all
     resamples at once.
 
+    Rows that were not drawn one by one, such as questions about one text, are not independent of each other. They are
+    resampled together (the cluster bootstrap: Field and Welsh, Bootstrapping clustered data, 2007).
+
     Args:
         columns: name -> one number per row [rows], or several [rows, K].
         weights: how often each row counts [..., rows]; leading axes are resamples.
+        clusters: for each row the number of its cluster, from 0 and without gaps [rows]; None makes each row its own.
     """
 
     columns: Mapping[str, NDArray[np.float64]]
     weights: NDArray[np.float64]
+    clusters: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, **columns: NDArray[np.float64] | NDArray[np.bool_]) -> Rows:
         """Return the sample in which every row counts once."""
         rows = len(next(iter(columns.values())))
         return cls({name: np.asarray(values, np.float64) for name, values in columns.items()}, np.ones(rows))
+
+    def together(self, values: Sequence[Hashable]) -> Rows:
+        """Return the sample with rows of equal value in one cluster."""
+        numbers: dict[Hashable, int] = {}
+        clusters = np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.int64)
+        return replace(self, clusters=clusters)
 
     def sum(self, name: str) -> NDArray[np.float64]:
         """Return the weighted sum of a column over the rows, [...] or [..., K]."""
@@ -87,6 +98,6 @@ class Rows:
 
     def draw(self, generator: np.random.Generator, resamples: int) -> Rows:
         """See `Sample`."""
-        rows = self.num_rows
-        weights = generator.multinomial(rows, np.full(rows, 1.0 / rows), size=resamples)
-        return Rows(self.columns, weights.astype(np.float64))
+        units = self.num_rows if self.clusters is None else int(self.clusters.max()) + 1
+        counts = generator.multinomial(units, np.full(units, 1.0 / units), size=resamples).astype(np.float64)
+        return Rows(self.columns, counts if self.clusters is None else counts[:, self.clusters])

@@ -199,7 +199,10 @@ class QuestionAnswering(Config):
     def score(
         self, predictions: Sequence[AnswerPrediction], split: Split, learnt: Learnt, **options: Any
     ) -> Scores:
-        """Compare answers as SQuAD 1.1 does, or as 2.0 does where ``split`` holds questions without an answer."""
+        """Compare answers as SQuAD 1.1 does, or as 2.0 does where ``split`` holds questions without an answer.
+
+        Questions about one context are resampled together.
+        """
         right = _right_texts(split)
         may_lack = not all(right)
         values = np.array(
@@ -210,6 +213,7 @@ class QuestionAnswering(Config):
         ).reshape(-1, 2)
         answerable = np.array([bool(texts) for texts in right], dtype=np.float64)
         sample = Rows.of(exact_match=values[:, 0], f1=values[:, 1], answerable=answerable)
+        sample = sample.together(_texts(split, "context"))
         return score(sample, (), metrics_of(self.answer_kind), self.primary_metric, **options)
 
     def references(self, split: Split) -> list[list[list[int]]]:

@@ -15,8 +15,8 @@ from graftlm.errors import MissingResource, clip
 _SAID = re.compile(r"out of memory|not enough memory|can't allocate memory")
 
 SMALLER_STEPS = (
-    "start again with a smaller training.micro_batch or training.gradient_checkpointing=true, which change no number, "
-    "or cut long texts with a smaller task.max_length_tokens"
+    "a smaller training.micro_batch or training.gradient_checkpointing=true change no number: write them into the "
+    "recipe.yaml of the run and resume it, or start again; or cut long texts with a smaller task.max_length_tokens"
 )
 SMALLER_BATCHES = (
     "a smaller evaluation.batch_size (in Python batch_size) needs less, and so does a smaller task.max_length_tokens "
