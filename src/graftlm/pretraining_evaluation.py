@@ -150,12 +150,12 @@ def evaluate(
     objective: CrossEntropies,
     on_batch: Callable[[int], None] = lambda examples: None,
 ) -> Sums:
-    """Score the first examples of a source; what chance decides about them is always the same.
+    """Score examples of a source; what chance decides about them is always the same.
 
     Args:
         saying: what is scored.
         source: of held-out examples.
-        budget: tokens of a forward pass, and tokens in all; examples of whole documents are taken until it is spent.
+        budget: tokens of a forward pass, and tokens in all, see `scored`.
         device: of the model.
         objective: what is minimised.
         on_batch: told how many examples each batch had.
@@ -193,14 +193,18 @@ def evaluate(
 
 
 def scored(source: CorpusExamples, tokens: int) -> tuple[CorpusExamples, NDArray[np.int64]]:
-    """Return examples as they are scored, and which are: those of whole documents until so many tokens are spent."""
+    """Return examples as they are scored, and which are: those of whole documents until so many tokens are spent.
+
+    The documents are drawn, always the same ones: the first of a file are often of one kind.
+    """
     examples = source.in_pass(0).at(1.0)
     lengths, document = examples.lengths, examples.documents()
     if not len(document):
         return examples, document
-    spent = np.cumsum(lengths[np.argsort(document, kind="stable")])
-    last = int(np.sort(document)[min(len(document) - 1, int(np.searchsorted(spent, tokens)))])
-    return examples, np.flatnonzero(document <= last)
+    sizes = np.bincount(document, lengths)
+    drawn = np.random.default_rng(0).permutation(len(sizes))
+    enough = int(np.searchsorted(np.cumsum(sizes[drawn]), tokens)) + 1
+    return examples, np.flatnonzero(np.isin(document, drawn[:enough]))
 
 
 def require_scores(source: CorpusExamples, tokens: int, where: str, fix: str) -> None:

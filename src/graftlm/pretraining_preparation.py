@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from graftlm.data.corpus.documents import read_documents
+from graftlm.data.corpus.holding_out import trained_on
 from graftlm.errors import ConfigurationError
 from graftlm.models.architectures import architecture, names, special_token_ids, stored_config
 from graftlm.models.base_model import (
@@ -108,7 +109,7 @@ def begin_with(recipe: PretrainingRecipe, folder: Path, progress: Progress) -> B
     stored = stored_config(recipe.base)
     if not (tokenizer := _kept(folder)):
         progress.stage("training the tokenizer")
-        texts = (document.text for document in read_documents(recipe.corpus, progress))
+        texts = _trained_on(recipe, progress)
         kind = recipe.tokenizer.kind or default_tokenizer_kind(stored)
         tokenizer = train_tokenizer(texts, recipe.tokenizer, kind, special_layout(stored))
         tokenizer.model_max_length = length
@@ -145,10 +146,16 @@ def _continuing(recipe: PretrainingRecipe, folder: Path, progress: Progress) -> 
         return Beginning(known, config, files, known)
     if not (tokenizer := _kept(folder)):
         progress.stage("extending the tokenizer")
-        texts = (document.text for document in read_documents(recipe.corpus, progress))
+        texts = _trained_on(recipe, progress)
         tokenizer = extend(known, texts, options.extend_by)
         tokenizer.save_pretrained(folder)
     return Beginning(tokenizer, config, files, known)
+
+
+def _trained_on(recipe: PretrainingRecipe, progress: Progress) -> Iterator[str]:
+    """Yield the text of the corpus that is not held out."""
+    texts = (document.text for document in read_documents(recipe.corpus, progress))
+    return trained_on(texts, recipe.corpus.held_out_share, recipe.seed)
 
 
 def _kept(folder: Path) -> Tokenizer | None:

@@ -131,7 +131,7 @@ class PretrainingEvaluation(Config):
     """How the held-out text is scored."""
 
     tokens: PositiveInt = 200_000
-    """Tokens of the held-out text that are scored at most, whole documents; always the same ones."""
+    """Tokens of the held-out text that are scored at most: of whole documents, drawn from it, always the same ones."""
 
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     """Level of the bootstrap intervals over documents."""

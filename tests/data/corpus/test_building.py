@@ -425,6 +425,15 @@ def test_share_is_held_out_by_content_and_seed(fresh: random.Random, tmp_path: P
     assert not train & held_out
 
 
+def test_a_tokenizer_is_shown_what_is_trained_on_alone(fresh: random.Random, tmp_path: Path, build) -> None:
+    novel = " ".join(sentence(fresh) for _ in range(6_000))
+    documents = [novel, "", *(f"{document(fresh, 2)} {number}" for number in range(300)), " \n"]
+    corpus = build(write(tmp_path / "a.jsonl", documents), seed=4, held_out_share=0.2)
+    assert corpus.held_out.num_documents > 20
+    assert list(holding_out.trained_on(documents, 0.2, 4)) == texts(corpus.train)
+    assert list(holding_out.trained_on(documents, 0.0, 4)) == [text for text in documents if text.strip()]
+
+
 def test_at_least_one_document_is_held_out(fresh: random.Random, tmp_path: Path, build) -> None:
     for seed in range(5):
         source = write(tmp_path / "a.jsonl", [f"{document(fresh)} {number}" for number in range(3)])

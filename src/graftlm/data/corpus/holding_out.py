@@ -10,7 +10,7 @@ reaches across the gap. Copies that differ in case and white space alone fall to
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
 from typing import NamedTuple
 
@@ -82,6 +82,22 @@ def pieces_of(
             yield number, _joined(_units(text, seed), share)
         elif number >= first:
             yield number, [Piece(split_sentences(text), utf8_bytes(text), False)]
+
+
+def trained_on(texts: Iterable[str], share: float, seed: int) -> Iterator[str]:
+    """Yield what of the texts of documents is not held out: for a tokenizer, which must not know the rest either.
+
+    Args:
+        texts: of the documents, in order.
+        share: see `pieces_of`.
+        seed: see `pieces_of`.
+
+    Raises:
+        DataError: see `pieces_of`.
+    """
+    documents = ((number, text) for number, text in enumerate(texts) if text and not text.isspace())
+    for _, pieces in pieces_of(documents, share, seed):
+        yield from ("".join(piece.sentences) for piece in pieces if not piece.held_out)
 
 
 def _units(text: str, seed: int) -> list[_Unit]:
