@@ -28,11 +28,11 @@ from graftlm.models.base_model import (
     load_model,
     load_tokenizer,
     model_class_of,
-    padding_note,
 )
 from graftlm.models.decoding import make_encoder, set_decoding
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import BaseFiles, locate
+from graftlm.models.padding import padding_note
 from graftlm.objectives._objective import Loss
 from graftlm.progress import Progress
 from graftlm.recipe import Recipe

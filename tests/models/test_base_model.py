@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +21,10 @@ from graftlm.models.base_model import (
     load_model,
     load_tokenizer,
     mapped_class,
-    padding_note,
+    model_class_of,
 )
 from graftlm.models.locating import locate
+from graftlm.models.padding import padding_note
 
 CLASSIFIER = "AutoModelForSequenceClassification"
 LABELS = {"id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
@@ -497,3 +499,16 @@ def test_the_bundled_model_where_installed():
     assert length_limit(tokenizer, loaded.model.config) == 512
     assert loaded.model.config.name_or_path == "bundled:minilm-l6"
     assert [len(ids) for ids in tokenizer(["Where is my parcel?", "hi"])["input_ids"]] == [7, 3]
+
+
+def test_an_encoder_that_would_read_padding_is_refused():
+    config = transformers.FNetConfig(vocab_size=40, hidden_size=16, num_hidden_layers=1, intermediate_size=16)
+    model = transformers.FNetForSequenceClassification(config).eval()
+    ids = torch.tensor([[5, 6, 7], [5, 6, 7]])
+    padded = torch.nn.functional.pad(ids, (0, 4), value=3)
+    with torch.inference_mode():  # transformers takes the mask and does nothing with it
+        alone, beside = model(ids).logits, model(padded, attention_mask=(padded != 3).long()).logits
+    assert not torch.allclose(alone, beside, atol=1e-6)
+    with pytest.raises(ModelError, match="takes no attention mask") as caught:
+        model_class_of(("AutoModelForSequenceClassification",), config, Path("base"))
+    assert caught.value.where == str(Path("base/config.json"))

@@ -28,6 +28,7 @@ from transformers.utils import logging as transformers_logging
 
 from graftlm.errors import ModelError, clip, nearest
 from graftlm.models.locating import BaseFiles
+from graftlm.models.padding import require_unread_padding
 from graftlm.models.safety import build_config, check_size, verify_folder
 from graftlm.models.vocabulary import give_what_is_read
 
@@ -80,7 +81,7 @@ def load_tokenizer(files: BaseFiles, words: bool = False, positions: bool = True
     """Return the fast tokenizer of a base model, with a pad token and without stored truncation or padding.
 
     The names of special tokens inside a text are text: only the tokenizer itself places special tokens.
-    A tokenizer without a pad token pads with its end token; `padding_note` says so.
+    A tokenizer without a pad token pads with its end token; `graftlm.models.padding.padding_note` says so.
 
     Args:
         files: of the base model.
@@ -148,13 +149,6 @@ def _add_space_before_words(tokenizer: PreTrainedTokenizerFast) -> None:
             part.add_prefix_space = True
             tokenizer.add_prefix_space = True
             tokenizer.init_kwargs["add_prefix_space"] = True
-
-
-def padding_note(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a sentence for the user where one token both ends and pads, else nothing."""
-    if tokenizer.pad_token != tokenizer.eos_token:
-        return ""
-    return f"The tokenizer has no pad token of its own; its end token {tokenizer.eos_token} is used to pad."
 
 
 def length_limit(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> int:
@@ -256,12 +250,14 @@ def model_class_of(
     """Return the concrete class; the auto classes themselves insist on looking into a folder or the hub.
 
     Raises:
-        ModelError: the family has none of these heads.
+        ModelError: the family has none of these heads, or reads padding.
     """
     known = [name for name in dir(modeling_auto) if name.startswith("AutoModel")]
     for name in architectures:
         if name not in known:
             raise ModelError(f"transformers has no {clip(name)}.{nearest(name, known)}")
+    where = str(folder if folder.suffix == ".json" else folder / "config.json")
+    require_unread_padding(mapped_class("AutoModel", config), config, where)
     found = next((each for name in architectures if (each := mapped_class(name, config)) is not None), None)
     if found is None:
         others = [name for name in known if name.startswith("AutoModelFor") and mapped_class(name, config)]
@@ -269,7 +265,7 @@ def model_class_of(
         raise ModelError(
             f"a {config.model_type} model ({saved}) cannot be an {' or '.join(architectures)}; it can be: "
             f"{', '.join(others) or 'no model with a head'}",
-            where=str(folder if folder.suffix == ".json" else folder / "config.json"),
+            where=where,
             fix="choose another base model"
             + (
                 ": one that writes, such as google-t5/t5-small, facebook/bart-base or openai-community/gpt2"
