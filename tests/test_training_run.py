@@ -20,6 +20,7 @@ from graftlm.errors import Diverged, GraftError, Interrupted, RunError
 from graftlm.kernels.library import describe
 from graftlm.progress import Silent
 from graftlm.recipe import Recipe, load_recipe
+from graftlm.run_identity import describe_changes
 from graftlm.rundir import RunDirectory
 from graftlm.training import lazy_rows
 from graftlm.workflows.finetune import finetune, resume
@@ -512,3 +513,16 @@ def test_steps_are_logged_once_each(base: Path, rows: Path, tmp_path: Path) -> N
     steps = [record["step"] for record in _log(run.path) if "loss" in record]
     assert steps == list(range(1, 13))
     assert {"epoch", "loss", "gradient_norm", "learning_rate", "examples", "tokens"} <= set(_log(run.path)[0])
+
+
+def test_other_rows_are_not_also_called_other_tokens() -> None:
+    recipe = load_recipe(None, {"data.path": "a.csv"}).dump()
+    before: dict[str, Any] = {
+        "recipe": recipe, "labels": ["a"], "base": "b", "data": {"train": "1", "test": "2"},
+        "tokens": {"train": "3", "test": "4"},
+    }  # fmt: skip
+    rows = {**before, "data": {"train": "5", "test": "2"}, "tokens": {"train": "6", "test": "4"}}
+    assert describe_changes(before, rows, extending=False) == ["data: the rows of train are not the same"]
+    tokens = {**before, "tokens": {"train": "3", "test": "7"}}
+    (sentence,) = describe_changes(before, tokens, extending=False)
+    assert sentence.startswith("tokens: the same rows are other tokens")

@@ -54,11 +54,12 @@ def describe_changes(before: dict[str, Any], now: dict[str, Any], extending: boo
     # What a recipe of an earlier version does not say was then what is now its default.
     complete = load_recipe(start=Settings(before["recipe"])).dump()
     changes = [change for key, change in differences(complete, now["recipe"]) if key not in free]
-    for split in sorted({*before["data"], *now["data"]}):
-        if before["data"].get(split) != now["data"].get(split):
-            changes.append(f"data: the rows of {split} are not the same")
+    kept = {split for split, rows in now["data"].items() if before["data"].get(split) == rows}
+    for split in sorted({*before["data"], *now["data"]} - kept):
+        changes.append(f"data: the rows of {split} are not the same")
     # Checkpoints of version 0.1.0 say nothing about tokens.
-    if before.get("tokens", now["tokens"]) != now["tokens"]:
+    tokens = before.get("tokens", now["tokens"])
+    if any(tokens.get(split) != now["tokens"].get(split) for split in kept):
         changes.append(
             "tokens: the same rows are other tokens, by another tokenizer or chat template, or by the date"
         )
