@@ -67,7 +67,7 @@ def check_shared(dataset: Dataset, role: str) -> list[Finding]:
             found.append(
                 Finding(
                     "warning",
-                    f"same_{role}_in_two_splits",
+                    "same_context_in_two_splits",
                     f"{other.name}: {counted(len(rows), 'row')} of {len(other):,} with a {role} that is also in "
                     f"{one.name}, so the {other.name} score says little about a {role} never seen",
                     len(rows),
