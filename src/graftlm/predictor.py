@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,9 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from graftlm.data.dataset import Split
 from graftlm.data.features import Features, Outputs
-from graftlm.data.messages import Conversation, conversation
+from graftlm.data.given_rows import split_of_rows
 from graftlm.data.roles import INPUT_KINDS, Role
-from graftlm.errors import ConfigurationError, DataError, ModelError, clip
+from graftlm.errors import ConfigurationError, ModelError, clip
 from graftlm.models.adapters import find_base, holds_adapter, load_adapter
 from graftlm.models.artefact import ArtefactFacts, read_facts
 from graftlm.models.base_model import LoadedModel, length_limit, load_config, load_model, load_tokenizer
@@ -31,8 +30,6 @@ from graftlm.training.batching import Examples
 from graftlm.training.devices import choose_device, resolve_precision
 from graftlm.training.evaluation import predict_outputs
 from graftlm.training.memory import place
-
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -127,26 +124,20 @@ class Predictor:
         """Labels and rule of the model."""
         return learnt_of(self.facts)
 
-    def __call__(self, rows: Sequence[Any], batch_size: int = 32) -> Sequence[Any]:
+    def __call__(self, rows: Iterable[Any], batch_size: int = 32) -> Sequence[Any]:
         """Return one prediction per row, in order; its class is that of the task.
 
         Args:
-            rows: texts, or lists of words for a task on words, or lists of messages for a dialogue; or dicts from role
-                to value where a row has several parts, such as ``{"text": "...", "text_pair": "..."}``.
+            rows: texts, or lists of words for a task on words, or lists of messages for a dialogue; where a row has
+                several parts, tuples in the order of the roles, or dicts. A dict, a pandas DataFrame and a
+                datasets.Dataset are read by the column names of the training rows, or by the names of the roles.
             batch_size: examples per forward pass.
+
+        Raises:
+            DataError: with the position of a row that cannot be read.
         """
-        if isinstance(rows, str):
-            raise DataError("a list of texts is wanted, got one text", fix="write predictor([text])")
-        names = [role.name for role in self.roles]
-        kinds = {role.name: role.kind for role in self.roles}
-        columns: dict[str, list[object]] = {name: [] for name in names}
-        for position, row in enumerate(rows):
-            parts = _parts(row, names, position)
-            for name in names:
-                where = f"{_called(names, name)} {position} (0-based)"
-                columns[name].append(_checked(parts[name], kinds[name], where))
-        split = Split("prediction", columns, [f"text {row}" for row in range(len(rows))])
-        return self.predict(split, batch_size)
+        trained: Mapping[str, str] = self.facts.reading.get("columns", {})
+        return self.predict(split_of_rows(rows, self.roles, trained), batch_size)
 
     def encode(self, split: Split) -> Features:
         """Return the token ids of a split."""
@@ -213,53 +204,6 @@ def _load_network(
     loaded = load_model(base, task.architectures, options, seed=0, pad_token_id=cast("int | None", padding))
     load_adapter(loaded.model, files.folder)
     return replace(loaded, new_parameters=[])
-
-
-def _parts(row: Any, names: list[str], position: int) -> Mapping[str, Any]:
-    if len(names) == 1 and not isinstance(row, Mapping):
-        return {names[0]: row}
-    given = cast("Mapping[str, Any]", row) if isinstance(row, Mapping) else {}
-    if not set(names) <= set(given):
-        found = f"one with {', '.join(map(str, given)) or 'nothing'}" if given else type(row).__name__
-        raise DataError(
-            f"a dict with {', '.join(names)} is wanted, got {found}", where=f"row {position} (0-based)"
-        )
-    return given
-
-
-def _called(names: list[str], name: str) -> str:
-    return "text" if len(names) == 1 else name
-
-
-def _checked(value: Any, kind: str, where: str) -> object:
-    if kind == "messages":
-        return _checked_messages(value, where)
-    if kind != "words" or not isinstance(value, list | tuple):
-        return _checked_text(value, where)
-    given = cast("Sequence[Any]", value)
-    if not all(isinstance(word, str) and word for word in given):
-        raise DataError("a list of words is wanted, none of them empty", where=where)
-    _checked_text(" ".join(given), where)
-    return tuple(given)
-
-
-def _checked_messages(value: Any, where: str) -> Conversation:
-    messages = conversation(value)
-    if isinstance(messages, str):
-        raise DataError(
-            f"no conversation: {messages}", where=where, fix='write [{"role": "user", "content": "..."}, ...]'
-        )
-    for message in messages:
-        _checked_text(message.content, where)
-    return messages
-
-
-def _checked_text(text: Any, where: str) -> str:
-    if not isinstance(text, str) or not text.strip():
-        raise DataError(f"a non-empty text is wanted, got {clip(text)}", where=where)
-    if _LONE_SURROGATE.search(text):
-        raise DataError("half of a surrogate pair, which is no character", where=where)
-    return text
 
 
 def learnt_of(facts: ArtefactFacts) -> Learnt:

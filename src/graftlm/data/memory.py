@@ -93,6 +93,25 @@ def table_of(data: object, split: str = "", source: str = "") -> Table:
     )
 
 
+def column_names(data: object) -> list[object] | None:
+    """Return the names of the columns of a DataFrame or a datasets.Dataset; None for any other object."""
+    if _is_a(data, "pandas", "DataFrame"):
+        return list(cast("Any", data).columns)
+    return list(cast("Any", data).column_names) if _is_a(data, "datasets", "Dataset") else None
+
+
+def chosen_columns(data: Any, names: Sequence[str]) -> Mapping[str, list[object]]:
+    """Return the plain values of some columns of a DataFrame or a datasets.Dataset, which may have no rows.
+
+    Raises:
+        DataError: a name is that of several columns.
+    """
+    if not len(data):
+        return {name: [] for name in names}
+    chosen = data[list(names)] if _is_a(data, "pandas", "DataFrame") else data.select_columns(list(names))
+    return table_of(chosen).columns
+
+
 def _is_a(data: object, package: str, name: str) -> bool:
     return any(
         base.__name__ == name and base.__module__.partition(".")[0] == package for base in type(data).__mro__
