@@ -11,6 +11,7 @@ from tests.rows import classified_rows, write_csv
 
 import graftlm
 from graftlm.errors import ConfigurationError, DataError, RunError
+from graftlm.rundir import RunDirectory, write_json
 
 ROWS = classified_rows(60)
 SHORT = {
@@ -84,6 +85,23 @@ def test_a_run_tells_what_it_is(tiny_bert: Path, tmp_path: Path) -> None:
     assert run.predictor("cpu")(["the train"])[0].label in {"anger", "joy", "travel", "weather"}
     with pytest.raises(RunError, match="not a run"):
         graftlm.Run.open(tmp_path)
+
+
+def test_what_a_run_has_not_written_is_said(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.update_record(state="finished")
+    for split in ("validation", "test"):
+        write_json(directory.evaluation(split), {})
+    run = graftlm.Run.open(tmp_path)
+    with pytest.raises(
+        RunError, match=r"no scores of 'train' are stored; stored are those of test, valid"
+    ) as caught:
+        run.scores("train")
+    assert "graftlm.evaluate(run.path, rows)" in caught.value.fix
+    directory.update_record(state="interrupted")
+    with pytest.raises(RunError, match="this run is interrupted, so it has no report") as caught:
+        run.report()
+    assert f"graft finetune --resume {tmp_path}" in caught.value.fix
 
 
 def test_a_recipe_may_be_a_file_or_an_object(tiny_bert: Path, tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from graftlm.predictor import Predictor
+from graftlm.errors import RunError, nearest
 from graftlm.recipe import Recipe, load_recipe
 from graftlm.rundir import RunDirectory
 from graftlm.scoring.scores import Scores
+
+if TYPE_CHECKING:
+    from graftlm.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,18 @@ class Run:
 
     def evaluation(self, split: str) -> dict[str, Any]:
         """Return the stored evaluation of a split: scores, baseline, whether the split selected anything."""
-        return json.loads(self.directory.evaluation(split).read_text(encoding="utf-8"))
+        file = self.directory.evaluation(split)
+        if not file.is_file():
+            scored = sorted(other.stem for other in file.parent.glob("*.json"))
+            raise RunError(
+                f"no scores of {split!r} are stored; stored are those of {', '.join(scored) or 'nothing'}."
+                f"{nearest(split, scored)}",
+                where=str(self.path),
+                fix="score other rows with graftlm.evaluate(run.path, rows)"
+                if self.record["state"] == "finished"
+                else f"finish the run: graft finetune --resume {self.path}",
+            )
+        return json.loads(file.read_text(encoding="utf-8"))
 
     def scores(self, split: str) -> Scores:
         """Return the scores of a split, with intervals."""
@@ -64,8 +78,16 @@ class Run:
 
     def predictor(self, device: str = "auto") -> Predictor:
         """Return the trained model as a function of texts."""
+        from graftlm.predictor import Predictor  # which loads torch; what a run has written is read without
+
         return Predictor.open(self.path, device)
 
     def report(self) -> str:
         """Return the report, as Markdown."""
+        if not self.directory.report.is_file():
+            raise RunError(
+                f"this run is {self.record['state']}, so it has no report",
+                where=str(self.path),
+                fix=f"finish it: graft finetune --resume {self.path}",
+            )
         return self.directory.report.read_text(encoding="utf-8")
