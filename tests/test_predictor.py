@@ -12,7 +12,7 @@ import pytest
 from tests.rows import classified_rows
 from tests.tiny import WORDS
 
-from graftlm.errors import DataError, GraftError, ModelError
+from graftlm.errors import ConfigurationError, DataError, GraftError, ModelError, RunError
 from graftlm.predictor import Predictor
 from graftlm.recipe import load_recipe
 from graftlm.run import Run
@@ -173,10 +173,17 @@ def test_a_damaged_folder_is_refused(run: Run, tmp_path: Path, damage: str) -> N
     assert str(folder) in str(caught.value)
 
 
+def test_a_device_or_precision_that_there_is_not_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="device: must be 'auto', 'cpu', 'cuda' or 'mps', got 'gpu'"):
+        Predictor.open("nowhere", device="gpu")
+    with pytest.raises(ConfigurationError, match="precision: must be 'auto', 'fp32' or 'bf16', got 'fp16'"):
+        Predictor.open("nowhere", "cpu", "fp16")
+
+
 def test_what_is_no_finished_model_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="a plain base model must be fine-tuned first"):
         Predictor.open(tiny_bert)
-    with pytest.raises(ModelError, match="there is no run or model folder"):
+    with pytest.raises(RunError, match="there is no run or model folder"):
         Predictor.open(tmp_path / "nothing")
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ModelError, match="this run has no model yet") as caught:

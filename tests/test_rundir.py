@@ -161,9 +161,18 @@ def test_a_damaged_record_is_refused(tmp_path: Path, content: bytes, message: st
 
 def test_what_is_no_run_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for path in (tmp_path, tmp_path / "missing", tmp_path / "file"):
-        with pytest.raises(RunError, match=r"this folder is not a run \(it has no run.json\)"):
-            RunDirectory(path).read_record()
+    with pytest.raises(RunError, match=r"this folder is not a run \(it has no run.json\)"):
+        RunDirectory(tmp_path).read_record()
+    (tmp_path / "reviews-slow").mkdir()
+    for name, hint in (
+        ("missing", ""),
+        ("nowhere/missing", ""),
+        ("file", ""),
+        ("reviews-slwo", " Did you mean 'reviews-slow'?"),
+    ):
+        with pytest.raises(RunError) as caught:
+            RunDirectory(tmp_path / name).read_record()
+        assert caught.value.what == f"there is no run or model folder {str(tmp_path / name)!r}.{hint}"
 
 
 def test_the_lock_refuses_a_second_process_and_dies_with_the_first(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from graftlm.models.encoder import TextEncoder
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.locating import BaseFiles, locate
 from graftlm.recipe import PLUG_IN_SECTIONS
+from graftlm.rundir import require_folder
 from graftlm.tasks._task import Learnt, Task
 from graftlm.training.batching import Examples
 from graftlm.training.devices import choose_device, resolve_precision
@@ -52,9 +53,14 @@ class Predictor:
         """Load a run directory or its ``model`` folder.
 
         Raises:
+            RunError: when there is no such folder.
             ModelError: when there is no finished model, or it cannot be loaded safely.
+            ConfigurationError: when there is no such device or precision.
         """
+        chosen = choose_device(device)
+        autocast = resolve_precision(precision, chosen)
         folder = Path(path)
+        require_folder(folder)
         if (folder / "model").is_dir():
             folder = folder / "model"
         elif (folder / "run.json").exists():
@@ -62,11 +68,6 @@ class Predictor:
                 "this run has no model yet",
                 where=str(folder),
                 fix=f"finish it: graft finetune --resume {folder}",
-            )
-        if not folder.is_dir():
-            raise ModelError(
-                f"there is no run or model folder {str(path)!r}",
-                fix="the run comes first, then the texts: graft predict runs/NAME texts.csv",
             )
         facts = read_facts(folder)
         task = task_of(facts, folder)
@@ -97,7 +98,6 @@ class Predictor:
         encoder = make_encoder(tokenizer, files, config, facts.max_length_tokens, decoding, chat)
         if decoding is not None:
             set_decoding(loaded.model, tokenizer, files, decoding)
-        chosen = choose_device(device)
         place(loaded.model, chosen)
         make_flat(loaded.model, gradients=False)
         return cls(
@@ -106,7 +106,7 @@ class Predictor:
             task,
             facts,
             chosen,
-            resolve_precision(precision, chosen),
+            autocast,
         )
 
     @property

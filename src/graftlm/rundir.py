@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from graftlm.errors import MissingResource, RunError
+from graftlm.errors import MissingResource, RunError, nearest
 
 FORMAT_VERSION = 1
 
@@ -86,9 +86,10 @@ class RunDirectory:
 
     def read_record(self) -> dict[str, Any]:
         """Return run.json; a missing or broken one is a `RunError`."""
+        require_folder(self.path)
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             raise RunError(
                 "this folder is not a run (it has no run.json)",
                 where=str(self.path),
@@ -174,6 +175,21 @@ def create_run(parent: Path, name: str, exact: Path | None = None) -> RunDirecto
             f"the run directory cannot be created: {error.strerror}", where=str(exact or parent)
         ) from None
     raise RunError("no free name for the run directory", where=str(parent))
+
+
+def require_folder(path: Path) -> None:
+    """Refuse a path that is no folder, with the nearest name beside it; quick, so before anything heavy is loaded."""
+    try:
+        if path.is_dir():
+            return
+        around = path.parent.iterdir() if path.parent.is_dir() else ()
+        beside = [entry.name for entry in around if entry.is_dir()]
+    except OSError as error:
+        raise MissingResource(f"cannot be read: {error.strerror}", where=str(path)) from None
+    raise RunError(
+        f"there is no run or model folder {str(path)!r}.{nearest(path.name, beside)}",
+        fix="name a folder that `graft finetune` made, for instance runs/NAME; a file of rows comes after it",
+    )
 
 
 def run_around(path: Path) -> RunDirectory | None:

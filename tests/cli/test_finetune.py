@@ -133,7 +133,7 @@ def test_names_that_look_like_something_else_survive_the_whole_road(
         (["finetune", "missing.yaml"], 2, "there is no recipe 'missing.yaml'"),
         (["finetune", "mising.csv", "training.epoch=3"], 2, "Did you mean 'training.epochs'?"),
         (["finetune", "mising.csv", "--extend-epochs", "3"], 2, "--extend-epochs goes with --resume RUN"),
-        (["finetune", "--resume", "nowhere"], 2, "nowhere: this folder is not a run"),
+        (["finetune", "--resume", "nowhere"], 2, "there is no run or model folder 'nowhere'"),
         (["finetune", "--resume", "nowhere", "training.epochs=3"], 2, "a resumed run keeps its recipe"),
         (["finetune", "--resume", "nowhere", "--run-dir", "x"], 2, "a resumed run keeps its recipe and its directory"),
         (["finetune", "mising.csv", "--run-dir", "mising.csv"], 2, "a run never overwrites anything"),

@@ -54,6 +54,10 @@ def test_refusals_come_before_torch(place: Path) -> None:
     write_csv(place / "good.csv", classified_rows(20))
     (place / "bad.csv").write_text("text,label\na,b\nc\n")
     (place / "bad.jsonl").write_text('{"text": "a", "label": "b"}\n{"text": \n')
+    (place / "runs" / "done").mkdir(parents=True)
+    (place / "runs" / "done" / "run.json").write_text(
+        '{"format_version": 1, "state": "finished", "proof": {"done": false}, "training_seconds": 1, "steps": 2}'
+    )
     expected = {
         ("--help",): (0, ""),
         ("--version",): (0, ""),
@@ -72,6 +76,13 @@ def test_refusals_come_before_torch(place: Path) -> None:
         ("check", "good.csv"): (5, ""),
         ("check", "good.csv", "data.columns.text=txt"): (2, "Did you mean 'text'"),
         ("options", "training"): (0, ""),
+        ("predict", "runs/dnoe", "good.csv"): (
+            2,
+            "there is no run or model folder 'runs/dnoe'. Did you mean 'done'?",
+        ),
+        ("evaluate", "runs/dnoe", "good.csv"): (2, "Did you mean 'done'?"),
+        ("evaluate", "runs/done"): (0, ""),
+        ("push", "runs/dnoe", "acme/reviews"): (2, "Did you mean 'done'?"),
         ("options", "trainin.epochs"): (2, "training.epochs"),
     }
     child = python("-c", SEVERAL, input=json.dumps(list(expected)), cwd=place)

@@ -43,9 +43,9 @@ def evaluate(
     from graftlm.reports.display import Display
     from graftlm.reports.terminal import Terminal
     from graftlm.run import Run
-    from graftlm.workflows.evaluate import EVALUATION_KEYS
-    from graftlm.workflows.evaluate import evaluate as score
+    from graftlm.rundir import require_folder
 
+    require_folder(run)
     source, overrides = split_words(source, overrides)
     if source is None:
         if overrides:
@@ -62,6 +62,10 @@ def evaluate(
             )
         print_result(opened, json_output, quiet=False)
         return 0
+    # Stored scores are shown without torch.
+    from graftlm.workflows.evaluate import EVALUATION_KEYS
+    from graftlm.workflows.evaluate import evaluate as score
+
     recipe = load_part("graft evaluate", EVALUATION_KEYS, overrides, source)
     with contextlib.ExitStack() as stack:
         progress = Silent() if quiet else stack.enter_context(Display())

@@ -43,6 +43,11 @@ def predict(
     chat
         Talk with a model of dialogue: what was said before is part of each turn. Goes with a device only.
     """
+    from graftlm.rundir import require_folder
+
+    if output is not None and output.exists():
+        raise RunError("this file exists already", where=str(output), fix="choose another name")
+    require_folder(run)  # before torch is loaded
     from graftlm.cli.words import split_words
     from graftlm.predictor import Predictor
     from graftlm.progress import Silent
@@ -51,8 +56,6 @@ def predict(
     from graftlm.workflows.predict import predict_file, predict_lines
     from graftlm.workflows.unseen_rows import COMPUTING_KEYS, READING_KEYS
 
-    if output is not None and output.exists():
-        raise RunError("this file exists already", where=str(output), fix="choose another name")
     source, overrides = split_words(source, overrides)
     talking = chat or (source is None and sys.stdin.isatty())
     if talking:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
-from graftlm.errors import ConfigurationError, MissingResource
+from graftlm.errors import ConfigurationError, MissingResource, clip
 
 # The first process saves, scores and proves while the others wait in a collective, whose default limit is 10 minutes on
 # GPUs. A process that dies is noticed by the launcher and needs no limit.
@@ -44,8 +45,10 @@ def choose_device(device: str) -> torch.device:
     """Return the device for ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
+        ConfigurationError: none is called so.
         MissingResource: when this machine has none of that kind.
     """
+    _require_known("device", device, ("auto", "cpu", "cuda", "mps"))
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device != "auto" and not available[device]:
         raise MissingResource(
@@ -56,6 +59,17 @@ def choose_device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
     return torch.device(device)
+
+
+def _require_known(option: str, value: str, known: Sequence[str]) -> None:
+    # A recipe has checked it by now; the arguments of Python functions come as they are.
+    if value not in known:
+        wanted = f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
+        raise ConfigurationError(
+            f"must be {wanted}, got {clip(value)}",
+            where=option,
+            fix=f"write for instance {option}={known[0]!r}",
+        )
 
 
 def _one_device_a_process(reason: str) -> ConfigurationError:
@@ -71,6 +85,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype | Non
 
     On CPUs without matrix units bf16 is slower than float32 (measured: half the speed), so auto means float32 there.
     """
+    _require_known("precision", precision, ("auto", "fp32", "bf16"))
     if precision == "fp32":
         return None
     if precision == "bf16":

@@ -58,6 +58,7 @@ def score_minimal_pairs(
         ModelError: there is no such model, or its head is not pretrained.
     """
     progress = progress or Silent()
+    chosen = choose_device(device)
     paradigms = read_minimal_pairs(path, rows)
     files = locate(base)
     tokenizer = load_tokenizer(files, positions=within_word)
@@ -70,7 +71,7 @@ def score_minimal_pairs(
             fix="choose a base model that was saved with the head it was pretrained with",
         )
     model = loaded.model
-    place(model, choose_device(device))
+    place(model, chosen)
     if reason := make_flat(model, gradients=False):
         progress.say(f"Padding is computed, because {reason}.")
     pairs = sum(len(paradigm.good) for paradigm in paradigms)
