@@ -72,6 +72,11 @@ def test_none_and_wrong_input(predictor: Predictor) -> None:
     assert long_canary[:61] not in str(caught.value)
 
 
+def test_it_is_shown_in_a_line(predictor: Predictor) -> None:
+    expected = "Predictor(text_classification, reads text, 4 labels, BertForSequenceClassification on cpu)"
+    assert repr(predictor) == expected
+
+
 def test_a_long_text_is_cut_at_the_limit_of_the_run(predictor: Predictor) -> None:
     words = ["train"] * 30 + ["lovely"] * 500
     long, short = " ".join(words), " ".join(words[:30])

@@ -109,6 +109,12 @@ class Predictor:
             autocast,
         )
 
+    def __repr__(self) -> str:
+        parts = [self.facts.task["name"], f"reads {', '.join(role.name for role in self.roles)}"]
+        if self.facts.labels:
+            parts.append(f"{len(self.facts.labels):,} labels")
+        return f"Predictor({', '.join(parts)}, {type(self.model).__name__} on {self.device})"
+
     @property
     def roles(self) -> list[Role]:
         """The columns that a row to be predicted must have."""

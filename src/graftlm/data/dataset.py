@@ -26,6 +26,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.row_ids)
 
+    def __repr__(self) -> str:
+        return f"Split({self.name!r}, {len(self):,} rows of {', '.join(self.columns)})"
+
     def take(self, rows: Sequence[int], name: str | None = None) -> Split:
         """Return the given rows, in the given order."""
         columns = {role: [values[row] for row in rows] for role, values in self.columns.items()}

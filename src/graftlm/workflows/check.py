@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from graftlm.checking.finding import Finding
 from graftlm.checking.findings import examine_rows
 from graftlm.data.dataset import Dataset
+from graftlm.data.places import counted
 from graftlm.recipe import Recipe
 
 
@@ -16,6 +18,12 @@ class CheckResult:
 
     dataset: Dataset
     findings: list[Finding]
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{name} {len(split):,}" for name, split in self.dataset.splits.items())
+        kinds = Counter(finding.severity for finding in self.findings)
+        found = ", ".join(counted(count, kind) for kind, count in kinds.items())
+        return f"CheckResult(rows: {rows}; findings: {found or 'none'})"
 
     @property
     def clean(self) -> bool:
