@@ -194,7 +194,9 @@ def test_check_says_what_finetune_would(tmp_path: Path) -> None:
         "test",
     }
     shown = repr(result)
-    assert shown.startswith("CheckResult(rows: train 44, validation 5, test 12; findings: ") and len(shown) < 150
+    assert (
+        shown.startswith("CheckResult(rows: train 44, validation 5, test 12; findings: ") and len(shown) < 150
+    )
     assert repr(result.dataset.splits["test"]) == "Split('test', 12 rows of text, label)"
     assert "duplicate" in " ".join(finding.kind for finding in result.findings)
     with pytest.raises(DataError, match="there is no such file"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from graftlm.composition import options
 from graftlm.config import Config
 from graftlm.errors import ConfigurationError
+from graftlm.pretraining_recipe import load_pretraining
 from graftlm.recipe import (
     DEFAULT_MEMBERS,
     PLUG_IN_SECTIONS,
@@ -111,40 +113,60 @@ def test_every_option_is_explained_in_a_sentence() -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("sed=3", "override: sed: unknown option. Did you mean 'seed'?"),
+        ("sed=3", "sed: unknown option. Did you mean 'seed'?"),
         ("trainng.epochs=3", "trainng: unknown option. Did you mean 'training'?"),
-        ("training.epoch=3", "override: training.epoch: unknown option. Did you mean 'training.epochs'?"),
-        ("epochs=3", "override: epochs: unknown option. Did you mean 'training.epochs'?"),
+        ("training.epoch=3", "training.epoch: unknown option. Did you mean 'training.epochs'?"),
+        ("epochs=3", "epochs: unknown option. Did you mean 'training.epochs'?"),
         ("task.max_length_token=3", "task.max_length_token: unknown option. Did you mean 'task.max_length_tokens'?"),
         ("objective.label_smothing=0", "label_smothing: unknown option. Did you mean 'objective.label_smoothing'?"),
         ("strategy.layerdecay=1", "strategy.layerdecay: unknown option. Did you mean 'strategy.layer_decay'?"),
-        ("num_train_epochs=3", "override: num_train_epochs: unknown option. Here it is training.epochs."),
-        ("training.lr=3", "override: training.lr: unknown option. Here it is training.learning_rate."),
+        ("num_train_epochs=3", "num_train_epochs: unknown option. Here it is training.epochs."),
+        ("training.lr=3", "training.lr: unknown option. Here it is training.learning_rate."),
         ("per_device_train_batch_size=3", "unknown option. Here it is training.micro_batch."),
-        ("data.max_length=3", "override: data.max_length: unknown option. Here it is task.max_length_tokens."),
-        ("zzzz=3", "override: zzzz: unknown option.\n"),
+        ("data.max_length=3", "data.max_length: unknown option. Here it is task.max_length_tokens."),
+        ("training.optimizer=adafactor", "training.optimizer: unknown option. Here it is training.optimizer for gr"),
+        ("run_dir=x", "run_dir: unknown option. Here it is the option --run-dir (in Python run_directory=)."),
+        ("zzzz=3", "zzzz: unknown option.\n"),
         ("task.name=text_clasification", "no task is called 'text_clasification'. Did you mean 'text_classification'?"),
         ("strategy=ful", "strategy: no strategy is called 'ful'. Did you mean 'full'? Known: full"),
         ("objective.name=mse", "objective: no objective is called 'mse'. Known: "),
         ("strategy=", "strategy: a section with a name is needed; known names: full"),
-        ("training.learning_rate=fast", "override: training.learning_rate: Input should be a valid number, got 'fast'"),
-        ("training.learning_rate=-1", "override: training.learning_rate: Input should be greater than 0, got -1"),
-        ("training.batch_size=2.5", "override: training.batch_size: Input should be a valid integer, got 2.5"),
-        ("seed=true", "override: seed: Input should be a valid integer, got True"),
-        ("training.keep=first", "override: training.keep: Input should be 'best' or 'last', got 'first'"),
+        ("training.learning_rate=fast", "training.learning_rate: Input should be a valid number, got 'fast'"),
+        ("training.learning_rate=-1", "training.learning_rate: Input should be greater than 0, got -1"),
+        ("training.batch_size=2.5", "training.batch_size: Input should be a valid integer, got 2.5"),
+        ("seed=true", "seed: Input should be a valid integer, got True"),
+        ("training.keep=first", "training.keep: Input should be 'best' or 'last', got 'first'"),
         ("data.columns.text=2024", "data.columns.text: a text is wanted here, put the number in quotes, got 2024"),
-        ("training=3", "override: training: Input should be a valid dictionary or instance of TrainingOptions, got 3"),
-        ("training.learning_rate=.inf", "override: training.learning_rate: Input should be a finite number, got inf"),
+        ("training=3", "training: Input should be a valid dictionary or instance of TrainingOptions, got 3"),
+        ("training.learning_rate=.inf", "training.learning_rate: Input should be a finite number, got inf"),
         ("training.micro_batch=32", "training.micro_batch (32) cannot exceed training.batch_size (16)"),
         ("data.test_share=0.85", "data.validation_share + data.test_share must stay below 0.9"),
         ("task.primary_metric=acc", "task.primary_metric: must be one of accuracy, f1_macro"),
-        ("format_version=2", "override: format_version: Input should be 1, got 2"),
+        ("format_version=2", "format_version: Input should be 1, got 2"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_place_and_remedy(word: str, message: str) -> None:
     answer = refusal(word)
     assert message in answer
-    assert "What to do: `graft options` lists every key" in answer
+    assert not answer.startswith("override")
+    assert re.search(r"What to do: `graft options[a-z._ ]*` lists the keys with type and default", answer)
+
+
+@pytest.mark.parametrize(
+    ("words", "section"),
+    [
+        (["zzzz=3"], ""), (["seed=x"], ""), (["training.epoch=3"], " training"), (["training=3"], " training"),
+        (["task.max_len=3"], " task.text_classification"), (["task.name=x"], " task"), (["seed=x", "training=3"], ""),
+        (["strategy.name=lora", "strategy.rnk=3"], " strategy.lora"),
+    ],
+)  # fmt: skip
+def test_the_remedy_names_the_section_to_list(words: list[str], section: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_recipe(None, words)
+    assert caught.value.fix == f"`graft options{section}` lists the keys with type and default"
+    with pytest.raises(ConfigurationError) as caught:
+        load_pretraining(None, ["corpus.path=x", "training.epoch=3"])
+    assert "`graft options --pretraining training`" in caught.value.fix
 
 
 def test_a_file_is_refused_with_the_line_of_each_mistake(file: Path) -> None:

@@ -29,12 +29,14 @@ class Composition(Generic[Made]):
         sections: plug-in section -> the catalog of its members.
         defaults: plug-in section -> the member that is meant where none is named.
         outlined: sections whose members load no torch, so that an outline validates them.
+        listing: the command that lists the keys.
         usual: section and settings -> the member that is meant where none is named and another section decides it.
     """
 
     kind: type[Made]
     sections: Mapping[str, Catalog]
     defaults: Mapping[str, str]
+    listing: str
     outlined: tuple[str, ...] = ()
     usual: Callable[[str, Settings], str | None] = lambda section, settings: None
 
@@ -81,7 +83,7 @@ class Composition(Generic[Made]):
         try:
             return self.kind.model_validate(settings.values, context={"outline": outline})
         except ValidationError as error:
-            raise explain(error, settings, self._keys(settings, outline)) from None
+            raise explain(error, settings, self._keys(settings, outline), self.listing) from None
 
     def _keys(self, settings: Settings, outline: bool) -> list[str]:
         """Return every dotted key of the core and of the plug-ins these settings name; an outline knows no torch."""

@@ -200,6 +200,7 @@ PRETRAINING = Composition(
     PretrainingRecipe,
     SECTIONS,
     {"objective": "masked_language_modelling", "strategy": "full"},
+    "graft options --pretraining",
     usual=_usual,
 )
 

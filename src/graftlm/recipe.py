@@ -198,7 +198,9 @@ DEFAULT_MEMBERS: Mapping[str, str] = {
     "objective": "cross_entropy",
     "strategy": "full",
 }
-FINE_TUNING = Composition(Recipe, PLUG_IN_SECTIONS, DEFAULT_MEMBERS, outlined=("task",), usual=_usual)
+FINE_TUNING = Composition(
+    Recipe, PLUG_IN_SECTIONS, DEFAULT_MEMBERS, "graft options", outlined=("task",), usual=_usual
+)
 
 
 def load_recipe(

@@ -46,11 +46,17 @@ FOREIGN_KEYS: Mapping[str, str] = {
     "train_file": "data.path",
     "validation_file": "data.validation",
     "test_file": "data.test",
-    "output_dir": "the option --run-dir",
+    "output_dir": "the option --run-dir (in Python run_directory=)",
+    "run_dir": "the option --run-dir (in Python run_directory=)",
+    "optim": "training.optimizer for graft pretrain, and always AdamW for graft finetune",
+    "optimizer": "training.optimizer for graft pretrain, and always AdamW for graft finetune",
     "fp16": "training.precision",
     "bf16": "training.precision",
     "use_cpu": "training.device",
 }
+
+
+_OVERRIDE = "override"
 
 
 class _Loader(yaml.SafeLoader):
@@ -203,19 +209,30 @@ def apply_overrides(
         if path in names and target.get("name", default_members[path[0]]) != value:
             target.clear()
         target[path[-1]] = _copy(value)
-        places[path] = "override"
+        places[path] = _OVERRIDE
     return Settings(values, places)
 
 
-def explain(error: ValidationError, settings: Settings, known_keys: Iterable[str]) -> ConfigurationError:
-    """Turn pydantic's report into one readable error: place, key, what is wrong, nearest name."""
+def explain(
+    error: ValidationError, settings: Settings, known_keys: Iterable[str], listing: str
+) -> ConfigurationError:
+    """Turn pydantic's report into one readable error: place, key, what is wrong, nearest name.
+
+    Args:
+        error: the report.
+        settings: what it is about.
+        known_keys: every dotted key that could have been meant.
+        listing: the command that lists keys; it takes a section, and a member of it.
+    """
     known = list(known_keys)
     lines: list[str] = []
+    about: set[str] = set()
     for item in error.errors(include_url=False):
         path = tuple(str(part) for part in item["loc"])
         key = ".".join(path) or "recipe"
         place = settings.where(path)
-        prefix = f"{place}: " if place else ""
+        prefix = f"{place}: " if place not in ("", _OVERRIDE) else ""
+        about.add(_listed_under(path, settings, known))
         if item["type"] == "extra_forbidden":
             lines.append(f"{prefix}{key}: unknown option.{suggestion(key, known)}")
         elif isinstance(cause := (item.get("ctx") or {}).get("error"), ConfigurationError):
@@ -226,9 +243,20 @@ def explain(error: ValidationError, settings: Settings, known_keys: Iterable[str
                 message = "a text is wanted here, put the number in quotes"
             got = "" if isinstance(item["input"], dict) else f", got {clip(item['input'])}"
             lines.append(f"{prefix}{key}: {message}{got}")
+    asked = " ".join([listing, *about]) if len(about) == 1 and about != {""} else listing
     return ConfigurationError(
-        "\n  ".join(dict.fromkeys(lines)), fix="`graft options` lists every key with its type and default"
+        "\n  ".join(dict.fromkeys(lines)), fix=f"`{asked}` lists the keys with type and default"
     )
+
+
+def _listed_under(path: Sequence[str], settings: Settings, known: Iterable[str]) -> str:
+    """Return the section of a key, with the member that was chosen where the key is one of its own; else nothing."""
+    section = path[0] if path else ""
+    if not any(name.startswith(f"{section}.") for name in known):
+        return ""
+    values = settings.values.get(section)
+    member = values.get("name") if isinstance(values, dict) and f"{section}.name" in known else None
+    return f"{section}.{member}" if member and len(path) > 1 else section
 
 
 def suggestion(key: str, known: Sequence[str]) -> str:

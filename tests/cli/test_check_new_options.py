@@ -142,6 +142,23 @@ def test_options_by_prefix(prefix: str, first: str, graft) -> None:
     assert outcome.out.splitlines()[0].startswith(first)
 
 
+def test_a_key_of_several_members_is_listed_once_and_said_to_be_there(graft) -> None:
+    assert "`graft options task` lists the keys of each." in " ".join(graft("options").out.split())
+    lines = graft("options", "task.max_length").out.splitlines()
+    assert lines[0].startswith("task.max_length_tokens  (int or null, default null)")
+    assert [line for line in lines if line.startswith("task.")] == lines[:1]
+    text = " ".join(" ".join(lines[1:]).split())
+    assert (
+        text.startswith("(dialogue) Tokens") and "(multi_label_classification, text_classification, " in text
+    )
+    assert (
+        graft("options", "task.text_classification.max_length")
+        .out.splitlines()[1]
+        .strip()
+        .startswith("(text_cl")
+    )
+
+
 @pytest.mark.parametrize(
     ("prefix", "hint"),
     [

@@ -34,7 +34,11 @@ def options(prefix: str = "", *, pretraining: Annotated[bool, Parameter(negative
             fix="graft options --pretraining" if pretraining else "graft options",
         )
     console = Terminal()
+    above = ""
     for key, kind, default, text in lines:
-        console.print(f"{key}  ({kind}, default {default})", style="bold")
+        heading = f"{key}  ({kind}, default {default})"
+        if heading != above:
+            console.print(heading, style="bold")
         console.print(f"    {text}")
+        above = heading
     return 0

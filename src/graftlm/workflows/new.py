@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from graftlm.catalog import Catalog
 from graftlm.composition import Composition, options
 from graftlm.config import Config
 from graftlm.data.assembling import with_joined_labels
@@ -59,26 +60,32 @@ def option_lines(
     Options of plug-ins are there when the prefix asks for them: ``strategy``, ``strategy.full`` or
     ``strategy.layer_decay``. Without, they are left out, so that nothing heavy is imported.
     """
-    # Each row beside the names under which it can be asked for.
-    rows = [((key,), _row(key, info, text)) for key, info, text in options(composition.kind, "")]
+    rows = [
+        _row(key, info, text) for key, info, text in options(composition.kind, "") if key.startswith(prefix)
+    ]
     for section, catalog in composition.sections.items():
         key, names = f"{section}.name", catalog.names()
-        rows.append(
-            (
-                (key,),
-                (key, "one of the names", composition.defaults[section], f"Known: {', '.join(names)}."),
-            )
-        )
+        if key.startswith(prefix):
+            known = f"Known: {', '.join(names)}; `{composition.listing} {section}` lists the keys of each."
+            rows.append((key, "one of the names", composition.defaults[section], known))
         if prefix and (section.startswith(prefix) or prefix.startswith(f"{section}.")):
-            rows += [
-                (
-                    (f"{section}.{leaf}", f"{section}.{name}.{leaf}"),
-                    _row(f"{section}.{leaf}", info, f"({name}) {text}"),
-                )
-                for name in names
-                for leaf, info, text in options(catalog.get(name), "")
-            ]
-    return [row for names, row in rows if any(name.startswith(prefix) for name in names)]
+            rows += _member_rows(section, catalog, prefix)
+    return rows
+
+
+def _member_rows(section: str, catalog: Catalog, prefix: str) -> list[tuple[str, str, str, str]]:
+    """Return a row for each option of a section's members; one that several members have alike names them all."""
+    members: dict[tuple[str, str, str, str], list[str]] = {}
+    for name in catalog.names():
+        for leaf, info, text in options(catalog.get(name), ""):
+            if f"{section}.{leaf}".startswith(prefix) or f"{section}.{name}.{leaf}".startswith(prefix):
+                members.setdefault(_row(f"{section}.{leaf}", info, text), []).append(name)
+    # Rows that differ in their text only stand together, where the first of them is.
+    firsts = {row[:3]: at for at, row in reversed(list(enumerate(members)))}
+    return [
+        (*row[:3], f"({', '.join(members[row])}) {row[3]}")
+        for row in sorted(members, key=lambda row: firsts[row[:3]])
+    ]
 
 
 def one_line(info: FieldInfo) -> str:
