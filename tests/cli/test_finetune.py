@@ -134,7 +134,7 @@ def test_names_that_look_like_something_else_survive_the_whole_road(
         (["finetune", "mising.csv", "training.epoch=3"], 2, "Did you mean 'training.epochs'?"),
         (["finetune", "mising.csv", "--extend-epochs", "3"], 2, "--extend-epochs goes with --resume RUN"),
         (["finetune", "--resume", "nowhere"], 2, "there is no run or model folder 'nowhere'"),
-        (["finetune", "--resume", "nowhere", "training.epochs=3"], 2, "a resumed run keeps its recipe"),
+        (["finetune", "--resume", "nowhere", "training.epochs=3"], 2, "leave everything else out (--extend-epochs"),
         (["finetune", "--resume", "nowhere", "--run-dir", "x"], 2, "a resumed run keeps its recipe and its directory"),
         (["finetune", "mising.csv", "--run-dir", "mising.csv"], 2, "a run never overwrites anything"),
         (["finetune", "mising.csv", "--run-dir", "mising.csv/x"], 3, "the run directory cannot be created"),

@@ -12,7 +12,7 @@ from graftlm.catalog import Catalog
 from graftlm.data.assembling import assemble
 from graftlm.data.benchmarks import BENCHMARKS
 from graftlm.data.dataset import Dataset
-from graftlm.errors import DataError, GraftError
+from graftlm.errors import DataError, GraftError, MissingResource
 from graftlm.opening import open_rows
 from graftlm.workflows.new import new_recipe
 
@@ -218,3 +218,13 @@ def test_every_entry_is_consistent() -> None:
         assert task(primary_metric=benchmark.metrics[0]), name
         for layout in benchmark.layouts:
             assert not layout.fields or set(layout.fields) == set(benchmark.columns.values()), name
+
+
+def test_without_a_network_the_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(address: str, *rest: object) -> None:
+        raise MissingResource("the hub gave no data", where=address, fix="give a local file")
+
+    monkeypatch.setattr("graftlm.data.benchmark_reading.fetch", fails)
+    with pytest.raises(MissingResource, match=r"^glue:rte@abc: the hub gave no data") as caught:
+        open_rows(None, {"data.path": "glue:rte@abc"}, outline=True)
+    assert caught.value.fix.endswith("name a folder with the official files: glue:rte=FOLDER")

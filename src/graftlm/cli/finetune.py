@@ -64,7 +64,10 @@ def finetune(
     with contextlib.ExitStack() as stack:
         if resume is not None:
             if overrides or dry_run or run_dir:
-                raise ConfigurationError("a resumed run keeps its recipe and its directory")
+                raise ConfigurationError(
+                    "a resumed run keeps its recipe and its directory",
+                    fix="leave everything else out (--extend-epochs N trains it further), or start a new run",
+                )
             from graftlm.workflows.finetune import resume as continue_run
 
             progress = Silent() if quiet else stack.enter_context(Display())

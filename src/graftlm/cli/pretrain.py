@@ -65,7 +65,10 @@ def pretrain(
         progress = Silent() if quiet else stack.enter_context(Display())
         if resume is not None:
             if overrides or dry_run or run_dir:
-                raise ConfigurationError("a resumed run keeps its recipe and its directory")
+                raise ConfigurationError(
+                    "a resumed run keeps its recipe and its directory",
+                    fix="leave everything else out (--extend-epochs N trains it further), or start a new run",
+                )
             from graftlm.workflows.pretrain import resume as continue_run
 
             run = continue_run(resume, extend_epochs, progress)

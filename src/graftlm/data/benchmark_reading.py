@@ -95,7 +95,15 @@ def read_benchmark(address: str, options: DataOptions, read_file: ReadFile) -> T
         official = layout.rows or benchmark.rows
         which = layout.note or _which(" and ".join(layout.held_out))
     else:
-        fetched = fetch(address, benchmark.repository, benchmark.configuration, parts["revision"])
+        try:
+            fetched = fetch(address, benchmark.repository, benchmark.configuration, parts["revision"])
+        except MissingResource as error:
+            raise MissingResource(
+                error.what,
+                where=error.where,
+                fix="check the network and the access rights, or name a folder with the official files: "
+                f"{name}=FOLDER",
+            ) from None
         lacking = [split for split in ("train", benchmark.held_out) if split not in fetched.splits]
         if lacking:
             raise DataError(

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from graftlm.fine_tuning import FineTuning
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.gradient_checkpointing import checkpoint_layers
-from graftlm.preparation import resolve_epochs
+from graftlm.preparation import resolve_epochs, resolve_learning_rate
 from graftlm.pretraining import GENERAL, HELD_OUT, Pretraining
 from graftlm.pretraining_recipe import PretrainingRecipe
 from graftlm.progress import Progress, Silent
@@ -44,6 +44,8 @@ def dry_run(recipe: Recipe, data: object = None) -> str:
         *_labels(prepared.learnt.labels),
         f"{subject.plan.total_steps} steps ({epochs:g} passes over {len(train)} rows), {tokens:,.0f} training tokens, "
         f"{held_out:,} held-out tokens",
+        f"learning rate {resolve_learning_rate(recipe):g} at its peak, {recipe.training.batch_size} rows a step; "
+        f"kept are the weights of the {'best validation' if recipe.training.keeps_best else 'last step'}",
         *_cost(subject, accelerator, tokens),
     ]
     return _commented(comments, recipe.to_yaml())
@@ -78,6 +80,7 @@ def dry_run_pretraining(recipe: PretrainingRecipe, progress: Progress | None = N
             ),
             f"{subject.plan.total_steps} steps ({recipe.training.epochs:g} passes), {tokens:,.0f} training tokens, "
             "special ones included",
+            f"learning rate {subject.learning_rate:g} at its peak",
             f"{prepared:,.1f} s for tokenizer and corpus",
             *_cost(subject, accelerator, tokens),
         ]
