@@ -143,6 +143,7 @@ def test_names_that_look_like_something_else_survive_the_whole_road(
         (["finetune", "mising.csv", "training.device=cuda"], 3, "there is no cuda device"),
         (["fintune", "mising.csv"], 2, "finetune"),
         (["finetune", "mising.csv", "--epochs", "3"], 2, "--epochs"),
+        (["finetune", "mising.csv", "--output-dir", "x"], 2, "What to do: Here it is the option --run-dir"),
         (["finetune", "bad.csv"], 2, "bad.csv:3"),
         (["finetune", "mising.csv", "task.max_length_tokens=65"], 2, "task.max_length_tokens: 65 tokens exceed"),
     ],

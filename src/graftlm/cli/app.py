@@ -76,5 +76,6 @@ def _remedy(error: CycloptsError) -> str:
 
         word = (error.token.keyword or error.token.value).lstrip("-").replace("-", "_")
         if hint := suggestion(word, [key for key, _, _ in options(Recipe, "")]):
-            return f"recipe keys are written without dashes, as key=value.{hint}"
+            keys = "" if " the option --" in hint else "recipe keys are written without dashes, as key=value."
+            return f"{keys}{hint}".strip()
     return "`graft --help`, or `graft VERB --help`"
