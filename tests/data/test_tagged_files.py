@@ -176,6 +176,40 @@ def test_spans_that_tags_cannot_say_are_refused_or_left_out_aloud(rows):
         rows([{"text": "a", "spans": [{"start": 0, "end": "1", "label": "X"}]}])
 
 
+def test_a_span_that_says_another_text_does_not_fit(rows):
+    def spans(quote: str):
+        return {"text": "Anna  met\tTom.", "entities": [{"start": 0, "end": 9, "label": "X", "text": quote}]}
+
+    split, _ = rows([spans("anna met"), spans("Anna  met\t")])
+    assert split.columns["tags"] == [("B-X", "I-X", "O", "O")] * 2
+    with pytest.raises(
+        DataError, match=r"1 span .*row 2 \(0-9 'X' holds another text than it says\)"
+    ) as caught:
+        rows([spans("Anna met"), spans("Zebra")])
+    assert "Zebra" not in str(caught.value)
+    _, said = rows([spans("Anna met"), spans("Zebra")], drop_misfit_spans=True)
+    assert any("1 span left out" in each for each in said)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "hint"),
+    [(0, -1, "ends look inclusive: add 1 to each end"), (1, 1, "counted from 1: subtract 1 from each start and each"),
+     (1, 0, "from 1, the ends inclusive: subtract 1 from each start;"), (2, 2, "correct them, or leave them out")],
+)  # fmt: skip
+def test_spans_counted_in_another_way_are_told(rows, start, end, hint):
+    given = [[4 + start, 8 + end, "A"], [9 + start, 14 + end, "B"]]
+    with pytest.raises(DataError, match=hint):
+        rows([{"text": "The Anna Smith met Tom.", "spans": given}] * 3)
+
+
+@pytest.mark.parametrize("key", ["label", "type", "entity_group", "class"])
+def test_the_label_of_a_span_has_several_names(rows, key):
+    split, _ = rows([{"text": "Anna met", "spans": [{"start": 0, "end": 4, key: "A"}]}])
+    assert split.columns["tags"] == [("B-A", "O")]
+    with pytest.raises(DataError, match=r"does not in 1 row: list of dicts, row 1 \(a span has no label\)"):
+        rows([{"text": "Anna met", "spans": [{"start": 0, "end": 4, "kind": "A"}]}])
+
+
 def findings(data: object, role, **options: float):
     chosen = DataOptions.model_validate(options)
     found = check_dataset(assemble(read_tables(data, chosen), (WORDS, role), chosen, 0), (WORDS, role))

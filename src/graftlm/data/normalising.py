@@ -16,6 +16,11 @@ def normalised(text: str) -> str:
     return " ".join(text.lower().split())
 
 
+def unspaced(text: str) -> str:
+    """Return the text without any white space, and in lower case: a text and the list of its words become the same."""
+    return unicodedata.normalize("NFC", "".join(text.lower().split()))
+
+
 def text_keys(texts: Sequence[Sequence[object]], seed: int = 0) -> list[bytes]:
     """Return 16 bytes for each row, equal where all its texts are the same after `normalised`.
 

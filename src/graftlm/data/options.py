@@ -56,8 +56,8 @@ class DataOptions(Config):
     """Leave out rows whose text is empty or white space, and say how many; by default they are refused."""
 
     drop_misfit_spans: bool = False
-    """Leave out character spans that tags of words cannot say (ends inside a word, overlaps), and say how many; by
-    default they are refused."""
+    """Leave out character spans that do not fit their text (an end inside a word, an overlap, another text than the
+    span says), and say how many; by default they are refused."""
 
     encoding: str = "utf-8"
     """Text encoding of the files; a byte-order mark is dropped."""
