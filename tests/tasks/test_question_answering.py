@@ -255,6 +255,27 @@ def test_what_it_recognises(row, known):
     assert (name == "question_answering") is known
 
 
+@pytest.mark.parametrize(
+    ("answers", "known"),
+    [
+        (["Lima", "a hen", "Paul lived", ""], True),
+        (["Lima", "Quito", "Paul lived", "a hen"], True),
+        (["Lima", "Quito", "Oslo", "a hen"], False),
+        (["yes", "no", "no", "no"], False),
+        (["A", "B", "C", "D"], False),
+    ],
+)
+def test_answers_without_position_are_recognised_where_contexts_hold_them(answers, known):
+    context = "A Basic Common Day: Paul lived in Lima with a hen, or no hen."
+    columns = {"question": ["q"] * 4, "context": [context] * 4, "answer": answers}
+    recognised = QuestionAnswering.recognises(Table("a.csv", columns, None, typed=False))
+    assert recognised == (
+        "it has the columns 'question', 'context', 'answer', and the contexts hold the answers"
+        if known
+        else None
+    )
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, tiny_bert: Path):
     changes = {

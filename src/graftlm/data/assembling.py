@@ -222,7 +222,7 @@ def _without_empty_texts(
 def _with_located_answers(
     splits: dict[str, Split], groups: list[object] | None, roles: Sequence[Role], decisions: list[str]
 ) -> tuple[dict[str, Split], list[object] | None]:
-    """Correct where answers begin; rows of train whose answer is nowhere are left out, others can still be scored."""
+    """Correct where answers begin; rows of train whose answer has no place are left out, others can still be scored."""
     answers = next((role for role in roles if role.kind == "answers"), None)
     if answers is None:
         return splits, groups
@@ -231,13 +231,6 @@ def _with_located_answers(
         located = locate_answers(split, answers.name, "context")
         decisions.extend(located.sentences)
         kept[name] = located.split
-        if located.lost:
-            places = first_places([split.row_ids[row] for row in located.lost[:5]], len(located.lost))
-            what = "left out" if name == "train" else "scored all the same"
-            decisions.append(
-                f"{name.capitalize()}: {counted(len(located.lost), 'row')} whose answer is not found in the context "
-                f"{what}: {places}."
-            )
         if located.lost and name == "train":
             rows = sorted(set(range(len(split))) - set(located.lost))
             kept[name] = located.split.take(rows)

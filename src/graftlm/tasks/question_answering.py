@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, field_validator
 
 from graftlm.config import Config
-from graftlm.data.answers import START_COLUMN, Answer
+from graftlm.data.answers import START_COLUMN, Answer, mostly_found
 from graftlm.data.dataset import Split
 from graftlm.data.features import Encoder, Features, Outputs, Targets
 from graftlm.data.roles import ANSWERS, CONTEXT, QUESTION, Role
@@ -149,11 +149,12 @@ class QuestionAnswering(Config):
         found = [next((names[hint] for hint in role.hints if hint in names), None) for role in cls.roles]
         if None in found:
             return None
-        # An answer may also be yes or no; a passage of the context has a position.
-        values = table.columns[str(found[-1])]
-        if START_COLUMN not in names and not all(isinstance(value, list | Mapping) for value in values):
-            return None
-        return f"it has the columns {', '.join(map(repr, found))}"
+        reason = f"it has the columns {', '.join(map(repr, found))}"
+        _, context, answer = (table.columns[str(name)] for name in found)
+        if START_COLUMN in names or all(isinstance(value, list | Mapping) for value in answer):
+            return reason
+        # An answer may also be yes or no, or a choice; a passage stands in its context.
+        return f"{reason}, and the contexts hold the answers" if mostly_found(answer, context) else None
 
     def learn(self, train: Split) -> Learnt:
         """Return a threshold of 0 for no answer where some questions of train have none."""
