@@ -104,6 +104,7 @@ def _facts(training: TrainingRun[FineTuning], learnt: Learnt, held_out: list[str
             "columns": prepared.dataset.columns,
             "label_separator": subject.recipe.data.label_separator,
             "label_columns": subject.recipe.data.label_columns,
+            "tag_names": subject.recipe.data.tag_names,
         },
         max_length_tokens=prepared.encoder.max_length_tokens,
         architecture=architecture_of(training.model, task.architectures),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from graftlm.data.loading import read_tables
 from graftlm.data.options import DataOptions
 from graftlm.data.roles import LABEL
 from graftlm.data.table import Table, Tables
+from graftlm.data.tag_schemes import divided
 from graftlm.errors import ConfigurationError, clip
 from graftlm.recipe import (
     DEFAULT_MEMBERS,
@@ -97,6 +99,8 @@ def infer_task(tables: Tables, options: DataOptions) -> tuple[str, str]:
         roles = {role.name for role in task.roles}
         if options.label_columns and any(role.kind == "label_set" for role in task.roles):
             return name, "data.label_columns names one column per label"
+        if options.tag_names and any(role.kind == _kind_of_tags(options.tag_names) for role in task.roles):
+            return name, f"data.tag_names are names of {_kind_of_tags(options.tag_names)}"
         if set(options.columns) <= roles and (reason := task.recognises(table)):
             found[name] = reason
     if len(found) > 1:
@@ -109,6 +113,10 @@ def infer_task(tables: Tables, options: DataOptions) -> tuple[str, str]:
     if not found:
         _ask_about_two_texts(table, options)
     return next(iter(found.items())) if found else (DEFAULT_MEMBERS["task"], "")
+
+
+def _kind_of_tags(names: Sequence[str]) -> str:
+    return "tags" if any(divided(name) is None for name in names) else "entities"
 
 
 def _ask_about_two_texts(table: Table, options: DataOptions) -> None:

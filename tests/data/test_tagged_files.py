@@ -11,8 +11,9 @@ from graftlm.checking.findings import check_dataset
 from graftlm.data.assembling import assemble
 from graftlm.data.loading import read_file, read_tables
 from graftlm.data.options import DataOptions
-from graftlm.data.roles import ENTITIES, TAGS, WORDS
-from graftlm.errors import DataError
+from graftlm.data.roles import ENTITIES, LABEL, TAGS, TEXT, WORDS
+from graftlm.errors import ConfigurationError, DataError
+from graftlm.opening import infer_task
 
 CONLL = """-DOCSTART- -X- O
 
@@ -140,14 +141,50 @@ def test_misplaced_tags_are_read_aloud(rows):
 
 def test_another_number_of_tags_is_refused(rows):
     name = lines("a.jsonl", {"tokens": ["a"], "tags": ["O"]}, {"tokens": ["a", "b"], "tags": ["O"]})
-    with pytest.raises(DataError, match=r"1 row of the column 'tags'.*a\.jsonl:2 \(2 words, 1 tags\)"):
+    with pytest.raises(DataError, match=r"1 row of the column 'tags'.*a\.jsonl:2 \(2 words, 1 tag\)"):
         rows(name)
-    with pytest.raises(DataError, match="numbers need their names"):
-        rows([{"tokens": ["a"], "tags": [3]}], TAGS)
+    with pytest.raises(
+        DataError, match="list of tag names for each row, and does not in 1 row, for instance None"
+    ):
+        rows([{"tokens": ["a"], "tags": ["O"]}, {"tokens": ["a"], "tags": None}])
     with pytest.raises(DataError, match="none of which is empty"):
         rows([{"tokens": ["a", ""], "tags": ["O", "O"]}])
     with pytest.raises(DataError, match="mixes texts and lists"):
         rows([{"tokens": ["a"], "tags": ["O"]}, {"tokens": "a", "tags": ["O"]}])
+
+
+@pytest.mark.parametrize("role", [ENTITIES, TAGS])
+def test_numbers_of_tags_need_their_names(rows, role):
+    given = [
+        {"tokens": ["a", "b"], "tags": [0, 2]},
+        {"tokens": ["a"], "tags": [1]},
+        {"tokens": [], "tags": []},
+    ]
+    split, _ = rows(given, role, tag_names=["O", "B-X", "B-Y"])
+    assert split.columns["tags"] == [("O", "B-Y"), ("B-X",), ()]
+    with pytest.raises(
+        DataError, match=r"numbers of tags, whose names.*\n.*data\.tag_names=\[O,B-PER,I-PER\]"
+    ):
+        rows(given, role)
+    with pytest.raises(DataError, match=r"numbers from 0 to 1, .* does not in 1 row, .*list of dicts, row 1"):
+        rows(given, role, tag_names=["O", "B-X"])
+    named = [{"tokens": ["a"], "tags": ["B-Z"]}]
+    assert rows(named, role, tag_names=["O"])[0].columns["tags"] == [("B-Z",)]
+
+
+def test_names_of_tags_are_refused_where_nothing_reads_them():
+    chosen = DataOptions(tag_names=["O", "B-X"])
+    with pytest.raises(ConfigurationError, match=r"data\.tag_names: only a task that tags words"):
+        assemble(read_tables([{"text": "a", "label": "b"}], chosen), (TEXT, LABEL), chosen, 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "task"), [(["O", "B-X"], "token_classification"), (["NOUN", "VERB"], "word_tagging")]
+)
+def test_names_of_tags_tell_the_task(names, task):
+    chosen = DataOptions(tag_names=names)
+    given = read_tables([{"tokens": ["a", "b"], "tags": [0, 1]}], chosen)
+    assert infer_task(given, chosen)[0] == task
 
 
 def test_character_spans(rows):

@@ -65,7 +65,7 @@ def _write(file: Path, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> 
 
 def _tagged_files(folder: Path, seed: int) -> None:
     """Write words with two tags, as CoNLL columns and as CoNLL-U."""
-    names = ["Anna", "Tom", "Maria", "Paul", "Emma"]
+    people = ["Anna", "Tom", "Maria", "Paul", "Emma"]
     cities = ["Paris", "Berlin", "Rome", "Oslo", "Madrid"]
     sentences = [
         [
@@ -75,13 +75,24 @@ def _tagged_files(folder: Path, seed: int) -> None:
             (city, "NNP", "B-CITY"),
             (".", ".", "O"),
         ]
-        for name in names
+        for name in people
         for city in cities
         for verb in ("lives", "works", "sleeps")
     ]
     random.Random(seed).shuffle(sentences)
     conll = ["".join(" ".join(word) + "\n" for word in sentence) for sentence in sentences]
     (folder / "people.conll").write_text("\n".join(conll), encoding="utf-8")
+    names = ["O", "B-PERSON", "I-PERSON", "B-CITY", "I-CITY"]
+    numbered = [
+        {
+            "tokens": [word for word, _, _ in sentence],
+            "ner_tags": [names.index(tag) for _, _, tag in sentence],
+        }
+        for sentence in sentences
+    ]
+    (folder / "numbered.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in numbered), encoding="utf-8"
+    )
     conllu = [
         "".join(
             f"{number}\t{word}\t_\t_\t{tag}\tNumber={'Sing' if tag == 'NNP' else 'None'}\t0\troot\t_\t_\n"

@@ -208,8 +208,29 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         "base": str(tiny_bert), "training.epochs": 30, "training.learning_rate": 3e-3, "training.device": "cpu",
         "evaluation.proof": "none", "evaluation.resamples": 100, "task.name": request.param,
     }  # fmt: skip
-    rows = (tagged_rows if request.param == "token_classification" else plainly_tagged_rows)(60)
-    return finetune(load_recipe(None, changes), rows, tmp_path_factory.mktemp("tagging") / "run")
+    rows, names = numbered(
+        (tagged_rows if request.param == "token_classification" else plainly_tagged_rows)(60)
+    )
+    recipe = load_recipe(None, {**changes, "data.tag_names": names})
+    return finetune(recipe, rows, tmp_path_factory.mktemp("tagging") / "run")
+
+
+def numbered(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows whose tags are numbers, as many data sets of the hub hold them, and the names of these."""
+    names = sorted({tag for row in rows for tag in row["tags"]})
+    return [{**row, "tags": [names.index(tag) for tag in row["tags"]]} for row in rows], names
+
+
+def test_a_run_on_numbers_of_tags_reads_numbers_and_names(run: Run) -> None:
+    kind = run.predictor("cpu").task.name
+    rows = (tagged_rows if kind == "token_classification" else plainly_tagged_rows)(60)
+    numbers, names = numbered(rows)
+    assert run.predictor("cpu").facts.reading["tag_names"] == names
+    of_numbers, of_names = (
+        evaluate(run.directory.path, each, DataOptions(), "cpu", resamples=100) for each in (numbers, rows)
+    )
+    assert of_numbers == of_names
+    assert of_names.rows_in_training == run.record["data"]["rows"]["train"]
 
 
 def test_the_snippet_of_the_card_gives_our_tags_without_graftlm(run: Run, tmp_path: Path) -> None:
@@ -286,6 +307,14 @@ def test_types_of_one_kind_get_both_tags_and_the_baseline_is_valid() -> None:
         ([{"text": "a b", "entities": [{"start": 0, "end": 1, "label": "X"}]}] * 3, "token_classification"),
         ([{"tokens": ["a", "b"], "upos": ["DET", "NOUN"]}] * 3, "word_tagging"),
         ([{"tokens": ["a", "b"], "tags": ["O", "O"]}] * 3, "word_tagging"),
+        ([{"id": "1", "tokens": ["a", "b"], "ner_tags": [0, 1]}] * 3, "token_classification"),
+        ([{"tokens": ["a", "b"], "pos_tags": [0, 1]}] * 3, "word_tagging"),
+        ([{"tokens": ["a", "b"], "pos_tags": ["DET", "X"], "ner_tags": [0, 1]}] * 3, "word_tagging"),
+        (
+            [{"tokens": ["a", "b"], "tags": tags} for tags in (["O", "B-X"], ["O", "B-X"], ["O"])],
+            "token_classification",
+        ),
+        ([{"tokens": ["a", "b"], "labels": ["joy", "anger", "fear"]}] * 3, "multi_label_classification"),
         ([{"text": "a b", "labels": ["joy", "anger"]}] * 3, "multi_label_classification"),
         ([{"text": "a b", "label": "joy"}] * 3, None),
     ],

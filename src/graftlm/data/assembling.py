@@ -35,6 +35,12 @@ def assemble(tables: Tables, roles: Sequence[Role], options: DataOptions, seed: 
         ConfigurationError: ``data.columns``, ``data.group_column`` or ``data.split_column`` name nothing.
     """
     tables = with_joined_labels(tables, roles, options)
+    if options.tag_names and not any(role.kind in ("tags", "entities") for role in roles):
+        raise ConfigurationError(
+            "only a task that tags words reads names of tags",
+            where="data.tag_names",
+            fix="set task.name=token_classification or word_tagging, or leave data.tag_names out",
+        )
     main = next(iter(tables.splits.values()))
     reserved = {name for name in (options.split_column, options.group_column) if name is not None}
     assignment = assign_roles(main, roles, options.columns, reserved, tables.known_columns)

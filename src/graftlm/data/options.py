@@ -40,6 +40,9 @@ class DataOptions(Config):
     label_columns: list[str] = Field(default_factory=list[str])
     """Columns of 0 and 1, one per label, in place of a single column of labels (multi-label data)."""
 
+    tag_names: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list[str])
+    """Names of tags that are written as numbers, from 0 on, for instance [O, B-PER, I-PER]."""
+
     split_column: str | None = None
     """A column that says train, validation or test for each row of a single file."""
 

@@ -27,8 +27,8 @@ def words(table: Table, column: str) -> list[object]:
     wrong = [row for row, value in enumerate(values) if not (isinstance(value, str) or _is_words(value))]
     if wrong:
         raise DataError(
-            f"the column {clip(column)} must hold texts, or lists of words none of which is empty, but "
-            f"{counted(len(wrong), 'row')} hold something else; first: {_first(table, wrong)}",
+            f"the column {clip(column)} must hold texts, or lists of words none of which is empty, and does not in "
+            f"{counted(len(wrong), 'row')}; first: {_first(table, wrong)}",
             where=table.source,
             fix="write words as a list of strings, or the whole text as one string",
         )
@@ -51,20 +51,24 @@ def tags(
 
     Args:
         table: the rows.
-        column: lists of tags, or for entities also lists of character spans (see `tags_of_spans`).
+        column: lists of tags, or of their numbers where ``options`` name these, or for entities also lists of
+            character spans (see `tags_of_spans`).
         role: of kind ``tags`` or ``entities``.
         words: what `words` gave for the same rows.
         options: the ``data`` section of the recipe.
         said: sentences about what was turned, repaired or left out are added here.
 
     Raises:
-        DataError: another type, another number of tags than words, no prefix where entities are wanted.
+        DataError: another type, numbers without names, another number of tags than words, no prefix where entities
+            are wanted.
     """
     values = table.columns[column]
     if role.kind == "entities" and holds_spans(values, words):
         return list(tags_of_spans(table, column, words, options.drop_misfit_spans, said))
     known: dict[str, str] = {}  # one object per tag: a million words have a handful
-    rows = [tuple(known.setdefault(tag, tag) for tag in each) for each in _strings(table, column)]
+    rows = [
+        tuple(known.setdefault(tag, tag) for tag in each) for each in _names(table, column, options.tag_names)
+    ]
     _refuse_other_lengths(table, column, rows, words)
     if role.kind == "tags":
         return list(rows)
@@ -80,25 +84,62 @@ def _is_words(value: object) -> bool:
     )
 
 
-def _strings(table: Table, column: str) -> Iterable[Sequence[str]]:
+def _names(table: Table, column: str, tag_names: Sequence[str]) -> Iterable[Sequence[str]]:
     values = table.columns[column]
+    if any(_is_numbers(value) for value in values):
+        return _named(table, column, tag_names)
     wrong = [row for row, value in enumerate(values) if not _is_words(value)]
     if wrong:
         raise DataError(
-            f"the column {clip(column)} must hold a list of tag names for each row, but "
-            f"{counted(len(wrong), 'row')} hold something else, for instance {clip(values[wrong[0]])}; first: "
-            f"{_first(table, wrong)}",
+            f"the column {clip(column)} must hold a list of tag names for each row, and does not in "
+            f"{counted(len(wrong), 'row')}, for instance {clip(values[wrong[0]])}; first: {_first(table, wrong)}",
             where=table.source,
-            fix='write one name for each word, such as ["O", "B-PER"]; numbers need their names',
+            fix='write one name for each word, such as ["O", "B-PER"]',
         )
     return cast("list[Sequence[str]]", values)
+
+
+def _named(table: Table, column: str, tag_names: Sequence[str]) -> Iterable[Sequence[str]]:
+    values = table.columns[column]
+    if not tag_names:
+        raise DataError(
+            f"the column {clip(column)} holds numbers of tags, whose names are not known",
+            where=table.source,
+            fix="give the names in the order of their numbers, from 0: data.tag_names=[O,B-PER,I-PER]",
+        )
+    wrong = [
+        row
+        for row, value in enumerate(values)
+        if not isinstance(value, list | tuple)
+        or not all(
+            type(number) is int and 0 <= number < len(tag_names) for number in cast("Sequence[object]", value)
+        )
+    ]
+    if wrong:
+        raise DataError(
+            f"the column {clip(column)} must hold a list of numbers from 0 to {len(tag_names) - 1}, each of which "
+            f"data.tag_names names, and does not in {counted(len(wrong), 'row')}, for instance "
+            f"{clip(values[wrong[0]])}; first: {_first(table, wrong)}",
+            where=table.source,
+            fix="correct these rows, or name every number in data.tag_names",
+        )
+    return [[tag_names[number] for number in each] for each in cast("list[Sequence[int]]", values)]
+
+
+def _is_numbers(value: object) -> bool:
+    if not isinstance(value, list | tuple) or not value:
+        return False
+    return all(type(number) is int for number in cast("Sequence[object]", value))
 
 
 def _refuse_other_lengths(table: Table, column: str, rows: Sequence[Tags], words: Sequence[object]) -> None:
     lengths = [len(words_of(value)) for value in words]
     wrong = [row for row, each in enumerate(rows) if len(each) != lengths[row]]
     if wrong:
-        places = [f"{table.place(row)} ({lengths[row]} words, {len(rows[row])} tags)" for row in wrong[:5]]
+        places = [
+            f"{table.place(row)} ({counted(lengths[row], 'word')}, {counted(len(rows[row]), 'tag')})"
+            for row in wrong[:5]
+        ]
         raise DataError(
             f"{counted(len(wrong), 'row')} of the column {clip(column)} with another number of tags than words: "
             f"{first_places(places, len(wrong))}",

@@ -23,6 +23,7 @@ READING_KEYS = (
     "data.group_column",
     "data.label_separator",
     "data.label_columns",
+    "data.tag_names",
     "data.drop_empty_text",
     "data.drop_misfit_spans",
     "data.format",
@@ -74,10 +75,12 @@ def _as_in_training(
     """Return the options with what the user left open as it was in training; a name alone may mislead."""
     there = {name for table in tables.splits.values() for name in table.columns}
     labelled = any(role.kind == "label_set" for role in roles)
+    tagged = any(role.kind in ("tags", "entities") for role in roles)
     changes: dict[str, Any] = {}
     for key, fits in (
         ("label_separator", labelled),
         ("label_columns", labelled and set(reading.get("label_columns", [])) <= there),
+        ("tag_names", tagged),
     ):
         if fits and key in reading and key not in options.model_fields_set:
             changes[key] = reading[key]
