@@ -80,9 +80,7 @@ def test_a_no_break_space_is_a_word(rows):
 
 def test_ragged_lines_are_refused_with_their_places(rows):
     Path("a.conll").write_text("a O\nb\n\nc O O\n")
-    with pytest.raises(
-        DataError, match=r"2 lines do not have the 2 columns.*a\.conll:2 \(1\), a\.conll:4 \(3\)"
-    ):
+    with pytest.raises(DataError, match=r"2 lines without the 2 columns.*a\.conll:2 \(1\), a\.conll:4 \(3\)"):
         rows("a.conll")
 
 
@@ -261,10 +259,20 @@ def test_findings_about_tags():
     assert found["unseen_label"].places == ["list of dicts (test), row 1"]
     assert "'Z'" in found["unseen_label"].message
     assert found["empty_text"].places == ["list of dicts (test), row 2"]
+    assert found["empty_text"].message.endswith("1 row with no tokens")
     assert found["same_text_in_two_splits"].count == 1
     assert found["label_counts"].message == "train: 1 tag: 'A' 8"
     plain = {"train": [{"tokens": ["w"], "tags": ["N"]}]}
     assert "one_class" in findings(plain, TAGS, validation_share=0.0, test_share=0.0)
+
+
+def test_conflicting_tags_are_shown_where_they_differ():
+    long = ["B-A"] * 30
+    rows = [{"tokens": ["w"] * 31, "tags": [*long, tag]} for tag in ("O", "B-B")]
+    found = findings({"train": rows}, ENTITIES, validation_share=0.0, test_share=0.0)
+    assert found["conflicting_labels"].places == [
+        "list of dicts (train), row 1 ('O') and list of dicts (train), row 2 ('B-B')"
+    ]
 
 
 def test_class_numbers_of_a_hub_dataset_become_names(rows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import cast
 
 from graftlm.checking.finding import PLACES, Finding
 from graftlm.data.dataset import Dataset, Split
@@ -112,8 +113,9 @@ def _conflicts(groups: Sequence[Sequence[Place]], label_roles: Sequence[str]) ->
         split, row = place
         return tuple(split.columns[role][row] for role in label_roles)
 
-    def named(place: Place) -> str:
-        return f"{_place(place)} ({', '.join(map(clip, labels(place)))})"
+    def named(place: Place, other: Place) -> str:
+        pairs = zip(labels(place), labels(other), strict=True)
+        return f"{_place(place)} ({', '.join(_told_apart(value, twin) for value, twin in pairs)})"
 
     count, places = 0, list[str]()
     for group in groups:
@@ -121,7 +123,7 @@ def _conflicts(groups: Sequence[Sequence[Place]], label_roles: Sequence[str]) ->
         if other is not None:
             count += 1
             if len(places) < PLACES:
-                places.append(f"{named(group[0])} and {named(other)}")
+                places.append(f"{named(group[0], other)} and {named(other, group[0])}")
     if not count:
         return []
     return [
@@ -134,6 +136,16 @@ def _conflicts(groups: Sequence[Sequence[Place]], label_roles: Sequence[str]) ->
             "decide which label is right; no model can answer both ways",
         )
     ]
+
+
+def _told_apart(value: object, other: object) -> str:
+    """Return a label for the user; of tags, or other names, those that differ."""
+    if not isinstance(value, tuple) or not isinstance(other, tuple):
+        return clip(value)
+    names, others = cast("tuple[str, ...]", value), cast("tuple[str, ...]", other)
+    if len(names) == len(others):
+        names = tuple(name for name, twin in zip(names, others, strict=True) if name != twin)
+    return clip(", ".join(names))
 
 
 def _exact_in_train(groups: Sequence[Sequence[Place]], roles: Sequence[str]) -> list[Finding]:

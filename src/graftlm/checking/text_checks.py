@@ -54,7 +54,7 @@ def _check_column(split: Split, role: str) -> list[Finding]:
             "error",
             "empty_text",
             "empty",
-            f"an empty {role}",
+            f"no {role}" if role.endswith("s") else f"an empty {role}",
             "give these rows a text, or set data.drop_empty_text=true to leave them out",
         ),
         *finding(

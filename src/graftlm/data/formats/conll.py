@@ -79,7 +79,7 @@ def _fields(line: str, delimiter: str) -> list[str]:
 def _refuse(ragged: Sequence[str], width: int, source: str) -> None:
     if ragged:
         raise DataError(
-            f"{counted(len(ragged), 'line')} do not have the {counted(width, 'column')} of the first word; first (with "
+            f"{counted(len(ragged), 'line')} without the {counted(width, 'column')} of the first word; first (with "
             f"number of columns): {first_places(ragged[:SHOWN], len(ragged))}",
             where=source,
             fix="write every word on a line of its own with all its columns, and a blank line after each sentence",

@@ -91,7 +91,7 @@ class Conllu:
 def _refuse(found: _Sentences, source: str) -> None:
     if found.ragged:
         raise DataError(
-            f"{counted(len(found.ragged), 'line')} do not have the 10 columns of CoNLL-U, separated by tabs; first "
+            f"{counted(len(found.ragged), 'line')} without the 10 columns of CoNLL-U, separated by tabs; first "
             f"(with number of columns): {first_places(found.ragged[:SHOWN], len(found.ragged))}",
             where=source,
             fix="repair these lines; for files with other columns set data.format=conll",
