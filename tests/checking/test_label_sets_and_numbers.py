@@ -29,6 +29,13 @@ def test_labels_of_sets_are_counted_one_by_one() -> None:
     assert "'a' 2, 'b' 2" in findings["label_counts"].message
 
 
+def test_a_label_on_every_row_is_a_warning() -> None:
+    always = found(LABEL_SET, train=[("a", "b"), ("b",)])["label_on_every_row"]
+    assert (always.severity, always.count) == ("warning", 1)
+    assert always.message.endswith("nothing to tell: 'b'")
+    assert "label_on_every_row" not in found(LABEL_SET, train=[("a", "b"), ("b",), ()])
+
+
 def test_no_label_at_all_is_an_error() -> None:
     assert found(LABEL_SET, train=[(), ()])["no_label"].severity == "error"
 

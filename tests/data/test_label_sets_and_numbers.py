@@ -59,6 +59,39 @@ def test_bad_labels_are_refused_with_their_place(written, problem):
     assert "list of dicts, row 2" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ([0, 1], [1, 0]),
+        ([0, 0, 0], [1, 1, 0]),
+        ([0.0, 1.0], [1.0, 1.0]),
+        ([True, False], [False, True]),
+        ("0,1", "1,0"),
+        ([0, 0],),
+    ],
+)
+def test_places_of_labels_are_not_their_names(rows):
+    with pytest.raises(
+        DataError, match=r"values that are 0 or 1 .*places of labels[^$]*data\.label_columns=\[a,b\]"
+    ):
+        train(texts(*rows), LABEL_SET)
+
+
+@pytest.mark.parametrize(
+    "rows", [([0, 1], [1, 2]), ([0, 1], [1]), ([0, 1], []), ([0, 1], [0, 1]), ([0], [1])]
+)
+def test_labels_may_be_called_0_and_1(rows):
+    assert train(texts(*rows), LABEL_SET)["labels"] == [tuple(map(str, row)) for row in rows]
+
+
+@pytest.mark.parametrize("written", ["['a', 'b']", '["a"]', "[]", "[1, 2]", "['a' 'b']", " ['a'] "])
+def test_lists_written_as_text_are_refused(written):
+    with pytest.raises(DataError, match=r"lists written as text in 1 row .*row 2") as caught:
+        train(texts("a", written), LABEL_SET)
+    assert "lines=True" in str(caught.value)
+    assert train(texts("[a]", "[b"), LABEL_SET)["labels"] == [("[a]",), ("[b",)]
+
+
 def test_one_column_for_each_label():
     rows = [
         {"text": "one", "toxic": "1", "insult": "0"},

@@ -7,7 +7,7 @@ from typing import Any
 
 from graftlm.checking.duplicate_checks import check_duplicates, check_shared
 from graftlm.checking.finding import Finding
-from graftlm.checking.label_checks import check_labels, one_row_per_label, singular
+from graftlm.checking.label_checks import check_label_sets, check_labels, one_row_per_label, singular
 from graftlm.checking.number_checks import check_numbers
 from graftlm.checking.swallowed_rows import check_swallowed_rows
 from graftlm.checking.text_checks import check_texts
@@ -73,6 +73,12 @@ def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
             for role in roles
             if role.kind in ("label_set", "tags", "entities")
             for finding in check_labels(one_row_per_label(dataset, role), singular(role), role.kind)
+        ),
+        *(
+            finding
+            for role in roles
+            if role.kind == "label_set"
+            for finding in check_label_sets(dataset, role.name)
         ),
         *(
             finding

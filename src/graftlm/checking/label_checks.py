@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import cast
 
 from graftlm.checking.finding import PLACES, Finding
 from graftlm.data.dataset import Dataset, Split
@@ -39,6 +40,24 @@ def check_labels(dataset: Dataset, role: str, kind: str = "label") -> list[Findi
         *_rare(train, counts, role),
         *_spread(counts, role, exclusive=kind == "label"),
         *(finding for split in others for finding in _unmeasured(split, counts, role)),
+    ]
+
+
+def check_label_sets(dataset: Dataset, role: str) -> list[Finding]:
+    """Check sets of labels as sets: a label of every row of train tells no row from another."""
+    train = dataset.splits.get("train")
+    if train is None or len(train) < 2:
+        return []
+    sets = cast("list[tuple[str, ...]]", train.columns[role])
+    always = sorted(set(sets[0]).intersection(*sets[1:]))
+    if not always:
+        return []
+    message = f"{counted(len(always), 'label')} on every row of train, so that there is nothing to tell: "
+    fix = "look at how the labels are written; one that every row has can be left out"
+    return [
+        Finding(
+            "warning", "label_on_every_row", message + _names(always), len(always), train.row_ids[:1], fix
+        )
     ]
 
 

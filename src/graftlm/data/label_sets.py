@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from graftlm.data.places import counted, first_places
 from graftlm.data.table import Table
 from graftlm.errors import ConfigurationError, DataError, clip, nearest
 
+_WRITTEN_LIST = re.compile(r"""\[(?:\s*(['"]).*\1\s*|[-+\d.,\s]*)\]""", re.DOTALL)
 _YES_OR_NO = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0": False}
 
 
@@ -21,8 +24,11 @@ def label_sets(table: Table, column: str, separator: str) -> list[object]:
         separator: stands between the names of a string.
 
     Raises:
-        DataError: another type, an empty name, or a name twice in one row.
+        DataError: another type, an empty name, a name twice in one row, or a column of what are no names: places of
+            0 and 1, or lists that were written as text.
     """
+    _refuse_places(table, column, separator)
+    _refuse_written_lists(table, column)
     known: dict[tuple[str, ...], object] = {}
     result: list[object] = []
     wrong: dict[str, list[int]] = {}
@@ -78,6 +84,50 @@ def joined_label_columns(table: Table, columns: Sequence[str], name: str) -> Tab
                 lists[row].append(column)
     others = {other: values for other, values in table.columns.items() if other not in columns}
     return replace(table, columns={**others, name: list(lists)})
+
+
+def _refuse_places(table: Table, column: str, separator: str) -> None:
+    """Rows such as [0, 1, 0] say which labels there are by place; read as names they would be the labels 0 and 1."""
+    rows: set[tuple[bool | None, ...]] = set()
+    for value in table.columns[column]:
+        parts = value.split(separator) if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or len(parts) < 2:
+            return
+        places = tuple(_YES_OR_NO.get(str(part).strip().lower()) for part in cast("Sequence[object]", parts))
+        if None in places or len(places) != len(next(iter(rows), places)):
+            return
+        rows.add(places)
+    # One row for all, without a repetition, may be the names 0 and 1 after all.
+    if len(rows) > 1 or any(len(set(row)) < len(row) for row in rows):
+        width = len(next(iter(rows)))
+        raise DataError(
+            f"each row of the labels column {clip(column)} holds {width} values that are 0 or 1 (for "
+            f"instance {clip(table.columns[column][0])}): places of labels, not their names",
+            where=table.source,
+            fix="write the names of those labels whose place holds 1, or give each label a column of 0 and 1 and name "
+            "these columns: data.label_columns=[a,b]",
+        )
+
+
+def _refuse_written_lists(table: Table, column: str) -> None:
+    wrong = [
+        row
+        for row, value in enumerate(table.columns[column])
+        if isinstance(value, str) and is_written_list(value)
+    ]
+    if wrong:
+        raise DataError(
+            f"the labels column {clip(column)} holds lists written as text in {counted(len(wrong), 'row')} (for "
+            f"instance {clip(table.columns[column][wrong[0]])}); first: {_first(table, wrong)}",
+            where=table.source,
+            fix="write lists to JSON Lines (pandas: frame.to_json('rows.jsonl', orient='records', lines=True)), or "
+            "join the names by data.label_separator before writing CSV",
+        )
+
+
+def is_written_list(text: str) -> bool:
+    """Whether a text is what Python, numpy or JSON write for a list of names or numbers: ``['a', 'b']``."""
+    return bool(_WRITTEN_LIST.fullmatch(text.strip()))
 
 
 def _names(value: object, separator: str) -> list[str] | None:
