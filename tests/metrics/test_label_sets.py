@@ -92,3 +92,15 @@ def test_rare_labels_share_a_threshold_and_nothing_known_means_one_half():
 
 def test_saturated_probabilities_get_a_threshold_all_the_same():
     assert (best_thresholds(np.ones((20, 2), dtype=bool), np.zeros((20, 2))) == 0.5).all()
+
+
+def test_every_label_is_a_baseline_beside_the_most_frequent_one():
+    split = Split("train", {"labels": [("a", "b"), ("a", "c"), ("c",), ("a",)]}, list("1234"))
+    task = MultiLabelClassification()
+    learnt = task.learn(split)
+    baselines = task.baselines(split, split, learnt)
+    assert [answers[0].labels for answers in baselines.values()] == [("a",), ("a", "b", "c")]
+    f1 = [
+        task.score(each, split, learnt, resamples=1).values["f1_micro"].value for each in baselines.values()
+    ]
+    assert f1 == pytest.approx([0.6, 2 * 6 / (12 + 6)])

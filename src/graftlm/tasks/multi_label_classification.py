@@ -27,7 +27,8 @@ from graftlm.tasks._texts import encode_texts, sorted_names
 
 _UNTUNED = 0.5
 
-_BASELINE = "always the most frequent training label"
+_MOST_FREQUENT = "always the most frequent training label"
+_EVERY = "always every label"
 
 
 @dataclass(frozen=True)
@@ -168,12 +169,13 @@ class MultiLabelClassification(Config):
         return frozenset(prediction.labels)
 
     def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[LabelSetPrediction]]:
-        """Always the most frequent training label, each label as probable as it is in train."""
+        """Always the most frequent training label, and always every label, each as probable as it is in train."""
         sets = _sets(train)
         counts = Counter(label for labels in sets for label in labels)
         most = max(learnt.labels, key=lambda label: counts[label])
-        always = LabelSetPrediction((most,), {label: counts[label] / len(sets) for label in learnt.labels})
-        return {_BASELINE: [always] * len(split)}
+        shares = {label: counts[label] / len(sets) for label in learnt.labels}
+        answers = {_MOST_FREQUENT: (most,), _EVERY: learnt.labels}
+        return {name: [LabelSetPrediction(labels, shares)] * len(split) for name, labels in answers.items()}
 
     def describe(self, learnt: Learnt) -> str:
         """Return what the model answers."""
