@@ -1,4 +1,4 @@
-"""From what a user gave (recipe or data, and overrides) to a recipe and its rows; an unnamed task is inferred."""
+"""From what a user gave (recipe or data, and overrides) to a recipe and its rows; what is not named is inferred."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from graftlm.data.column_content import describe_content
 from graftlm.data.loading import read_tables
 from graftlm.data.options import DataOptions
 from graftlm.data.roles import LABEL
+from graftlm.data.split_names import find_split_column
 from graftlm.data.table import Table, Tables
 from graftlm.data.tag_schemes import divided
 from graftlm.errors import ConfigurationError, clip
@@ -58,6 +59,7 @@ def open_rows(
         sentence = f"The task is {name}{because} (task.name=... chooses another)."
         tables = replace(tables, decisions=[*tables.decisions, sentence])
     settings, tables = with_known_metric(settings, tables)
+    settings, tables = with_split_column(settings, tables, first.data)
     recipe = load_outline(start=settings) if outline else load_recipe(start=settings)
     return recipe, tables
 
@@ -79,6 +81,22 @@ def with_known_metric(settings: Settings, tables: Tables) -> tuple[Settings, Tab
     )
     settings = replace(settings, values={**settings.values, "task": task})
     return settings, replace(tables, decisions=[*tables.decisions, sentence])
+
+
+def with_split_column(settings: Settings, tables: Tables, options: DataOptions) -> tuple[Settings, Tables]:
+    """Return settings with the column that says train, validation or test for each row, and tables that say so.
+
+    Nothing changes where the rows come in splits, or the user said where they are (null: in no column).
+    """
+    section: Any = settings.values.get("data") or {}
+    if "split_column" in section or set(tables.splits) != {"all"}:
+        return settings, tables
+    column = find_split_column(tables.splits["all"].columns)
+    if column is None or column in {options.group_column, *options.label_columns, *options.columns.values()}:
+        return settings, tables
+    sentence = f"Column {clip(column)} names the split of each row (data.split_column=null leaves it aside)."
+    values = {**settings.values, "data": {**section, "split_column": column}}
+    return replace(settings, values=values), replace(tables, decisions=[*tables.decisions, sentence])
 
 
 def infer_task(tables: Tables, options: DataOptions) -> tuple[str, str]:

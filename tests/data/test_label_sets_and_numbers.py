@@ -162,6 +162,25 @@ def test_an_inferred_task_is_said_and_keeps_its_own_options():
         open_rows(None, {"task.primary_metric": "accuracy"}, rows)
 
 
+def test_a_column_of_split_names_is_used_and_said():
+    rows = [
+        {"text": f"t {row}", "label": "ab"[row % 2], "Split": name}
+        for row, name in enumerate(["train", "train", "valid", "test"] * 4)
+    ]
+    recipe, read = open_rows(None, {}, rows, outline=True)
+    assert recipe.data.split_column == "Split"
+    assert any("Column 'Split' names the split of each row" in said for said in read.decisions)
+    for left in (
+        {"data.split_column": None},
+        {"data.columns.label": "Split"},
+        {"data.group_column": "Split"},
+    ):
+        assert open_rows(None, left, rows, outline=True)[0].data.split_column is None
+    for other in ("", "4", None):
+        rows[3]["Split"] = other  # pyright: ignore
+        assert open_rows(None, {}, rows, outline=True)[0].data.split_column is None
+
+
 def test_pairs_are_found_by_their_names():
     rows = [
         {"sentence1": "a b", "sentence2": "c d", "label": "x"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 _NAMES = {
     "train": "train",
     "training": "train",
@@ -13,9 +15,21 @@ _NAMES = {
     "testing": "test",
 }
 
+_COLUMN_NAMES = ("split", "partition", "subset", "set", "fold")
+
 KNOWN_SPLIT_NAMES = ", ".join(_NAMES)
 
 
 def split_of(name: str) -> str | None:
     """Return train, validation or test for a name people use for it, in any case; None for any other name."""
     return _NAMES.get(name.strip().lower())
+
+
+def find_split_column(columns: Mapping[str, Sequence[object]]) -> str | None:
+    """Return the column that is called as splits are and holds their names only: train, and another one."""
+    for name, values in columns.items():
+        if name.strip().lower() in _COLUMN_NAMES and all(isinstance(value, str) for value in values):
+            found = {split_of(str(value)) for value in set(values)}
+            if "train" in found and None not in found and len(found) > 1:
+                return name
+    return None
