@@ -198,3 +198,26 @@ def test_linear_in_the_rows(fresh: random.Random):
 def test_finding_reads_as_a_sentence():
     finding = Finding("warning", "kind", "train: 3 rows odd", 3, ["a:1", "a:2"], "look at them")
     assert str(finding) == "train: 3 rows odd. First: a:1, a:2 and 1 more. What to do: look at them."
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        (["['a']", "['a', 'b']", "[]"], "written_list"),
+        (["a", "b", "a|b"], "joined_labels"),
+        (["a; b", "b; a"], "joined_labels"),
+        (["a,b", "b,c", "a,c"], "joined_labels"),
+        (["-1", "0", "1", "2"], "placeholder_label"),
+        (["a", "NaN"], "placeholder_label"),
+        (["-1", "0", "1"], None),
+        (["trade, commerce", "farming", "trade, retail"], None),
+        (["none", "[a]", "a-1"], None),
+    ],
+)
+def test_names_that_look_like_something_else(check, labels: list[str], kind: str | None):
+    found = check(train=[(f"text {row}", label) for row, label in enumerate(labels * 6)])
+    kinds = set(found) & {"written_list", "joined_labels", "placeholder_label"}
+    assert kinds == ({kind} if kind else set())
+    if kind:
+        assert found[kind][0].severity == "warning"
+        assert found[kind][0].places[0].startswith("train.csv:")

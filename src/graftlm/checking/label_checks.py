@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import cast
 
 from graftlm.checking.finding import PLACES, Finding
+from graftlm.checking.label_names import check_label_names, first_rows
 from graftlm.data.dataset import Dataset, Split
 from graftlm.data.normalising import normalised
 from graftlm.data.places import counted
@@ -32,13 +32,15 @@ def check_labels(dataset: Dataset, role: str, kind: str = "label") -> list[Findi
         return []
     counts = Counter(map(str, train.columns[role]))
     others = [split for name, split in dataset.splits.items() if name != "train"]
+    exclusive = kind == "label"
     return [
         *_one_class(train, counts, role, fewest=1 if kind == "entities" else 2),
         *_lone_surrogates(counts, role),
         *(finding for split in others for finding in _unseen(split, counts, role)),
         *_similar(train, counts, role),
+        *(check_label_names(train, counts, role, exclusive) if kind in ("label", "label_set") else ()),
         *_rare(train, counts, role),
-        *_spread(counts, role, exclusive=kind == "label"),
+        *_spread(counts, role, exclusive),
         *(finding for split in others for finding in _unmeasured(split, counts, role)),
     ]
 
@@ -128,7 +130,7 @@ def _similar(train: Split, counts: Counter[str], role: str) -> list[Finding]:
     listed = "; ".join(
         " / ".join(f"{clip(name)} ({counts[name]:,})" for name in names) for names in double[:PLACES]
     )
-    rows = _first_rows(train, role, (names[-1] for names in double))
+    rows = first_rows(train, role, (names[-1] for names in double))
     return [
         Finding(
             "warning",
@@ -154,18 +156,10 @@ def _rare(train: Split, counts: Counter[str], role: str) -> list[Finding]:
             "rare_label",
             f"{counted(len(rare), role)} with fewer than {_RARE_ROWS} training rows: {listed}{more}",
             len(rare),
-            _first_rows(train, role, rare),
+            first_rows(train, role, rare),
             "collect more rows of them, or merge them with a neighbour",
         )
     ]
-
-
-def _first_rows(train: Split, role: str, names: Iterable[str]) -> list[str]:
-    wanted = list(names)[:PLACES]
-    first: dict[str, str] = {}
-    for name, place in zip(map(str, train.columns[role]), train.row_ids, strict=True):
-        first.setdefault(name, place)
-    return [first[name] for name in wanted]
 
 
 def _spread(counts: Counter[str], role: str, exclusive: bool) -> list[Finding]:
