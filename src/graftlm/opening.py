@@ -10,7 +10,7 @@ from typing import Any
 from graftlm.data.column_content import describe_content
 from graftlm.data.loading import read_tables
 from graftlm.data.options import DataOptions
-from graftlm.data.roles import LABEL
+from graftlm.data.roles import LABEL, columns_for_writing
 from graftlm.data.split_names import find_split_column
 from graftlm.data.table import Table, Tables
 from graftlm.data.tag_schemes import divided
@@ -128,9 +128,22 @@ def infer_task(tables: Tables, options: DataOptions) -> tuple[str, str]:
             where="task.name",
             fix=f"choose one: task.name={next(iter(found))}",
         )
-    if not found:
-        _ask_about_two_texts(table, options)
-    return next(iter(found.items())) if found else (DEFAULT_MEMBERS["task"], "")
+    if found:
+        return next(iter(found.items()))
+    _ask_about_two_texts(table, options)
+    return DEFAULT_MEMBERS["task"], _beside_writing(table, options)
+
+
+def _beside_writing(table: Table, options: DataOptions) -> str:
+    """Why a table with columns of source and target is still one of labels; nothing where there are no such columns."""
+    pair = columns_for_writing(table.columns, surely=True)
+    label = next((name for name in table.columns if name.strip().lower() in LABEL.hints), None)
+    if pair is None or label is None or label in pair or options.columns:
+        return ""
+    return (
+        f"column {clip(label)} is called as labels are; to write {clip(pair[1])} from {clip(pair[0])} set "
+        "task.name=text_generation"
+    )
 
 
 def _kind_of_tags(names: Sequence[str]) -> str:

@@ -129,3 +129,30 @@ def test_two_texts_for_a_task_of_pairs(fresh: random.Random):
         "hypothesis": "hypothesis",
         "label": "label",
     }
+
+
+@pytest.mark.parametrize(
+    ("columns", "advised"),
+    [
+        ({"stars": ["1.5", "2.0", "4.5"] * 10}, ["task.name=text_regression data.columns.number=stars"]),
+        ({"score": list(map(str, range(30)))}, ["task.name=text_regression data.columns.number=score"]),
+        ({"score": ["1,020.5", "2,020.5"] * 15}, ["task.name=text_regression data.columns.number=score"]),
+        ({"id": list(map(str, range(30)))}, ["name it: data.columns.label=id"]),
+        (
+            {"instruction": ["do it"] * 30, "output": [f"it is done {row}" for row in range(30)]},
+            ["task.name=text_generation data.columns.source=instruction data.columns.target=output"],
+        ),
+        ({"translation": [{"en": "a", "de": "b"}] * 30}, ["each part of 'translation' ('en', 'de')"]),
+        (
+            {"food": ["0", "1"] * 15, "room 2": ["0", "1", "1"] * 10},
+            ["data.columns.label=food or ", "data.label_columns='[food, \"room 2\"]'"],
+        ),
+    ],
+)
+def test_what_to_do_without_a_label(roles, columns: dict[str, list[object]], advised: list[str]):
+    texts: list[object] = [f"text {row} of some words" for row in range(30)]
+    with pytest.raises(DataError) as caught:
+        assign_roles(table(text=texts, **columns), roles, {}, ())
+    for words in advised:
+        assert words in str(caught.value)
+    assert str(caught.value).count("text_regression") == str(advised).count("text_regression")

@@ -72,7 +72,7 @@ def test_bad_labels_are_refused_with_their_place(written, problem):
 )
 def test_places_of_labels_are_not_their_names(rows):
     with pytest.raises(
-        DataError, match=r"values that are 0 or 1 .*places of labels[^$]*data\.label_columns=\[a,b\]"
+        DataError, match=r"values that are 0 or 1 .*places of labels[^$]*data\.label_columns=.\[a, b\]"
     ):
         train(texts(*rows), LABEL_SET)
 
@@ -146,6 +146,33 @@ def test_the_task_is_told_by_the_columns():
     assert infer_task(tables(*numbers), chosen)[0] == "text_classification"
     flags = DataOptions(label_columns=["a", "b"])
     assert infer_task(tables({"text": "t", "a": 1, "b": 0}), flags)[0] == "multi_label_classification"
+
+
+def test_a_few_bad_rows_do_not_change_what_a_column_is_for():
+    scores = [f"{row}.25" for row in range(40)]
+    for bad in ("nan", "good"):
+        assert infer_task(tables(*texts(*scores, bad, name="score")), DataOptions())[0] == "text_regression"
+    with pytest.raises(DataError, match=r"no finite number in 1 row \(for instance 'nan'\); .*row 41"):
+        train(texts(*scores, "nan", name="score"), NUMBER)
+    mixed = texts(*[["a", "b"]] * 20, "a")
+    assert infer_task(tables(*mixed), DataOptions())[0] == "multi_label_classification"
+    with pytest.raises(DataError, match=r"20 rows hold list[^$]*task\.name=multi_label_classification"):
+        train(mixed, LABEL)
+
+
+@pytest.mark.parametrize("form", ["{},5", "${}.25", "1,0{:02}.5", "{} €", "{:.1f} %"])
+def test_numbers_only_a_reader_takes_for_such_are_refused_as_numbers(form):
+    rows = texts(*(form.format(row) for row in range(40)), name="price")
+    assert infer_task(tables(*rows), DataOptions())[0] == "text_regression"
+    with pytest.raises(DataError, match="no thousands separators, no units"):
+        train(rows, NUMBER)
+
+
+def test_labels_beside_columns_for_writing_are_said():
+    row = {"dialogue": "a b c", "summary": "a", "topic": "x"}
+    name, reason = infer_task(tables(row), DataOptions())
+    assert name == "text_classification"
+    assert "to write 'summary' from 'dialogue' set task.name=text_generation" in reason
 
 
 def test_an_inferred_task_is_said_and_keeps_its_own_options():

@@ -294,7 +294,7 @@ def _carve_missing(
     taken: dict[str, list[int]] = {}
     for one in missing:
         rows, stay = carve(units, labels, one.share)
-        _refuse_empty_carve(one, rows, units, train)
+        _refuse_empty_carve(one, rows, units, train, len(set(labels)))
         taken[one.split], units = rows, stay
         before = len(rows) + len(units.all_rows())
         by = ", by label" if len(set(labels)) > 1 else ""
@@ -309,11 +309,14 @@ def _carve_missing(
     return {name: complete[name] for name in ("train", "validation", "test") if name in complete}
 
 
-def _refuse_empty_carve(one: _Carve, rows: Sequence[int], units: Units, train: Split) -> None:
+def _refuse_empty_carve(
+    one: _Carve, rows: Sequence[int], units: Units, train: Split, label_count: int
+) -> None:
     if not rows:
+        of_each = f", and each of {label_count:,} labels must keep one in train" if label_count > 1 else ""
         raise DataError(
             f"no {one.split} split can be carved from {counted(len(train), 'row')} of train: they form "
-            f"{len(units.firsts):,} independent texts or groups, and every label must keep one in train",
+            f"{len(units.firsts):,} independent texts or groups{of_each}",
             where=train.row_ids[0] if train.row_ids else "train",
             fix=f"give more rows, or a file with data.{one.split}=FILE, or leave it out with {one.option}=0",
         )

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from graftlm.data.column_advice import advice, flags_advice, written
 from graftlm.data.column_content import ColumnContent, describe_content
 from graftlm.data.roles import INPUT_KINDS, Role
 from graftlm.data.table import Table
@@ -131,7 +132,7 @@ def _by_content(table: Table, role: Role, free: Sequence[str]) -> tuple[str, str
         raise DataError(
             f"no column looks like the {role.name} ({_EXPECTED[role.kind]}); columns: {_listed(table.columns)}",
             where=table.source,
-            fix=f"name it: data.columns.{role.name}={_example(free)}",
+            fix=advice(table, role, contents),
         )
     return candidates[0], contents[candidates[0]].reason(role.kind)
 
@@ -180,22 +181,15 @@ def _refuse_regression_target(table: Table, column: str) -> None:
 
 
 def _ambiguous(table: Table, role: Role, candidates: Sequence[str], why: str) -> DataError:
-    choices = " or ".join(f"data.columns.{role.name}={_written(name)}" for name in candidates[:3])
+    choices = " or ".join(f"data.columns.{role.name}={written(name)}" for name in candidates[:3])
+    together = flags_advice(table, candidates) if role.kind in ("label", "label_set") else []
     return DataError(
         f"which column is the {role.name}? Candidates: {_listed(candidates)}; {why}",
         where=table.source,
-        fix=f"choose one: {choices}",
+        fix="; ".join([f"choose one: {choices}", *together]),
     )
 
 
 def _listed(names: Collection[str]) -> str:
     shown = ", ".join(clip(name) for name in list(names)[:12])
     return f"{shown} and {len(names) - 12} more" if len(names) > 12 else shown
-
-
-def _example(free: Sequence[str]) -> str:
-    return _written(free[0]) if free else "COLUMN"
-
-
-def _written(name: str) -> str:
-    return name if name.isidentifier() else f'"{name[:40]}"'

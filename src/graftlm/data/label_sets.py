@@ -105,7 +105,7 @@ def _refuse_places(table: Table, column: str, separator: str) -> None:
             f"instance {clip(table.columns[column][0])}): places of labels, not their names",
             where=table.source,
             fix="write the names of those labels whose place holds 1, or give each label a column of 0 and 1 and name "
-            "these columns: data.label_columns=[a,b]",
+            "these columns: data.label_columns='[a, b]'",
         )
 
 
@@ -123,6 +123,11 @@ def _refuse_written_lists(table: Table, column: str) -> None:
             fix="write lists to JSON Lines (pandas: frame.to_json('rows.jsonl', orient='records', lines=True)), or "
             "join the names by data.label_separator before writing CSV",
         )
+
+
+def is_yes_or_no(values: Sequence[object]) -> bool:
+    """Whether a column holds 1 (or true) and 0 (or false), both of them and nothing else."""
+    return {_YES_OR_NO.get(str(value).strip().lower()) for value in values} == {True, False}
 
 
 def is_written_list(text: str) -> bool:

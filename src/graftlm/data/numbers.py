@@ -23,7 +23,7 @@ def numbers(table: Table, column: str) -> list[object]:
             f"instance {clip(table.columns[column][wrong[0]])}); first: "
             f"{first_places([table.place(row) for row in wrong[:5]], len(wrong))}",
             where=table.source,
-            fix="write numbers such as 3 or 2.75 (a point, no thousands separators), or remove these rows",
+            fix="write numbers such as 3 or 2.75 (a point, no thousands separators, no units), or remove these rows",
         )
     return list(values)
 

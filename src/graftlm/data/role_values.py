@@ -118,7 +118,9 @@ def _labels(table: Table, column: str, role: Role, values: list[object]) -> list
             f"{what} must hold names or whole numbers, but {counted(len(wrong), 'row')} {_hold(len(wrong))} "
             f"{_kinds(kinds, str, int, bool)}; first: {_first(table, wrong)}",
             where=table.source,
-            fix="write each label as a string",
+            fix="for any number of labels in a row set task.name=multi_label_classification"
+            if list in kinds
+            else "write each label as a string",
         )
     if len(kinds) > 1:
         parts = [_kind_with_first(table, values, kind, count) for kind, count in kinds.most_common()]

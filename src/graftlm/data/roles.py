@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,8 +67,26 @@ TARGET = Role("target", "target", (
 MESSAGES = Role("messages", "messages", ("conversations", "conversation", "dialog", "turns"))
 
 
+_ALSO_INPUTS = ("headline", "title", "abstract", "output")
 INPUT_KINDS = ("text", "words", "messages")
 """Kinds of roles that a model reads; the others say what it should answer."""
+
+
+def columns_for_writing(columns: Iterable[str], surely: bool = False) -> tuple[str, str] | None:
+    """Return the columns that are called as a source and a target of writing are; None where one of them is missing.
+
+    Args:
+        columns: their names.
+        surely: leave out targets with a name that is also given to inputs, such as a title.
+    """
+    names = {name.strip().lower(): name for name in columns}
+    source, target = (
+        next((names[hint] for hint in (role.name, *role.hints) if hint in names), None)
+        for role in (SOURCE, TARGET)
+    )
+    if source is None or target is None or (surely and target.strip().lower() in _ALSO_INPUTS):
+        return None
+    return source, target
 
 
 def present(roles: Sequence[Role], split: Split) -> list[Role]:

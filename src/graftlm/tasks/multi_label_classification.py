@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt, field_validator
 
 from graftlm.config import Config
+from graftlm.data.column_content import nearly_all
 from graftlm.data.dataset import Split
 from graftlm.data.features import Encoder, Features, Outputs, Targets
 from graftlm.data.roles import LABEL_SET, TEXT, TEXT_PAIR, Role
@@ -78,15 +79,11 @@ class MultiLabelClassification(Config):
 
     @classmethod
     def recognises(cls, table: Table) -> str | None:
-        """Return why, where a column with a name of labels holds lists that are no tags of words."""
+        """Return why, where a column with a name of labels holds lists of names that are no tags of words."""
         if tagged_column(table) is not None:
             return None
         for name, values in table.columns.items():
-            if (
-                name.strip().lower() in LABEL_SET.hints
-                and values
-                and all(isinstance(v, list) for v in values)
-            ):
+            if name.strip().lower() in LABEL_SET.hints and nearly_all(map(_is_list_of_names, values)):
                 return f"column {name!r} holds lists"
         return None
 
@@ -193,6 +190,12 @@ class MultiLabelClassification(Config):
             f"thresholds = torch.tensor([{thresholds}])\n"
             "print([model.config.id2label[int(index)] for index in (probabilities >= thresholds).nonzero()])"
         )
+
+
+def _is_list_of_names(value: object) -> bool:
+    return isinstance(value, list) and not any(
+        isinstance(part, dict | list) for part in cast("list[object]", value)
+    )
 
 
 def _sets(split: Split) -> list[tuple[str, ...]]:

@@ -12,7 +12,7 @@ from graftlm.config import Config
 from graftlm.data.column_content import describe_content
 from graftlm.data.dataset import Split
 from graftlm.data.features import Encoder, Features, Outputs, Targets
-from graftlm.data.roles import LABEL, NUMBER, SOURCE, TARGET, Role
+from graftlm.data.roles import LABEL, NUMBER, SOURCE, TARGET, Role, columns_for_writing
 from graftlm.data.table import Table
 from graftlm.data.writing import Decoding
 from graftlm.scoring.generated_texts import Scoring, scoring_of
@@ -124,23 +124,14 @@ class TextGeneration(Config):
     @classmethod
     def recognises(cls, table: Table) -> str | None:
         """Return why, where one column is called as sources are, and another as targets are."""
-        names = {name.strip().lower(): name for name in table.columns}
-        found = [
-            next((names[hint] for hint in (role.name, *role.hints) if hint in names), None)
-            for role in cls.roles
-        ]
         # A title beside a text may be anything, and so may a summary beside a rating: only names that nobody gives to
         # an input speak for themselves, and only where there is no label beside them.
         labels = {hint for role in (LABEL, NUMBER) for hint in (role.name, *role.hints)} - {"target"}
-        labelled = any(hint in names for hint in labels)
-        if (
-            labelled
-            or None in found
-            or str(found[1]).strip().lower() in ("headline", "title", "abstract", "output")
-        ):
+        found = columns_for_writing(table.columns, surely=True)
+        if found is None or any(name.strip().lower() in labels for name in table.columns):
             return None
         # ``target`` is what many call a label or a number.
-        content = describe_content(table.columns[str(found[1])])
+        content = describe_content(table.columns[found[1]])
         if content.label_like or content.numbers_with_fraction:
             return None
         return f"it has the columns {' and '.join(map(repr, found))}"

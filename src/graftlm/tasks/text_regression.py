@@ -73,7 +73,10 @@ class TextRegression(Config):
 
     @classmethod
     def recognises(cls, table: Table) -> str | None:
-        """Return why, where a column with a name of numbers holds many with fractions, and no column is a label."""
+        """Return why, where a column with a name of numbers holds many with fractions, and no column is a label.
+
+        Numbers that only a reader takes for such are recognised too, so that their reading says what is wrong.
+        """
         contents = {
             name: describe_content(values)
             for name, values in table.columns.items()
@@ -84,8 +87,11 @@ class TextRegression(Config):
         ):
             return None
         for name, content in contents.items():
-            if content.numbers_with_fraction and content.distinct > _MOST_CLASSES:
-                return f"column {name!r} holds {content.distinct} different numbers with fractions"
+            # 1,2 in a column of labels may be two of them.
+            written = content.written_numbers and name.strip().lower() not in LABEL.hints
+            if (content.numbers_with_fraction or written) and content.distinct > _MOST_CLASSES:
+                fractions = "" if written else " with fractions"
+                return f"column {name!r} holds {content.distinct} different numbers{fractions}"
         return None
 
     def learn(self, train: Split) -> Learnt:
