@@ -241,7 +241,12 @@ def explain(
             message = item["msg"].removeprefix("Value error, ")
             if item["type"] == "string_type" and isinstance(item["input"], int | float):
                 message = "a text is wanted here, put the number in quotes"
-            got = "" if isinstance(item["input"], dict) else f", got {clip(item['input'])}"
+            if item["type"] in ("list_type", "tuple_type") and isinstance(item["input"], str):
+                message = f"a list is wanted here, write '[{item['input'][:60]}]'"
+            # Names that are known may be followed by the one that was meant, as a question.
+            comma = " Got" if message.endswith("?") else ", got"
+            got = "" if isinstance(item["input"], dict) else f"{comma} {clip(item['input'])}"
+            message = message.removesuffix(".")
             lines.append(f"{prefix}{key}: {message}{got}")
     asked = " ".join([listing, *about]) if len(about) == 1 and about != {""} else listing
     return ConfigurationError(

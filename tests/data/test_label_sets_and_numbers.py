@@ -107,6 +107,10 @@ def test_one_column_for_each_label():
         train(rows, LABEL_SET, label_columns=["toxik"])
     with pytest.raises(ConfigurationError, match="any number of labels"):
         train(rows, NUMBER, label_columns=["toxic"])
+    rows[1]["insult"] = "1"
+    chosen = DataOptions(label_columns=["toxic", "insult"], validation_share=0.0, test_share=0.0)
+    said = assemble(read_tables(rows, chosen), (TEXT, LABEL_SET), chosen, 0).decisions
+    assert any("labels: columns 'toxic', 'insult' (chosen)." in sentence for sentence in said)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def assemble(tables: Tables, roles: Sequence[Role], options: DataOptions, seed: 
         *tables.decisions,
         *(sentence for table in tables.splits.values() for sentence in table.said),
     ]
-    decisions.append(f"Columns of {main.source}: {'; '.join(assignment.reasons)}.")
+    decisions.append(columns_sentence(main, assignment, roles, options))
     named = {"train" if name == "all" else name: table for name, table in tables.splits.items()}
     roles = [role for role in roles if role.name in assignment.columns]
     splits = {
@@ -85,6 +85,17 @@ def with_joined_labels(tables: Tables, roles: Sequence[Role], options: DataOptio
         for name, table in tables.splits.items()
     }
     return replace(tables, splits=splits)
+
+
+def columns_sentence(
+    table: Table, assignment: Assignment, roles: Sequence[Role], options: DataOptions
+) -> str:
+    """Return which column plays which role; joined label columns go by their own names."""
+    reasons = dict(zip(assignment.columns, assignment.reasons, strict=True))
+    joined = next((role.name for role in roles if role.kind == "label_set"), None)
+    if options.label_columns and joined is not None:
+        reasons[joined] = f"{joined}: columns {', '.join(map(clip, options.label_columns))} (chosen)"
+    return f"Columns of {table.source}: {'; '.join(reasons.values())}."
 
 
 def split_of_table(

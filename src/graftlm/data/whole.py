@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graftlm.data.assembling import split_of_table, with_joined_labels
+from graftlm.data.assembling import columns_sentence, split_of_table, with_joined_labels
 from graftlm.data.columns import assign_roles
 from graftlm.data.dataset import Split
 from graftlm.data.options import DataOptions
@@ -38,5 +38,5 @@ def assemble_rows(tables: Tables, roles: Sequence[Role], options: DataOptions, s
     reserved = {column for column in (options.group_column,) if column is not None}
     said += table.said
     assignment = assign_roles(table, roles, options.columns, reserved, tables.known_columns)
-    said.append(f"Columns of {table.source}: {'; '.join(assignment.reasons)}.")
+    said.append(columns_sentence(table, assignment, roles, options))
     return split_of_table(name, table, roles, assignment, options, said)
