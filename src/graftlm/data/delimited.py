@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from graftlm.data.places import SHOWN, counted, first_places
+from graftlm.data.places import SHOWN, counted, counted_with, first_places
 from graftlm.data.table import Table
 from graftlm.errors import DataError, clip
 
@@ -142,7 +142,7 @@ def _describe_ragged(source: str, line: int, last_line: int, fields: int) -> str
 def _refuse(ragged: _Faults, blank: _Faults, source: str, header: list[str], delimiter: str) -> None:
     if ragged.count:
         raise DataError(
-            f"{counted(ragged.count, 'row')} do not have the {counted(len(header), 'field')} of the header "
+            f"{counted_with(ragged.count, 'row', 'do')} not have the {counted(len(header), 'field')} of the header "
             f"({', '.join(map(clip, header[:8]))}); first (with number of fields): "
             f"{first_places(ragged.shown, ragged.count)}",
             where=source,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from graftlm.data.places import counted, first_places
+from graftlm.data.places import counted, counted_with, first_places
 from graftlm.data.table import Table
 from graftlm.errors import ConfigurationError, DataError, clip, nearest
 
@@ -74,7 +74,7 @@ def joined_label_columns(table: Table, columns: Sequence[str], name: str) -> Tab
         if wrong:
             raise DataError(
                 f"the label column {clip(column)} must hold 1 or 0 (or true or false), but "
-                f"{counted(len(wrong), 'row')} hold something else, for instance "
+                f"{counted_with(len(wrong), 'row', 'hold')} something else, for instance "
                 f"{clip(table.columns[column][wrong[0]])}; first: {_first(table, wrong)}",
                 where=table.source,
                 fix="correct these values, or leave the column out of data.label_columns",

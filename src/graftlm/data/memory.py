@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from graftlm.data.delimited import unique_names
-from graftlm.data.places import counted
+from graftlm.data.places import counted, counted_with
 from graftlm.data.records import table_of_records
 from graftlm.data.split_names import KNOWN_SPLIT_NAMES, split_of
 from graftlm.data.table import Table, Tables
@@ -184,7 +184,7 @@ def _class_names(numbers: list[int | None], names: list[str], where: str) -> lis
     ]
     if wrong:
         raise DataError(
-            f"{counted(len(wrong), 'row')} hold a class number outside 0 to {len(names) - 1}, the first is "
+            f"{counted_with(len(wrong), 'row', 'hold')} a class number outside 0 to {len(names) - 1}, the first is "
             f"{numbers[wrong[0] - 1]} in row {wrong[0]}",
             where=where,
             fix="repair the ClassLabel feature or the numbers",

@@ -25,3 +25,9 @@ def first_places(places: Sequence[str], count: int | None = None, shown: int = S
 def counted(number: int, noun: str) -> str:
     """Return ``1 row`` or ``1,200 rows``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def counted_with(number: int, noun: str, verb: str) -> str:
+    """Return ``1 row holds`` or ``2 rows hold``."""
+    ending = "" if number != 1 else "es" if verb.endswith("o") else "s"
+    return f"{counted(number, noun)} {verb}{ending}"

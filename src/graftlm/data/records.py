@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping
 
-from graftlm.data.places import SHOWN, counted, first_places
+from graftlm.data.places import SHOWN, counted_with, first_places
 from graftlm.data.table import Table
 from graftlm.errors import DataError, clip
 
@@ -42,7 +42,7 @@ def table_of_records(records: Iterable[tuple[int, Mapping[str, object]]], source
                 odd.append(f"{place(number)} ({_difference(columns, record)})")
     if odd_count:
         raise DataError(
-            f"{counted(odd_count, 'row')} do not have the keys of the first row "
+            f"{counted_with(odd_count, 'row', 'do')} not have the keys of the first row "
             f"({', '.join(map(clip, list(columns)[:8]))}): {first_places(odd, odd_count)}",
             where=source,
             fix="write every key in every row, null (None) where there is no value",

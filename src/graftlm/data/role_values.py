@@ -11,7 +11,7 @@ from graftlm.data.label_sets import label_sets
 from graftlm.data.messages import conversations
 from graftlm.data.numbers import numbers
 from graftlm.data.options import DataOptions
-from graftlm.data.places import counted, first_places
+from graftlm.data.places import counted, counted_with, first_places
 from graftlm.data.roles import WORDS, Role
 from graftlm.data.table import Table
 from graftlm.errors import DataError, clip
@@ -70,8 +70,8 @@ def _texts(table: Table, column: str, role: Role, values: list[object]) -> list[
         return values
     wrong = [row for row, value in enumerate(values) if not isinstance(value, str)]
     raise DataError(
-        f"the {role.name} column {clip(column)} must hold strings, but {counted(len(wrong), 'row')} "
-        f"{_hold(len(wrong))} {_kinds(kinds, str)}; first: {_first(table, wrong)}",
+        f"the {role.name} column {clip(column)} must hold strings, but {counted_with(len(wrong), 'row', 'hold')} "
+        f"{_kinds(kinds, str)}; first: {_first(table, wrong)}",
         where=table.source,
         fix=f"convert or remove these rows, or name another column: data.columns.{role.name}=...",
     )
@@ -115,7 +115,7 @@ def _labels(table: Table, column: str, role: Role, values: list[object]) -> list
     if len(allowed) < len(kinds):
         wrong = [row for row, value in enumerate(values) if not isinstance(value, str | int)]
         raise DataError(
-            f"{what} must hold names or whole numbers, but {counted(len(wrong), 'row')} {_hold(len(wrong))} "
+            f"{what} must hold names or whole numbers, but {counted_with(len(wrong), 'row', 'hold')} "
             f"{_kinds(kinds, str, int, bool)}; first: {_first(table, wrong)}",
             where=table.source,
             fix="for any number of labels in a row set task.name=multi_label_classification"
@@ -155,10 +155,6 @@ def _kind_with_first(table: Table, values: Sequence[object], kind: type, count: 
 def _kinds(kinds: Counter[type], *fine: type) -> str:
     names = {type(None): "nothing (missing)"}
     return ", ".join(names.get(kind, kind.__name__) for kind in kinds if kind not in fine)
-
-
-def _hold(count: int) -> str:
-    return "holds" if count == 1 else "hold"
 
 
 def _first(table: Table, rows: Sequence[int]) -> str:
