@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from graftlm.checking.conversation_checks import check_conversations
 from graftlm.checking.duplicate_checks import check_duplicates, check_shared
 from graftlm.checking.finding import Finding
 from graftlm.checking.label_checks import check_label_sets, check_labels, one_row_per_label, singular
@@ -36,15 +37,18 @@ def examine_rows(recipe: Recipe, data: object) -> tuple[Dataset, list[Finding]]:
     """
     task: Any = recipe.task
     dataset = assemble(read_tables(data, recipe.data), task.roles, recipe.data, recipe.seed)
-    return dataset, check_dataset(dataset, task.roles)
+    return dataset, check_dataset(dataset, task.roles, getattr(task, "loss_roles", ()))
 
 
-def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
+def check_dataset(
+    dataset: Dataset, roles: Sequence[Role], learnt_speakers: Sequence[str] = ()
+) -> list[Finding]:
     """Look at every row of every split.
 
     Args:
         dataset: the splits, their columns named by role.
         roles: what the columns mean.
+        learnt_speakers: whose messages are learnt, where rows are conversations.
 
     Returns:
         The findings, errors first; empty where there is nothing to say.
@@ -85,6 +89,12 @@ def check_dataset(dataset: Dataset, roles: Sequence[Role]) -> list[Finding]:
             for role in roles
             if role.kind == "number"
             for finding in check_numbers(dataset, role.name)
+        ),
+        *(
+            finding
+            for role in roles
+            if role.kind == "messages"
+            for finding in check_conversations(dataset, role.name, learnt_speakers)
         ),
         *(finding for role in roles if role.kind == "answers" for finding in _unanswered(dataset, role.name)),
         *check_duplicates(dataset, text_roles, label_roles, answer_roles),

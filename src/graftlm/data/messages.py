@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from graftlm.data.places import counted, first_places
@@ -96,6 +97,53 @@ def _message(turn: object) -> Message | str:
     if not _ROLE.fullmatch(name):
         return f"the role {clip(role)} is no name"
     return Message(_ROLES.get(name, name), content.strip())
+
+
+class Unlearnable(NamedTuple):
+    """Why nothing can be learnt from some conversations.
+
+    Args:
+        what: a sentence without any text of the user.
+        rows: positions of these conversations; empty where it is about all of them.
+        fix: what to do.
+    """
+
+    what: str
+    rows: list[int]
+    fix: str
+
+
+def speakers(talks: Iterable[Conversation]) -> Counter[str]:
+    """Return how many messages each role has."""
+    return Counter(message.role for talk in talks for message in talk)
+
+
+def unanswered(talks: Sequence[Conversation], split: str) -> Unlearnable | None:
+    """Return which conversations do not end with a reply, None where all do.
+
+    Args:
+        talks: of one split.
+        split: its name.
+    """
+    rows = [row for row, talk in enumerate(talks) if talk[-1].role != REPLY_ROLE]
+    if not rows:
+        return None
+    what = (
+        f"{split}: {len(rows):,} of {len(talks):,} conversations do not end with a message of the "
+        f"{REPLY_ROLE}, so that there is no last reply to learn and to compare with"
+    )
+    return Unlearnable(what, rows, f"end each conversation with a reply of the {REPLY_ROLE}")
+
+
+def unheard(talks: Sequence[Conversation], split: str, roles: Sequence[str]) -> Unlearnable | None:
+    """Return which of ``roles`` nobody speaks as, None where all are heard; for the rest see `unanswered`."""
+    spoken = speakers(talks)
+    silent = [role for role in roles if role not in spoken]
+    if not silent:
+        return None
+    what = f"nobody speaks as {' or '.join(silent)} in {split}; the roles are {', '.join(sorted(spoken))}"
+    fix = f"name in task.loss_roles those who speak; who replies must be called {REPLY_ROLE} in the data"
+    return Unlearnable(what, [], fix)
 
 
 def as_dicts(messages: Conversation) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from graftlm.config import Config
 from graftlm.data.dataset import Split
 from graftlm.data.features import Encoder, Features, Outputs, Targets
-from graftlm.data.messages import REPLY_ROLE, Conversation, Message
+from graftlm.data.messages import REPLY_ROLE, Conversation, Message, Unlearnable, unanswered, unheard
 from graftlm.data.roles import MESSAGES, Role
 from graftlm.data.table import Table
 from graftlm.data.writing import Decoding
@@ -135,8 +135,9 @@ class Dialogue(Config):
         Raises:
             DataError: a conversation of train holds no message that could be learnt.
         """
-        self._refuse_silent(train)
-        replies = (each.content for talk in _talks(train) for each in talk if each.role in self.loss_roles)
+        talks = _talks(train)
+        _refuse(unheard(talks, train.name, self.loss_roles), train)
+        replies = (each.content for talk in talks for each in talk if each.role in self.loss_roles)
         return Learnt((), {"scoring": self.scoring or scoring_of(replies)})
 
     def model_options(self, learnt: Learnt) -> dict[str, Any]:
@@ -153,7 +154,7 @@ class Dialogue(Config):
         Raises:
             DataError: a conversation does not end with such a message.
         """
-        self._refuse_unanswered(split)
+        _refuse(unanswered(_talks(split), split.name), split)
         assert features.writing is not None
         return features.writing.targets
 
@@ -175,8 +176,9 @@ class Dialogue(Config):
         Raises:
             DataError: a conversation does not end with a reply.
         """
-        self._refuse_unanswered(split)
-        references = [talk[-1].content for talk in _talks(split)]
+        talks = _talks(split)
+        _refuse(unanswered(talks, split.name), split)
+        references = [talk[-1].content for talk in talks]
         scoring = cast("Scoring", learnt.rule["scoring"])
         return score_texts(predictions, references, scoring, self.answer_kind, self.primary_metric, **options)
 
@@ -210,25 +212,11 @@ class Dialogue(Config):
         """Return how to reply with plain transformers."""
         return _USAGE
 
-    def _refuse_silent(self, split: Split) -> None:
-        spoken = {message.role for talk in _talks(split) for message in talk}
-        unknown = [role for role in self.loss_roles if role not in spoken]
-        if unknown:
-            raise DataError(
-                f"nobody speaks as {' or '.join(unknown)} in {split.name}; the roles are {', '.join(sorted(spoken))}",
-                where="task.loss_roles",
-                fix="name the roles whose messages should be learnt",
-            )
 
-    def _refuse_unanswered(self, split: Split) -> None:
-        open_rows = [row for row, talk in enumerate(_talks(split)) if talk[-1].role != REPLY_ROLE]
-        if open_rows:
-            raise DataError(
-                f"{split.name}: {len(open_rows)} of {len(split)} conversations do not end with a message of "
-                f"the {REPLY_ROLE}, so that there is no last reply to learn and to compare with",
-                where=split.row_ids[open_rows[0]],
-                fix=f"end each conversation with a reply of the {REPLY_ROLE}",
-            )
+def _refuse(problem: Unlearnable | None, split: Split) -> None:
+    if problem is not None:
+        where = split.row_ids[problem.rows[0]] if problem.rows else "task.loss_roles"
+        raise DataError(problem.what, where=where, fix=problem.fix)
 
 
 def _talks(split: Split) -> list[Conversation]:
