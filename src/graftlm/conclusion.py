@@ -95,8 +95,11 @@ def _facts(training: TrainingRun[FineTuning], learnt: Learnt, held_out: list[str
     subject, run = training.subject, training.run
     prepared = subject.prepared
     task: Any = subject.recipe.task
+    options = task.dump()
+    if "max_target_tokens" in options:  # the recipe may leave it to the base model, the model itself may not
+        options["max_target_tokens"] = prepared.encoder.max_target_tokens
     return ArtefactFacts(
-        task={"name": task.name, **task.dump()},
+        task={"name": task.name, **options},
         labels=list(learnt.labels),
         rule=learnt.rule,
         roles=[role.name for role in present(task.roles, prepared.dataset.splits["train"])],

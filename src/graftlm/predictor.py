@@ -97,7 +97,7 @@ class Predictor:
         chat = any(role.kind == "messages" for role in task.roles)
         encoder = make_encoder(tokenizer, files, config, facts.max_length_tokens, decoding, chat)
         if decoding is not None:
-            set_decoding(loaded.model, tokenizer, files, decoding)
+            set_decoding(loaded.model, encoder, files, decoding)
         place(loaded.model, chosen)
         make_flat(loaded.model, gradients=False)
         return cls(

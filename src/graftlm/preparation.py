@@ -139,14 +139,16 @@ def _say_what_became_of_texts(
     task: Task, split: Split, encoder: TextEncoder, features: Features, progress: Progress
 ) -> None:
     if truncated := features.truncated_rows:
+        talks = any(role.kind == "messages" for role in task.roles)
+        noun, lost = ("conversations", "lost their oldest turns") if talks else ("texts", "were cut")
         progress.warn(
-            f"{len(truncated)} of {len(split)} texts of {split.name} do not fit into "
-            f"{encoder.max_length_tokens} tokens and were cut, first {split.row_ids[truncated[0]]}"
+            f"{len(truncated)} of {len(split)} {noun} of {split.name} do not fit into "
+            f"{encoder.max_length_tokens} tokens and {lost}, first {split.row_ids[truncated[0]]}"
         )
     if features.writing is not None and (cut := features.writing.cut_rows):
         progress.warn(
             f"the target of {len(cut)} of {counted(len(split), 'row')} of {split.name} is longer than "
-            f"task.max_target_tokens and was cut, first {split.row_ids[cut[0]]}"
+            f"{encoder.max_target_tokens} tokens (task.max_target_tokens) and was cut, first {split.row_ids[cut[0]]}"
         )
     if len(features) > len(split):
         several = sum(windows > 1 for windows in Counter(features.rows).values())
@@ -195,7 +197,7 @@ def build_model(recipe: Recipe, prepared: Prepared, progress: Progress) -> PreTr
     padding = prepared.encoder.padding["input_ids"] if task.decoding is None else None
     loaded = load_model(prepared.base, task.architectures, options, recipe.seed, padding)
     if task.decoding is not None:
-        set_decoding(loaded.model, prepared.encoder.tokenizer, prepared.base, task.decoding)
+        set_decoding(loaded.model, prepared.encoder, prepared.base, task.decoding)
     progress.say(f"new, drawn from the seed: {', '.join(loaded.new_parameters) or 'nothing'}")
     other = [
         name

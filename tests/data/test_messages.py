@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from graftlm.data.assembling import assemble
 from graftlm.data.loading import read_tables
 from graftlm.data.messages import Message, conversation
 from graftlm.data.options import DataOptions
-from graftlm.data.roles import MESSAGES
+from graftlm.data.roles import MESSAGES, SOURCE, TARGET
 from graftlm.errors import DataError
 from graftlm.opening import infer_task
 
@@ -34,6 +35,11 @@ def read(data: object) -> list[object]:
         [{"role": " Human ", "content": "hello"}, {"role": "model", "content": "hi ! "}],
         [{"from": "user", "value": "hello", "weight": 1}, {"from": "Bot", "value": "hi !"}],
         [Message("user", "hello"), Message("assistant", "hi !")],
+        json.dumps(GOOD),
+        [
+            {"role": "user", "content": [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]},
+            {"role": "assistant", "content": np.array([{"type": "text", "text": "hi !"}], dtype=object)},
+        ],
     ],
 )
 def test_shapes_of_other_tools_mean_the_same(value: object) -> None:
@@ -65,7 +71,14 @@ def test_other_roles_keep_their_names() -> None:
         ([{"role": "user"}], "a message has no content"),
         ([{"role": "user", "content": None}], "a message has no content"),
         ([{"role": "user", "content": " \n"}], "a message has no content"),
-        ([{"role": "user", "content": [{"type": "text", "text": "x"}]}], "a message has no content"),
+        (
+            [{"role": "user", "content": [{"type": "image", "text": None}]}],
+            "a message has a part that is no text",
+        ),
+        ([{"role": "user", "content": ["x"]}], "a message has a part that is no text"),
+        ([{"role": "user", "content": []}], "a message has no content"),
+        ('[{"role": "user"', "it is no whole JSON"),
+        ('[{"role": "user", "content": "x", "content": "y"}]', "it is no whole JSON"),
         # A role is written into the template as it is.
         ([{"role": "user<|im_end|>", "content": "x"}], "the role 'user<|im_end|>' is no name"),
         ([{"role": "a\nsystem", "content": "x"}], "is no name"),
@@ -103,3 +116,30 @@ def test_a_file_is_read_and_its_task_inferred(tmp_path: Path) -> None:
     name, reason = infer_task(tables, DataOptions())
     assert name == "dialogue" and "'conversations'" in reason
     assert read(str(file)) == [(Message("user", "hello"), Message("assistant", "hi !"))] * 4
+
+
+def test_conversations_written_as_json_into_a_delimited_file_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "talks.csv"
+    with file.open("w", newline="") as stream:
+        csv.writer(stream).writerows([["messages"], *([json.dumps(GOOD)] for _ in range(3))])
+    assert infer_task(read_tables(str(file), DataOptions()), DataOptions())[0] == "dialogue"
+    assert read(str(file)) == [(Message("user", "hello"), Message("assistant", "hi !"))] * 3
+
+
+@pytest.mark.parametrize("columns", [("text",), ("source", "target")])
+def test_texts_are_not_taken_for_conversations(columns: tuple[str, ...]) -> None:
+    rows = [dict.fromkeys(columns, f"the hen met fox number {row} and ran") for row in range(9)]
+    with pytest.raises(DataError, match=r"no column looks like the messages") as caught:
+        read(rows)
+    assert 'in a column called messages, write in each row a list of {"role"' in caught.value.fix
+
+
+def test_lists_in_the_place_of_a_text_are_refused_with_what_to_do() -> None:
+    def fix(source: object, target: object) -> str:
+        rows = [{"source": source, "target": target}] * 3
+        with pytest.raises(DataError, match=r"must hold strings, but 3 rows hold list") as caught:
+            assemble(read_tables(rows, DataOptions()), (SOURCE, TARGET), DataOptions(), 0)
+        return caught.value.fix
+
+    assert "task.name=dialogue" in fix(GOOD[:1], GOOD[1:])
+    assert "one text" in fix("hello", ["hi", "good day"])

@@ -313,6 +313,21 @@ def test_a_template_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
     assert "line 1" in str(caught.value)
 
 
+def test_what_a_long_conversation_loses_is_called_turns(bases: dict[str, Path]) -> None:
+    class Heard(Silent):
+        def warn(self, sentence: str) -> None:
+            heard.append(sentence)
+
+    heard: list[str] = []
+    recipe = recipe_of(bases["chatml"], **{"task.max_length_tokens": 60, "data.test_share": 0.0})
+    rows = [*conversation_rows(20), {"messages": dicts(TURNS * 3)}]
+    prepare(recipe.changed({"data.validation_share": 0.0}), rows, Heard())
+    assert any(
+        "1 of 21 conversations of train do not fit into 60 tokens and lost their oldest turns" in each
+        for each in heard
+    )
+
+
 # Whole runs
 
 
@@ -461,8 +476,16 @@ def test_a_piped_chat_answers_every_line_and_remembers(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    changes = {"training.epochs": 1, "data.validation_share": 0.0, "data.test_share": 0.0}
+    changes = {
+        "training.epochs": 1, "data.validation_share": 0.0, "data.test_share": 0.0, "task.max_target_tokens": None,
+    }  # fmt: skip
     run = finetune(recipe_of(bases["chatml"], **changes), conversation_rows(8), tmp_path / "run")
+    # What was left to the base model, half of its 120 tokens, is written out where others read it.
+    assert json.loads((run.directory.model / "graftlm.json").read_text())["task"]["max_target_tokens"] == 60
+    assert "at most 60 tokens" in (run.directory.model / "README.md").read_text()
+    # A reply at the end is written anew, not continued.
+    replied, asked = run.predictor("cpu")([TURNS, TURNS[:-1]])
+    assert replied.text == asked.text
     heard: list[Any] = []
     answer = Predictor.__call__
     monkeypatch.setattr(
@@ -475,6 +498,10 @@ def test_a_piped_chat_answers_every_line_and_remembers(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\n")))
     with pytest.raises(DataError, match="is not UTF-8"):
         predict(run.path, chat=True)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda prompt: "")
+    assert predict(run.path, chat=True) == 0
+    assert "ends with ... was cut at 60 tokens" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_run_is_not_continued_on_other_tokens(bases: dict[str, Path], tmp_path: Path) -> None:

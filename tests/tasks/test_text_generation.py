@@ -263,8 +263,22 @@ def test_too_many_tokens_to_be_written_are_refused(bases: dict[str, Path]) -> No
     open_encoder(recipe_of(bases["t5"], **{"task.max_target_tokens": 1000}))  # relative positions
     recipe = recipe_of(bases["gpt2"], **{"task.max_target_tokens": 60})
     _, _, encoder = open_encoder(recipe)
-    with pytest.raises(ConfigurationError, match=r"60 tokens to be written leave 4 of 64"):
+    with pytest.raises(ConfigurationError, match=r"60 tokens to be written leave 4 of 64") as caught:
         recipe.task.encode(split_of(["a"]), encoder)
+    assert "allow 32," in caught.value.fix
+
+
+@pytest.mark.parametrize(("family", "tokens"), [("gpt2", 32), ("bart", 64), ("t5", 128)])
+def test_the_longest_text_is_what_the_base_model_has_room_for(
+    family: str, tokens: int, bases: dict[str, Path]
+) -> None:
+    """One network divides its positions between both texts; a decoder has its own, or positions without an end."""
+    recipe = recipe_of(bases[family], **{"task.max_target_tokens": None})
+    _, _, encoder = open_encoder(recipe)
+    assert encoder.max_target_tokens == tokens
+    assert len(recipe.task.encode(split_of(["the book"]), encoder)) == 1
+    prepared, model = written_everything(bases[family], written_rows(4), **{"task.max_target_tokens": None})
+    assert model.generation_config.max_new_tokens == prepared.encoder.max_target_tokens == tokens
 
 
 def test_a_source_without_any_token_is_still_read(bases: dict[str, Path]) -> None:

@@ -8,7 +8,7 @@ from typing import cast
 
 from graftlm.checking.finding import PLACES, Finding
 from graftlm.data.dataset import Dataset, Split
-from graftlm.data.messages import REPLY_ROLE, Conversation, Unlearnable, speakers, unanswered, unheard
+from graftlm.data.messages import REPLY_ROLE, Conversation, speakers, unanswered, unheard
 from graftlm.data.places import counted
 from graftlm.errors import clip
 
@@ -30,18 +30,16 @@ def check_conversations(dataset: Dataset, role: str, learnt: Sequence[str]) -> l
     for split in dataset.splits.values():
         talks = cast("list[Conversation]", split.columns[role])
         if split.name == "train":
-            findings += _error("unheard_role", unheard(talks, split.name, learnt), split)
+            if problem := unheard(talks, split.name, learnt):
+                findings.append(Finding("error", "unheard_role", problem.what, fix=problem.fix))
             findings.append(_counts(talks))
-        findings += _error("no_reply", unanswered(talks, split.name), split)
+        if problem := unanswered(talks, split.name):
+            places = [split.row_ids[row] for row in problem.rows[:PLACES]]
+            findings.append(
+                Finding("error", "no_reply", problem.what, len(problem.rows), places, problem.fix)
+            )
         findings += _misspelt(split, talks, learnt)
     return findings
-
-
-def _error(kind: str, problem: Unlearnable | None, split: Split) -> list[Finding]:
-    if problem is None:
-        return []
-    places = [split.row_ids[row] for row in problem.rows[:PLACES]]
-    return [Finding("error", kind, problem.what, len(problem.rows), places, problem.fix)]
 
 
 def _counts(talks: Sequence[Conversation]) -> Finding:

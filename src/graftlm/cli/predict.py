@@ -138,7 +138,11 @@ def _chat(predictor: Predictor) -> int:
     console = Terminal()
     typed = sys.stdin.isatty()
     if typed:
-        console.print("Write a message and press Enter; an empty line ends.", style="dim")
+        console.print(
+            "Write a message and press Enter; an empty line ends. A reply that ends with ... was cut at "
+            f"{predictor.encoder.max_target_tokens} tokens.",
+            style="dim",
+        )
     messages: list[dict[str, str]] = []
     for said in _typed() if typed else decoded_lines(sys.stdin.buffer):
         if not said.strip():

@@ -7,6 +7,7 @@ from typing import cast
 
 from graftlm.data.column_content import ColumnContent
 from graftlm.data.label_sets import is_yes_or_no
+from graftlm.data.messages import FORMS
 from graftlm.data.roles import NUMBER, Role, columns_for_writing
 from graftlm.data.table import Table
 from graftlm.errors import clip
@@ -22,6 +23,8 @@ def advice(table: Table, role: Role, contents: Mapping[str, ColumnContent]) -> s
         role: what is looked for.
         contents: the columns that are free, and what they hold.
     """
+    if role.kind == "messages":  # no other column could be named in its place
+        return f"in a column called {role.name}, {FORMS}"
     a_label = role.kind in ("label", "label_set")
     free = list(contents)
     if a_label:

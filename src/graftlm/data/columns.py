@@ -122,7 +122,7 @@ def _bare(name: str) -> str:
 def _by_content(table: Table, role: Role, free: Sequence[str]) -> tuple[str, str]:
     contents = {name: describe_content(table.columns[name]) for name in free}
     candidates = [name for name in free if contents[name].fits(role.kind)]
-    if role.kind in INPUT_KINDS and not candidates:
+    if role.kind in ("text", "words") and not candidates:
         candidates = _longest_texts(contents)
     # A first row that reads as data, not as names, would be lost silently.
     _refuse_missing_header(table)

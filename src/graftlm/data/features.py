@@ -78,7 +78,6 @@ class Encoder(Protocol):
         targets: Sequence[str] | None,
         prefix: str,
         separator: str,
-        max_target_tokens: int,
     ) -> Features:
         """Tokenise texts from which others are written, and those where they are known; fill ``Features.writing``."""
         ...
@@ -88,7 +87,6 @@ class Encoder(Protocol):
         conversations: Sequence[Conversation],
         places: Sequence[str],
         roles: Collection[str],
-        max_reply_tokens: int,
     ) -> Features:
         """Tokenise conversations of which the messages of ``roles`` are learnt; fill ``Features.writing``.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from graftlm.data.places import counted, first_places
+from graftlm.data.strict_json import Refused, strict_decoder
 from graftlm.data.table import Table
 from graftlm.errors import DataError, clip
 
@@ -38,10 +39,11 @@ _ROLES = {
 }
 # A template writes the role as it is: it must not hold control tokens.
 _ROLE = re.compile(r"[\w.-]+( [\w.-]+)*")
-_FORMS = (
-    'write a list of {"role": "user", "content": "..."} with the roles user, assistant and, first, system '
+FORMS = (
+    'write in each row a list of {"role": "user", "content": "..."} with the roles user, assistant and, first, system '
     '({"from": ..., "value": ...} is read as well)'
 )
+"""What to do where there is no conversation."""
 
 
 def conversations(table: Table, column: str) -> list[object]:
@@ -57,24 +59,38 @@ def conversations(table: Table, column: str) -> list[object]:
             f"the messages column {clip(column)} holds no conversation in {counted(len(wrong), 'row')} "
             f"({found[wrong[0]]}); first: {first_places([table.place(row) for row in wrong[:5]], len(wrong))}",
             where=table.source,
-            fix=_FORMS,
+            fix=FORMS,
         )
     return list(found)
 
 
 def conversation(value: object) -> Conversation | str:
-    """Return the messages of a value, or what is wrong with it."""
-    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):  # in a DataFrame
-        value = cast("Any", value).tolist()
-    if not isinstance(value, list | tuple):
+    """Return the messages of a value, a list or its JSON as CSV files hold it, or what is wrong with it."""
+    if isinstance(value, str) and may_be_list(value):
+        try:
+            value = strict_decoder().decode(value.strip())
+        except (ValueError, RecursionError, Refused):
+            return "it is no whole JSON"
+    turns = _elements(value)
+    if turns is None:
         return f"it is {'missing' if value is None else type(value).__name__}"
-    turns = cast("Sequence[object]", value)
     messages = [_message(turn) for turn in turns]
     if wrong := next((message for message in messages if isinstance(message, str)), None):
         return wrong
     if not messages:
         return "it is empty"
     return tuple(message for message in messages if isinstance(message, Message))
+
+
+def _elements(value: object) -> Sequence[object] | None:
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):  # in a DataFrame
+        value = cast("Any", value).tolist()
+    return cast("Sequence[object]", value) if isinstance(value, list | tuple) else None
+
+
+def may_be_list(text: str) -> bool:
+    """Whether a text begins as a list does in JSON."""
+    return text.lstrip().startswith("[")
 
 
 def _message(turn: object) -> Message | str:
@@ -86,6 +102,11 @@ def _message(turn: object) -> Message | str:
     role, content = fields.get("role", fields.get("from")), fields.get("content", fields.get("value"))
     if not isinstance(role, str) or not role.strip():
         return "a message has no role"
+    if (parts := _elements(content)) is not None:
+        texts = [_text_of(part) for part in parts]
+        if None in texts:
+            return "a message has a part that is no text"
+        content = "".join(map(str, texts))  # as chat templates do
     if not isinstance(content, str) or not content.strip():
         return "a message has no content"
     # Read as if they were not there, these would change what is learnt.
@@ -97,6 +118,13 @@ def _message(turn: object) -> Message | str:
     if not _ROLE.fullmatch(name):
         return f"the role {clip(role)} is no name"
     return Message(_ROLES.get(name, name), content.strip())
+
+
+def _text_of(part: object) -> str | None:
+    """Return the text of a part of a message, None where it is an image or the like."""
+    fields = cast("Mapping[str, object]", part) if isinstance(part, Mapping) else {}
+    text = fields.get("text")
+    return text if fields.get("type") == "text" and isinstance(text, str) else None
 
 
 class Unlearnable(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from graftlm.data import tagged_words
 from graftlm.data.answers import answers
 from graftlm.data.label_sets import label_sets
-from graftlm.data.messages import conversations
+from graftlm.data.messages import conversation, conversations
 from graftlm.data.numbers import numbers
 from graftlm.data.options import DataOptions
 from graftlm.data.places import counted, counted_with, first_places
@@ -73,8 +73,16 @@ def _texts(table: Table, column: str, role: Role, values: list[object]) -> list[
         f"the {role.name} column {clip(column)} must hold strings, but {counted_with(len(wrong), 'row', 'hold')} "
         f"{_kinds(kinds, str)}; first: {_first(table, wrong)}",
         where=table.source,
-        fix=f"convert or remove these rows, or name another column: data.columns.{role.name}=...",
+        fix=_remedy(role, values[wrong[0]]),
     )
+
+
+def _remedy(role: Role, value: object) -> str:
+    if not isinstance(conversation(value), str):
+        return "for task.name=dialogue, join the messages before the reply and the reply to one list called messages"
+    if role.kind == "target" and isinstance(value, list | tuple):
+        return "give each row one text: the first of several, or a row for each of them"
+    return f"convert or remove these rows, or name another column: data.columns.{role.name}=..."
 
 
 def _targets(table: Table, column: str, role: Role, values: list[object]) -> list[object]:

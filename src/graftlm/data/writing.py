@@ -15,7 +15,8 @@ class Decoding:
     """How a text is written. Without any chance in it: the same row gives the same text.
 
     Args:
-        max_new_tokens: longest text, its end token included.
+        max_new_tokens: longest text, its end token included; None leaves it to the base model, see `target_limit` of
+            `graftlm.models.decoding`.
         num_beams: hypotheses kept at each token; 1 takes the likeliest token each time.
         length_penalty: exponent of the length by which a hypothesis' log-probability is divided.
         no_repeat_ngram_size: runs of so many tokens occur once at most; 0 for no such rule.
@@ -24,7 +25,7 @@ class Decoding:
         target_language: likewise; the text begins with its token.
     """
 
-    max_new_tokens: int
+    max_new_tokens: int | None
     num_beams: int = 1
     length_penalty: float = 1.0
     no_repeat_ngram_size: int = 0

@@ -20,6 +20,8 @@ _KEPT = (
     "bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id", "bad_words_ids", "suppress_tokens",
 )  # fmt: skip
 
+_USUAL_TARGET_TOKENS = 128
+
 
 def end_tokens(
     files: BaseFiles, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
@@ -72,15 +74,41 @@ def make_encoder(
         # Who continues a batch of prompts must have them end together; what is saved are the initial settings.
         tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
     ends = end_tokens(files, config, tokenizer)
-    _check_target_tokens(config, decoding.max_new_tokens)
-    return TextEncoder(tokenizer, max_length_tokens, bool(config.is_encoder_decoder), ends)
+    written = target_limit(config, max_length_tokens, decoding.max_new_tokens)
+    return TextEncoder(tokenizer, max_length_tokens, bool(config.is_encoder_decoder), ends, written)
 
 
-def set_decoding(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, files: BaseFiles, decoding: Decoding
-) -> None:
+def target_limit(config: PreTrainedConfig, max_length_tokens: int, asked: int | None) -> int:
+    """Return the tokens of the longest text to be written.
+
+    Left to the base model (``asked`` None) they are 128, as far as its decoder has places for them; where one network
+    reads and writes, at most half of what it holds.
+
+    Raises:
+        ConfigurationError: a decoder of its own has no places for so many. One network counts what it reads as well,
+            see `SequenceLimits`.
+    """
+    if not config.is_encoder_decoder:
+        return asked or max(1, min(_USUAL_TARGET_TOKENS, max_length_tokens // 2))
+    # A table of positions has an end; relative positions have none.
+    decoder: Any = getattr(config, "decoder", config)
+    names = ("max_decoder_position_embeddings", "max_position_embeddings")
+    places = next((found for name in names if isinstance(found := getattr(decoder, name, None), int)), None)
+    if places is None:
+        return asked or _USUAL_TARGET_TOKENS
+    if asked is not None and asked > places:
+        raise ConfigurationError(
+            f"{asked} tokens exceed what the decoder of this base model can write, which is {places}",
+            where="task.max_target_tokens",
+            fix=f"allow at most {places}",
+        )
+    return asked or min(_USUAL_TARGET_TOKENS, places)
+
+
+def set_decoding(model: PreTrainedModel, encoder: TextEncoder, files: BaseFiles, decoding: Decoding) -> None:
     """Give the model its generation settings; they are saved with it."""
     config: Any = model.config
+    tokenizer = encoder.tokenizer
     stored = _stored(files)
     kept = {key: value for key in _KEPT if (value := stored.get(key, getattr(config, key, None))) is not None}
     if decoding.target_language is not None:
@@ -94,14 +122,14 @@ def set_decoding(
             where=str(files.folder / "generation_config.json"),
             fix="name it there: decoder_start_token_id",
         )
-    ends = end_tokens(files, config, tokenizer)
+    ends = encoder.end_tokens
     kept["eos_token_id"] = sorted(ends) if len(ends) > 1 else next(iter(ends), None)
     beams = decoding.num_beams
     model.generation_config = GenerationConfig(
         **kept,
         pad_token_id=tokenizer.pad_token_id,
         do_sample=False,
-        max_new_tokens=decoding.max_new_tokens,
+        max_new_tokens=encoder.max_target_tokens,
         num_beams=beams,
         **({"length_penalty": decoding.length_penalty, "early_stopping": True} if beams > 1 else {}),
         no_repeat_ngram_size=decoding.no_repeat_ngram_size,
@@ -112,21 +140,6 @@ def set_decoding(
 def _stored(files: BaseFiles) -> dict[str, Any]:
     path = verify_folder(files.folder, files.adapter).folder / "generation_config.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _check_target_tokens(config: PreTrainedConfig, most: int) -> None:
-    """Refuse texts longer than the table of positions of a decoder of its own; relative positions have no end."""
-    if not config.is_encoder_decoder:  # one network counts what it reads as well, see `SequenceLimits`
-        return
-    decoder: Any = getattr(config, "decoder", config)
-    names = ("max_decoder_position_embeddings", "max_position_embeddings")
-    places = next((found for name in names if isinstance(found := getattr(decoder, name, None), int)), most)
-    if most > places:
-        raise ConfigurationError(
-            f"{most} tokens exceed what the decoder of this base model can write, which is {places}",
-            where="task.max_target_tokens",
-            fix=f"allow at most {places}",
-        )
 
 
 def _check_language(tokenizer: PreTrainedTokenizerBase, key: str, code: str) -> None:

@@ -46,12 +46,14 @@ class TextEncoder:
         max_length_tokens: special tokens included.
         encoder_decoder: whether one part of the network reads and another writes.
         end_tokens: ids that end what is written.
+        max_target_tokens: of the longest text that is written, its end token included; 0 where none is.
     """
 
     tokenizer: PreTrainedTokenizerBase
     max_length_tokens: int
     encoder_decoder: bool = False
     end_tokens: frozenset[int] = frozenset()
+    max_target_tokens: int = 0
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Features:
@@ -204,7 +206,6 @@ class TextEncoder:
         targets: Sequence[str] | None,
         prefix: str,
         separator: str,
-        max_target_tokens: int,
     ) -> Features:
         """Return the features of texts from which others are written, see `graftlm.models.sequences`.
 
@@ -213,9 +214,8 @@ class TextEncoder:
             targets: what should be written; None where nobody knows.
             prefix: put before each source.
             separator: put between source and target where one network reads and writes.
-            max_target_tokens: longer targets are cut, and their rows counted.
         """
-        limits = SequenceLimits(self.max_length_tokens, max_target_tokens)
+        limits = SequenceLimits(self.max_length_tokens, self.max_target_tokens)
         prefixed = [prefix + source for source in sources]
         with self._lock:
             if self.encoder_decoder:
@@ -227,10 +227,9 @@ class TextEncoder:
         conversations: Sequence[Conversation],
         places: Sequence[str],
         roles: Collection[str],
-        max_reply_tokens: int,
     ) -> Features:
         """Return the features of conversations, see `graftlm.models.chat`."""
-        limits = SequenceLimits(self.max_length_tokens, max_reply_tokens)
+        limits = SequenceLimits(self.max_length_tokens, self.max_target_tokens)
         with self._lock:
             return ChatEncoder(self.tokenizer, self._reader, roles, limits).features(conversations, places)
 

@@ -15,6 +15,8 @@ from graftlm.errors import ConfigurationError, ModelError
 
 # Texts tokenised per call: bounds the memory of the intermediate encodings.
 _CHUNK = 2048
+# Fewer tokens to go on from say nothing.
+_LEAST_PROMPT = 8
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,15 @@ class SequenceLimits:
             ConfigurationError: too few.
         """
         room = self.most - self.written
-        if room < 8:
+        if room < _LEAST_PROMPT:
+            fewer = self.most // 2
+            working = (
+                f" {fewer}, which leaves as much to be read," if self.most - fewer >= _LEAST_PROMPT else ""
+            )
             raise ConfigurationError(
                 f"{self.written} tokens to be written leave {max(room, 0)} of {self.most} to what is read before them",
                 where="task.max_target_tokens",
-                fix="allow fewer, or more to task.max_length_tokens",
+                fix=f"allow{working} or more to task.max_length_tokens",
             )
         return room
 

@@ -8,7 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Score:
-    """One number and its bootstrap interval, in the units of its metric (mostly 0 to 1)."""
+    """One number and its bootstrap interval, in the units of its metric: mostly 0 to 1.
+
+    BLEU, chrF and ROUGE are so as well; only tables, reports and cards show them from 0 to 100.
+    """
 
     value: float
     low: float

@@ -10,7 +10,15 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from graftlm.config import Config
 from graftlm.data.dataset import Split
 from graftlm.data.features import Encoder, Features, Outputs, Targets
-from graftlm.data.messages import REPLY_ROLE, Conversation, Message, Unlearnable, unanswered, unheard
+from graftlm.data.messages import (
+    REPLY_ROLE,
+    Conversation,
+    Message,
+    Unlearnable,
+    may_be_list,
+    unanswered,
+    unheard,
+)
 from graftlm.data.roles import MESSAGES, Role
 from graftlm.data.table import Table
 from graftlm.data.writing import Decoding
@@ -74,8 +82,9 @@ class Dialogue(Config):
     """Tokens of a conversation, the last reply included; of longer ones the oldest turns are left out, and counted
     aloud. None: the limit of the base model, at most 1,024."""
 
-    max_target_tokens: PositiveInt = 128
-    """Tokens of the last reply, in training and when writing; longer ones are cut, and counted aloud."""
+    max_target_tokens: PositiveInt | None = None
+    """Tokens of the last reply, in training and when writing; longer ones are cut, and counted aloud. None: 128, at
+    most half of a conversation."""
 
     loss_roles: list[str] = Field(["assistant"], min_length=1)
     """Whose messages are learnt; the assistant's, which the model writes, are always among them."""
@@ -122,10 +131,10 @@ class Dialogue(Config):
 
     @classmethod
     def recognises(cls, table: Table) -> str | None:
-        """Return why, where a column of lists is called as conversations are."""
+        """Return why, where a column of lists, or of their JSON, is called as conversations are."""
         for name, values in table.columns.items():
             called = name.strip().lower() in (MESSAGES.name, *MESSAGES.hints)
-            if called and values and all(isinstance(value, list | tuple) for value in values[:100]):
+            if called and values and all(map(_listed, values[:100])):
                 return f"it has the column {name!r} of messages"
         return None
 
@@ -146,7 +155,7 @@ class Dialogue(Config):
 
     def encode(self, split: Split, encoder: Encoder) -> Features:
         """Tokenise conversations."""
-        return encoder.conversations(_talks(split), split.row_ids, self.loss_roles, self.max_target_tokens)
+        return encoder.conversations(_talks(split), split.row_ids, self.loss_roles)
 
     def targets(self, split: Split, features: Features, learnt: Learnt) -> Targets:
         """Return for each token the one that follows, where it belongs to a message that is learnt [tokens].
@@ -217,6 +226,10 @@ def _refuse(problem: Unlearnable | None, split: Split) -> None:
     if problem is not None:
         where = split.row_ids[problem.rows[0]] if problem.rows else "task.loss_roles"
         raise DataError(problem.what, where=where, fix=problem.fix)
+
+
+def _listed(value: object) -> bool:
+    return isinstance(value, list | tuple) or (isinstance(value, str) and may_be_list(value))
 
 
 def _talks(split: Split) -> list[Conversation]:

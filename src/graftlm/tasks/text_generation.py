@@ -67,8 +67,9 @@ class TextGeneration(Config):
     """Tokens that are read; longer sources are cut, and counted aloud. A decoder holds source and target in them. None:
     the limit of the base model, at most 1,024."""
 
-    max_target_tokens: PositiveInt = 128
-    """Tokens of the target, in training and when writing; longer targets are cut, and counted aloud."""
+    max_target_tokens: PositiveInt | None = None
+    """Tokens of the target, in training and when writing; longer targets are cut, and counted aloud. None: 128, at most
+    half of what a decoder holds."""
 
     prefix: str = ""
     """Put before each source: the task that T5 was trained with ("summarize: "), the language that Marian is told
@@ -147,9 +148,7 @@ class TextGeneration(Config):
     def encode(self, split: Split, encoder: Encoder) -> Features:
         """Tokenise sources, and targets where there are."""
         targets = _texts(split, "target") if "target" in split.columns else None
-        return encoder.sequences(
-            _texts(split, "source"), targets, self.prefix, self.separator, self.max_target_tokens
-        )
+        return encoder.sequences(_texts(split, "source"), targets, self.prefix, self.separator)
 
     def targets(self, split: Split, features: Features, learnt: Learnt) -> Targets:
         """Return the tokens of each target [tokens]."""
