@@ -51,7 +51,8 @@ def _written_lists(train: Split, counts: Counter[str], role: str) -> list[Findin
         "for any number of labels in a row set task.name=multi_label_classification, and write lists to JSON Lines, or "
         "the names of a row joined by data.label_separator"
     )
-    return [_warning("written_list", message, train, role, found, fix)]
+    places = first_rows(train, role, found)
+    return [Finding("warning", "written_list", message, len(found), places, fix)]
 
 
 def _joined(train: Split, counts: Counter[str], role: str, exclusive: bool) -> list[Finding]:
@@ -65,7 +66,9 @@ def _joined(train: Split, counts: Counter[str], role: str, exclusive: bool) -> l
             )
             task = "task.name=multi_label_classification " if exclusive else ""
             fix = f'if {mark!r} stands between the labels of a row: {task}data.label_separator="{mark}"'
-            return [_warning("joined_labels", message + clip(found[0]), train, role, found, fix)]
+            message += clip(found[0])
+            places = first_rows(train, role, found)
+            return [Finding("warning", "joined_labels", message, len(found), places, fix)]
     return []
 
 
@@ -80,8 +83,5 @@ def _missing(train: Split, counts: Counter[str], role: str) -> list[Finding]:
     listed = ", ".join(f"{clip(name)} ({counts[name]:,})" for name in found)
     message = f"what reads like the mark of a row without {role} is a class as any other: {listed}"
     fix = "remove these rows if it is so"
-    return [_warning("placeholder_label", message, train, role, found, fix)]
-
-
-def _warning(kind: str, message: str, train: Split, role: str, names: list[str], fix: str) -> Finding:
-    return Finding("warning", kind, message, len(names), first_rows(train, role, names), fix)
+    places = first_rows(train, role, found)
+    return [Finding("warning", "placeholder_label", message, len(found), places, fix)]
