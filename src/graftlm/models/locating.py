@@ -73,7 +73,7 @@ BUNDLED = {
     "english-encoder": Bundled(
         package="graftlm",
         subfolder="bundled/english-encoder",
-        sha256="9e0f5250bd137ca93956cb1a3b3e09dd218450a87fc78cf707f4b578a981d123",
+        sha256="c73a4d2126ab7a8810e817ae339c88f1cb3abe7854b8fd414a3082d23b327af2",
         requirement="graftlm",
     ),
     "minilm-l6": Bundled(
