@@ -16,6 +16,7 @@ from graftlm.data.corpus.holding_out import trained_on
 from graftlm.errors import ConfigurationError
 from graftlm.models.architectures import architecture, names, special_token_ids, stored_config
 from graftlm.models.base_model import (
+    forget_loading,
     length_limit,
     load_config,
     load_model,
@@ -161,7 +162,9 @@ def _trained_on(recipe: PretrainingRecipe, progress: Progress) -> Iterator[str]:
 def _kept(folder: Path) -> Tokenizer | None:
     if not (folder / "tokenizer_config.json").exists():  # written last
         return None
-    return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    forget_loading(tokenizer)
+    return tokenizer
 
 
 def tokenizer_report(

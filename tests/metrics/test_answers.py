@@ -115,7 +115,8 @@ def predictions(texts):
 
 def scored(answers, references, **options):
     rows = [tuple((text, 0) for text in texts) for texts in references]
-    split = Split("test", {"answers": rows}, [str(row) for row in range(len(rows))])
+    contexts = [f"context {row}" for row in range(len(rows))]
+    split = Split("test", {"answers": rows, "context": contexts}, [str(row) for row in range(len(rows))])
     values = QuestionAnswering(**options).score(predictions(answers), split, Learnt(()), resamples=100).values
     return {name: score.value for name, score in values.items()}
 

@@ -124,14 +124,15 @@ def test_a_conversation_refuses_what_it_would_ignore(
     stream = io.TextIOWrapper(io.BytesIO(b"hello\n"))
     monkeypatch.setattr(stream, "isatty", lambda: typed, raising=False)
     monkeypatch.setattr("sys.stdin", stream)
-    # Before the model is opened: there is none.
-    assert graft(["predict", "none", *words, "--chat"]) == 2
+    # Before the model is opened: the folder holds none.
+    (tmp_path / "empty").mkdir()
+    assert graft(["predict", "empty", *words, "--chat"]) == 2
     said = capsys.readouterr()
     assert said.err.startswith(f"graft: {named}: ") and said.out == ""
     if typed and named != "--chat":  # a terminal is asked without the flag as well
-        assert graft(["predict", "none", *words]) == 2
+        assert graft(["predict", "empty", *words]) == 2
         assert capsys.readouterr().err.startswith(f"graft: {named}: ")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 def test_a_conversation_may_name_its_device(

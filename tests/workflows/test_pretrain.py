@@ -110,6 +110,8 @@ def test_interrupted_and_resumed_is_as_though_never_interrupted(
     one, other = _weights(whole), _weights(stopped)
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     assert _steps(whole) == _steps(stopped)
+    of_tokenizer = [(run.model / "tokenizer_config.json").read_text("utf-8") for run in (whole, stopped)]
+    assert of_tokenizer[0] == of_tokenizer[1] and "local" not in of_tokenizer[0]
     record = stopped.read_record()
     assert record["state"] == "finished" and record["kept_step"] == record["steps"] > 4
 

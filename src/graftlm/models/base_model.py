@@ -126,6 +126,7 @@ def load_tokenizer(files: BaseFiles, words: bool = False, positions: bool = True
     # without position ids of their own, padding on the left would make a prediction depend on its neighbours.
     tokenizer.truncation_side = "right"  # windows of long texts are counted from the beginning
     tokenizer.padding_side = "left" if config.model_type == "xlnet" else "right"
+    forget_loading(tokenizer)
     give_what_is_read(tokenizer, config)
     _check_vocabulary(tokenizer, config, where)
     if words and isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -149,6 +150,12 @@ def _add_space_before_words(tokenizer: PreTrainedTokenizerFast) -> None:
             part.add_prefix_space = True
             tokenizer.add_prefix_space = True
             tokenizer.init_kwargs["add_prefix_space"] = True
+
+
+def forget_loading(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Forget that a tokenizer came from a folder, which `save_pretrained` would write down."""
+    for name in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(name, None)
 
 
 def length_limit(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> int:
