@@ -47,7 +47,9 @@ def test_a_pair_model_at_every_door(pairs: Path, graft, monkeypatch: pytest.Monk
     (other,) = predictor([{"text": "a bus", "text_pair": "the train"}])
     assert one.scores != other.scores
     for rows in (["the train"], [{"text": "the train"}]):
-        with pytest.raises(DataError, match="a dict with premise, hypothesis or text, text_pair .* is wanted"):
+        with pytest.raises(
+            DataError, match=r"a dict with premise, hypothesis or text, text_pair .* is wanted"
+        ):
             predictor(rows)
     with pytest.raises(DataError, match=r"text_pair 0 \(0-based\): a non-empty text is wanted"):
         predictor([{"text": "the train", "text_pair": " "}])

@@ -308,7 +308,9 @@ def test_python_and_command_give_the_same_records(run, tmp_path: Path, capsys):
         assert [tuple(each[key] for key in ("start", "end")) for each in line["candidates"]] == [
             (each.start, each.end) for each in prediction.candidates
         ]
-    with pytest.raises(DataError, match=r"a dict with question, context \(or a tuple of question, context\) is wanted"):
+    with pytest.raises(
+        DataError, match=r"a dict with question, context \(or a tuple of question, context\) is wanted"
+    ):
         predictor(["bought ?"])
 
 
