@@ -24,7 +24,7 @@ from arguments import add_parallel_arguments, common_arguments
 from bundled_corpus import wikitext
 from data_sets import Rows, load, shared_data
 from records import machine, read_runs, run_key, show, stopwatch
-from transfer import fine_tuned
+from transfer import RATE, fine_tuned
 
 import graftlm
 from graftlm.models.locating import locate
@@ -78,7 +78,9 @@ def run_seed(arguments: argparse.Namespace, seed: int, folder: Path) -> None:
     assert emotions.test is not None
     rows, test = with_one_label(emotions.train), with_one_label(emotions.test)
     keys = {
-        (name, side): run_key(seed=seed, side=side, base=fingerprint, labels=LABELS[name], **PRETRAINING)
+        (name, side): run_key(
+            seed=seed, side=side, base=fingerprint, labels=LABELS[name], rate=RATE, **PRETRAINING
+        )
         for name in arguments.data
         for side in SIDES
     }

@@ -37,6 +37,7 @@ RESULTS = Path(__file__).parent / "results" / "transfer.json"
 PLOT = Path(__file__).parents[1] / "docs" / "images" / "learning-curve.png"
 SIDES = ("pretrained", "fresh")
 CURVE = (100, 300, 1_000, 3_000)
+RATE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,18 @@ def fresh_weights(base: str, folder: Path, seed: int) -> Path:
     return folder
 
 
-def train(side: str, setting: Setting, base: str, rows: Rows, test: Rows, seed: int) -> Outcome:
+def train(side: str, setting: Setting, base: str, rows: Rows, test: Rows, seed: int, rate: float) -> Outcome:
     """Fine-tune one side and return what became of the test rows."""
     with tempfile.TemporaryDirectory() as place:
         start = base if side == "pretrained" else str(fresh_weights(base, Path(place) / "fresh", seed))
-        return fine_tuned(start, setting.epochs, rows, test, seed)
+        return fine_tuned(start, setting.epochs, rows, test, seed, rate)
 
 
-def fine_tuned(base: str, epochs: int, rows: Rows, test: Rows, seed: int) -> Outcome:
-    """Fine-tune a base model, all weights at 1e-3, and return what became of the test rows."""
+def fine_tuned(base: str, epochs: int, rows: Rows, test: Rows, seed: int, rate: float = RATE) -> Outcome:
+    """Fine-tune a base model, all weights at one rate, and return what became of the test rows."""
     options: dict[str, Any] = {
         "base": base, "seed": seed, "data.validation_share": 0.0, "training.epochs": epochs,
-        "training.keep": "last", "training.learning_rate": 1e-3, "training.device": "cpu",
+        "training.keep": "last", "training.learning_rate": rate, "training.device": "cpu",
         "evaluation.proof": "none",
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
@@ -159,6 +160,9 @@ def main() -> None:
     parser.add_argument(
         "--plot", type=Path, nargs="?", const=PLOT, help="draw the learning curve into this file"
     )
+    parser.add_argument(
+        "--learning-rate", type=float, default=RATE, help="another one goes to another --output"
+    )
     add_parallel_arguments(parser)
     arguments = parser.parse_args()
     if arguments.add:
@@ -176,19 +180,19 @@ def main() -> None:
 def train_all(arguments: argparse.Namespace) -> None:
     """Train what is not on file yet, seed by seed, and write the file after each run."""
     folder = shared_data(arguments.shared_data)
-    fingerprint = locate(arguments.base).fingerprint
+    fingerprint, rate = locate(arguments.base).fingerprint, arguments.learning_rate
     for seed in arguments.seeds:
         for name in arguments.data:
             setting = SETTINGS[name]
             for side in SIDES:
-                key = run_key(seed=seed, side=side, base=fingerprint, **asdict(setting))
+                key = run_key(seed=seed, side=side, base=fingerprint, rate=rate, **asdict(setting))
                 if any(run["key"] == key for run in read_runs(arguments.output)):
                     continue
                 texts = load(setting.data, folder)
                 assert texts.test is not None
                 rows = chosen(texts.train, setting, seed)
                 with stopwatch() as seconds:
-                    found = train(side, setting, arguments.base, rows, texts.test, seed)
+                    found = train(side, setting, arguments.base, rows, texts.test, seed, rate)
                 run = {
                     "key": key, "data": name, "seed": seed, "side": side, "base": arguments.base,
                     "train_rows": len(rows), "rows": found.dump(), "seconds": seconds, "machine": machine(),

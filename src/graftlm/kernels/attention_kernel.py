@@ -67,6 +67,7 @@ class _KernelAttention(torch.autograd.Function):
         pattern: Pattern,
         bases: Tensor | None,
     ) -> Tensor:
+        """Attend, and keep the logarithms of the sums of exponentials instead of probabilities."""
         tokens, heads, _ = query.shape
         bases = None if bases is None or pattern.dropout == 0.0 else bases.contiguous()
         output = query.new_empty(tokens, heads, value.shape[2])
@@ -83,6 +84,7 @@ class _KernelAttention(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *gradients: Tensor
     ) -> tuple[Tensor | None, ...]:
+        """Compute probabilities and what was dropped once more, and the gradients from them."""
         query, key, value, starts, key_starts, bases, output, log_sums = ctx.saved_tensors
         gradient = gradients[0].contiguous()
         tokens, heads, width = query.shape

@@ -115,6 +115,7 @@ def _import_pytorch(weights: list[Path], home: Path, folder: Path, progress: Pro
         )
 
     def write(partial: Path) -> None:
+        """Copy what is no weight, and convert the weights, file by file."""
         for file in sorted(home.iterdir()):
             if FINGERPRINTED.fullmatch(file.name) or file.name == "README.md":
                 shutil.copyfile(inside(home, file.name), partial / file.name)

@@ -124,6 +124,7 @@ class _Near:
         return self._exact.exact
 
     def seen(self, text: str) -> bool:
+        """Whether the text, or one near it, was seen before; from now on it was."""
         if self._exact.seen(text):
             return True
         minima = signature(text)
