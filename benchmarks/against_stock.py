@@ -40,6 +40,7 @@ from graftlm.data.options import DataOptions
 from graftlm.data.tag_schemes import spans_of
 from graftlm.predictor import Predictor
 from graftlm.progress import Silent
+from graftlm.recipe import BATCH_TOKENS
 from graftlm.rundir import write_json
 from graftlm.scoring.answer_texts import answer_scores
 from graftlm.workflows.unseen_rows import read_unseen
@@ -141,7 +142,7 @@ def written_by(predictor: Predictor, rows: Rows) -> list[dict[str, Any]]:
             "log_probability": each.reference_log_probability,
             "tokens": each.reference_tokens,
         }
-        for each in predictor.predict(split, batch_size=32, compared=True)
+        for each in predictor.predict(split, BATCH_TOKENS, compared=True)
     ]
 
 

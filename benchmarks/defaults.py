@@ -35,7 +35,7 @@ from graftlm.preparation import (
     prepare,
 )
 from graftlm.progress import Silent
-from graftlm.recipe import Recipe
+from graftlm.recipe import BATCH_TOKENS, Recipe
 from graftlm.training.devices import open_accelerator
 from graftlm.training.evaluation import predict_outputs
 from graftlm.training.loop import fit
@@ -88,7 +88,7 @@ def measure(recipe: Recipe, rows: Any) -> dict[str, Any]:
         for step in fit(model, train, build_objective(recipe, prepared), optimizer, plan, accelerator):
             training += step.seconds
             if step.number in marks:
-                outputs = predict_outputs(model, held_out, 64, accelerator.device)
+                outputs = predict_outputs(model, held_out, BATCH_TOKENS, accelerator.device)
                 predictions = task.decode(outputs, split, features, prepared.learnt)
                 scores = task.score(predictions, split, prepared.learnt, resamples=100, seed=recipe.seed)
                 look: dict[str, Any] = {"step": step.number, scores.primary: scores.headline.value}

@@ -34,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "multi30k": {
         "task.name": "text_generation", "task.max_target_tokens": 64, "task.primary_metric": "bleu",
         "objective.label_smoothing": 0.1, "training.epochs": 10, "training.batch_size": 64,
-        "training.learning_rate": 1e-3, "evaluation.batch_size": 64,
+        "training.learning_rate": 1e-3,
     },
     "scitldr": {
         "task.name": "text_generation", "task.max_target_tokens": 64, "task.max_length_tokens": 400,

@@ -79,7 +79,7 @@ def ways(run: Path) -> Iterator[tuple[str, Way]]:
     plain = load_plain(run / "model")
     names = [plain.model.config.id2label[number] for number in range(plain.model.config.num_labels)]
     predictor = Predictor.open(run, device="cpu")
-    yield "ours", lambda texts: _scores([each.scores for each in predictor(list(texts), BATCH)], names)
+    yield "ours", lambda texts: _scores([each.scores for each in predictor(list(texts))], names)
     yield "sorted", lambda texts: in_batches(plain, texts, lambda batch: plain.model(**batch).logits.numpy())
     pipeline: Any = transformers.pipeline(
         "text-classification", model=plain.model, tokenizer=plain.tokenizer, device="cpu"

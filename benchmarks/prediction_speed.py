@@ -6,7 +6,7 @@ For each task a model is trained for a few steps (its quality does not matter he
 of a public set, in the order of the file, in three ways:
 
 - ours: `Predictor` with all rows at once;
-- plain: a loop over transformers, in the order of the file, batches as large, padded to the longest of each batch, with
+- plain: a loop over transformers, in the order of the file, 32 rows a batch, padded to the longest of each batch, with
   the simplest reading of its outputs (see `plain_predictions.py`);
 - one by one: `Predictor` with one row at a time.
 
@@ -140,7 +140,7 @@ def _ways(predictor: Predictor, plain: Loaded) -> Mapping[str, Callable[[Rows], 
             return [prediction for part in parts for prediction in answer(plain, part)]
 
     return {
-        "ours": lambda rows: predictor(rows, batch_size=BATCH),
+        "ours": predictor,
         "plain": in_file_order,
         "one_by_one": lambda rows: [predictor([row])[0] for row in rows],
     }

@@ -14,7 +14,7 @@ from tests.tiny import WORDS
 
 from graftlm.errors import ConfigurationError, DataError, GraftError, ModelError, RunError
 from graftlm.predictor import Predictor
-from graftlm.recipe import load_recipe
+from graftlm.recipe import BATCH_TOKENS, load_recipe
 from graftlm.run import Run
 from graftlm.workflows.finetune import finetune
 
@@ -41,15 +41,15 @@ def texts(seed: int) -> list[str]:
     return [" ".join(source.choices(WORDS[:200], k=source.randint(1, 40))) for _ in range(50)]
 
 
-def scores(predictor: Predictor, texts: list[str], batch_size: int = 32) -> np.ndarray:
-    return np.array([list(one.scores.values()) for one in predictor(texts, batch_size)])
+def scores(predictor: Predictor, texts: list[str], batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
+    return np.array([list(one.scores.values()) for one in predictor(texts, batch_tokens)])
 
 
 def test_a_text_is_judged_alone_as_among_others(predictor: Predictor, texts: list[str]) -> None:
     together = scores(predictor, texts)
     alone = np.concatenate([scores(predictor, [text]) for text in texts])
     np.testing.assert_allclose(together, alone, atol=1e-5)
-    for size in (1, 7, 1000):
+    for size in (1, 100, 100_000):
         np.testing.assert_allclose(scores(predictor, texts, size), together, atol=1e-5)
     np.testing.assert_allclose(scores(predictor, texts[::-1]), together[::-1], atol=1e-5)
     assert len(np.unique(together.round(6), axis=0)) > 20  # the order could not be told from equal rows

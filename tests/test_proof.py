@@ -79,10 +79,10 @@ def test_weights_that_change_on_their_way_to_disk_fail_the_run(
         if "graftlm.proof" not in command:  # what describes the machine asks other programs
             return start(command, **options)
         rows = json.loads(options["input"])
-        folder, output, batch_size, device, precision = command[-5:]
+        folder, output, batch_tokens, device, precision = command[-5:]
         split = Split("proof", rows["columns"], rows["row_ids"])
         predictor = Predictor.open(folder, device, precision)
-        np.savez(output, *predictor.outputs(split, predictor.encode(split), int(batch_size)))
+        np.savez(output, *predictor.outputs(split, predictor.encode(split), int(batch_tokens)))
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(conclusion, "save_artefact", tampering)

@@ -214,3 +214,13 @@ def test_shorthand_for_a_member_in_a_file(file: Path) -> None:
     assert load_recipe(file).dump()["objective"]["name"] == "cross_entropy"
     assert read_yaml(file).values["strategy"] == "full"
     assert load_recipe(file, ["strategy.layer_decay=0.5"]).strategy.layer_decay == 0.5  # pyright: ignore
+
+
+def test_a_recipe_of_before_batches_were_measured_in_tokens_still_loads(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    old = load_recipe().dump()
+    del old["evaluation"]["batch_tokens"]
+    old["evaluation"]["batch_size"] = 32
+    assert load_recipe(start=Settings(old)) == load_recipe()
+    assert "evaluation.batch_tokens" in caplog.text

@@ -155,9 +155,9 @@ def test_after_lack_of_memory_a_run_goes_on_in_smaller_portions(
         finetune(recipe, None, path, StopAt(5))
     written = (path / "recipe.yaml").read_text()
     smaller = written.replace("micro_batch: null", "micro_batch: 3").replace(
-        "batch_size: 32", "batch_size: 5"
+        "batch_tokens: 4096", "batch_tokens: 50"
     )
-    assert smaller.count("micro_batch: 3") == smaller.count("batch_size: 5") == 1
+    assert smaller.count("micro_batch: 3") == smaller.count("batch_tokens: 50") == 1
     (path / "recipe.yaml").write_text(smaller)
     resume(path)
     one, other = (load_file(each / "model" / "model.safetensors") for each in (whole.path, path))

@@ -80,7 +80,7 @@ def _prove(
     again = predict_afresh(
         model_folder,
         split,
-        subject.recipe.evaluation.batch_size,
+        subject.recipe.evaluation.batch_tokens,
         training.accelerator.device.type,
         "fp32" if subject.autocast is None else "bf16",
     )

@@ -114,12 +114,12 @@ class FineTuning:
         once = self.plan.total_steps <= steps_per_epoch(len(self.examples), self.options.batch_size)
         if not body_is_frozen(self.model) or once:
             return None
-        batch_size = self.recipe.evaluation.batch_size
+        batch_tokens = self.recipe.evaluation.batch_tokens
         try:
             if self.accelerator.num_processes > 1:
                 raise NotKept("there are several processes")
             return keep_features(
-                self.model, self.examples, batch_size, self.accelerator.device, self.autocast, folder
+                self.model, self.examples, batch_tokens, self.accelerator.device, self.autocast, folder
             )
         except NotKept as reason:
             self.progress.say(f"the frozen body is run in each pass: {reason}")
@@ -144,7 +144,7 @@ class FineTuning:
         outputs = predict_outputs(
             self.model,
             self.prepared.examples[split],
-            self.recipe.evaluation.batch_size,
+            self.recipe.evaluation.batch_tokens,
             self.accelerator.device,
             self.autocast,
             on_batch,

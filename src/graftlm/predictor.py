@@ -24,7 +24,7 @@ from graftlm.models.decoding import make_encoder, set_decoding
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.locating import BaseFiles, locate
-from graftlm.recipe import PLUG_IN_SECTIONS
+from graftlm.recipe import BATCH_TOKENS, PLUG_IN_SECTIONS
 from graftlm.rundir import require_folder
 from graftlm.tasks._task import Learnt, Task
 from graftlm.training.batching import Examples
@@ -130,20 +130,20 @@ class Predictor:
         """Labels and rule of the model."""
         return learnt_of(self.facts)
 
-    def __call__(self, rows: Iterable[Any], batch_size: int = 32) -> Sequence[Any]:
+    def __call__(self, rows: Iterable[Any], batch_tokens: int = BATCH_TOKENS) -> Sequence[Any]:
         """Return one prediction per row, in order; its class is that of the task.
 
         Args:
             rows: texts, or lists of words for a task on words, or lists of messages for a dialogue; where a row has
                 several parts, tuples in the order of the roles, or dicts. A dict, a pandas DataFrame and a
                 datasets.Dataset are read by the column names of the training rows, or by the names of the roles.
-            batch_size: examples per forward pass.
+            batch_tokens: most tokens of a forward pass, padding included.
 
         Raises:
             DataError: with the position of a row that cannot be read.
         """
         trained: Mapping[str, str] = self.facts.reading.get("columns", {})
-        return self.predict(split_of_rows(rows, self.roles, trained), batch_size)
+        return self.predict(split_of_rows(rows, self.roles, trained), batch_tokens)
 
     def encode(self, split: Split) -> Features:
         """Return the token ids of a split."""
@@ -152,7 +152,7 @@ class Predictor:
     def predict(
         self,
         split: Split,
-        batch_size: int,
+        batch_tokens: int,
         on_batch: Callable[[int], None] = lambda examples: None,
         compared: bool = False,
     ) -> Sequence[Any]:
@@ -160,7 +160,7 @@ class Predictor:
 
         Args:
             split: rows.
-            batch_size: examples per forward pass.
+            batch_tokens: most tokens of a forward pass, padding included.
             on_batch: is told how many examples each forward pass had.
             compared: the predictions will be compared with what the rows hold. Rows that hold nothing of the kind are
                 refused before anything is computed, and of texts that are known it is computed how probable they are.
@@ -173,21 +173,21 @@ class Predictor:
             self.task.targets(split, features, self.learnt)
         else:
             features = features.without_targets()
-        outputs = self.outputs(split, features, batch_size, on_batch)
+        outputs = self.outputs(split, features, batch_tokens, on_batch)
         return self.task.decode(outputs, split, features, self.learnt)
 
     def outputs(
         self,
         split: Split,
         features: Features,
-        batch_size: int,
+        batch_tokens: int,
         on_batch: Callable[[int], None] = lambda examples: None,
     ) -> Outputs:
         """Return what the model says about each example of ``features``, in order."""
         known = features.writing.targets if features.writing is not None else ()
         side = self.encoder.tokenizer.padding_side
         examples = Examples.of(features, known or None, self.encoder.padding, side)
-        outputs = predict_outputs(self.model, examples, batch_size, self.device, self.autocast, on_batch)
+        outputs = predict_outputs(self.model, examples, batch_tokens, self.device, self.autocast, on_batch)
         broken = [example for example, output in enumerate(outputs) if not np.isfinite(output).all()]
         if broken:
             raise ModelError(

@@ -49,7 +49,7 @@ TOLERANCE = 1e-3
 def predict_afresh(
     model_folder: Path,
     split: Split,
-    batch_size: int,
+    batch_tokens: int,
     device: str,
     precision: str,
 ) -> Outputs:
@@ -62,7 +62,7 @@ def predict_afresh(
         output = Path(scratch) / "outputs.npz"
         command = [sys.executable, "-P", "-m", "graftlm.proof", str(model_folder), str(output)]
         child = subprocess.run(
-            [*command, str(batch_size), device, precision],
+            [*command, str(batch_tokens), device, precision],
             input=json.dumps({"columns": split.columns, "row_ids": split.row_ids}),
             capture_output=True,
             encoding="utf-8",
@@ -177,11 +177,11 @@ def _largest(outputs: Outputs) -> NDArray[np.float64]:
 
 def main(arguments: list[str]) -> None:
     """Predict the rows on standard input with a saved model and write the outputs."""
-    folder, output, batch_size, device, precision = arguments
+    folder, output, batch_tokens, device, precision = arguments
     rows = json.loads(sys.stdin.buffer.read())
     split = Split("proof", rows["columns"], rows["row_ids"])
     predictor = Predictor.open(folder, device, precision)
-    np.savez(output, *predictor.outputs(split, predictor.encode(split), int(batch_size)))
+    np.savez(output, *predictor.outputs(split, predictor.encode(split), int(batch_tokens)))
 
 
 if __name__ == "__main__":

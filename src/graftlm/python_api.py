@@ -14,7 +14,7 @@ from graftlm.models.publishing import Published
 from graftlm.opening import open_rows
 from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
 from graftlm.progress import Silent
-from graftlm.recipe import Recipe, load_part
+from graftlm.recipe import BATCH_TOKENS, Recipe, load_part
 from graftlm.reports.display import Display
 from graftlm.run import Run
 from graftlm.rundir import RunDirectory
@@ -126,21 +126,21 @@ def pretrain(
 
 
 def evaluate(
-    path: str | Path, data: Any, *, batch_size: int = 32, device: str = "auto", **options: Any
+    path: str | Path, data: Any, *, batch_tokens: int = BATCH_TOKENS, device: str = "auto", **options: Any
 ) -> Scores:
     """Score a run or model folder on labelled rows it has not seen; ``rows_in_training`` counts those it has.
 
     Args:
         path: a run directory or a model folder.
         data: as in `finetune`.
-        batch_size: texts per forward pass.
+        batch_tokens: most tokens of a forward pass, padding included.
         device: auto, cpu, cuda or mps.
         options: entries of the data section that say how rows are read, such as ``columns={"text": "review"}``.
     """
     in_memory = None if isinstance(data, str | Path) else data
     section = {f"data.{key}": value for key, value in options.items()}
     recipe = load_part("evaluate", READING_KEYS, section, str(data) if in_memory is None else "")
-    return evaluate_rows(Path(path), in_memory, recipe.data, device, batch_size)
+    return evaluate_rows(Path(path), in_memory, recipe.data, device, batch_tokens)
 
 
 def check(data: Any, **options: Any) -> CheckResult:

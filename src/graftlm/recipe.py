@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -23,6 +24,8 @@ from graftlm.config import Config
 from graftlm.data.options import DataOptions
 from graftlm.errors import ConfigurationError
 from graftlm.settings import KeyPath, Settings, dump_yaml
+
+log = logging.getLogger("graftlm")
 
 PLUG_IN_SECTIONS: Mapping[str, Catalog] = {
     "task": Catalog("tasks"),
@@ -118,6 +121,9 @@ class TrainingOptions(Config):
         return self
 
 
+BATCH_TOKENS = 4096
+
+
 class EvaluationOptions(Config):
     """How scores and their intervals are computed."""
 
@@ -127,11 +133,23 @@ class EvaluationOptions(Config):
     resamples: Annotated[int, Field(ge=100)] = 2000
     """Bootstrap resamples of the rows."""
 
-    batch_size: PositiveInt = 32
-    """Examples per forward pass in evaluation and prediction."""
+    batch_tokens: PositiveInt = BATCH_TOKENS
+    """Most tokens of a forward pass in evaluation and prediction, padding included; one example may have more."""
 
     proof: Literal["fresh_process", "none"] = "fresh_process"
     """After training, a fresh process reloads the saved model and must decide alike; none skips it aloud."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rows_of_earlier_versions(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "batch_size" in values:
+            log.warning(
+                "evaluation.batch_size is not used any more: evaluation.batch_tokens bounds a forward pass"
+            )
+            return {
+                key: value for key, value in cast("dict[str, Any]", values).items() if key != "batch_size"
+            }
+        return values
 
 
 class Recipe(Config):

@@ -18,7 +18,7 @@ from graftlm.settings import Settings
 # Keys that change where or how often, never what: they may differ on resume.
 _FREE = (
     "data.path", "data.validation", "data.test", "training.checkpoint_steps", "training.device",
-    "training.gradient_checkpointing", "training.micro_batch", "evaluation.batch_size",
+    "training.gradient_checkpointing", "training.micro_batch", "evaluation.batch_tokens",
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ FOREIGN_KEYS: Mapping[str, str] = {
     "num_train_epochs": "training.epochs",
     "max_steps": "training.epochs",
     "per_device_train_batch_size": "training.micro_batch",
-    "per_device_eval_batch_size": "evaluation.batch_size",
+    "per_device_eval_batch_size": "evaluation.batch_tokens (tokens, not rows)",
     "train_batch_size": "training.batch_size",
     "gradient_accumulation_steps": "training.batch_size together with training.micro_batch",
     "gradient_checkpointing": "training.gradient_checkpointing",

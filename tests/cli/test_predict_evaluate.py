@@ -36,7 +36,7 @@ def test_csv_and_jsonl_in_row_order(finished: Made, truth: list[str], place: Pat
     with (place / "rows.jsonl").open("w") as file:
         file.writelines(json.dumps({"text": row["text"]}) + "\n" for row in ROWS)
     for name, first in (("rows.csv", 2), ("rows.jsonl", 1)):
-        outcome = graft("predict", finished.run, name, "evaluation.batch_size=7", "--quiet")
+        outcome = graft("predict", finished.run, name, "evaluation.batch_tokens=50", "--quiet")
         assert (outcome.code, outcome.err) == (0, "")
         assert [line["row"] for line in outcome.lines()] == [f"{name}:{first + at}" for at in range(30)]
         assert [line["label"] for line in outcome.lines()] == truth
@@ -163,7 +163,7 @@ def test_keys_without_effect_are_refused(
     assert outcome.code == 2
     assert outcome.err.startswith(f"graft: {refused}: graft {words[0]}")
     assert "has no use for this; the keys that it uses are " in outcome.err
-    assert "training.device, evaluation.batch_size" in " ".join(outcome.err.split())
+    assert "training.device, evaluation.batch_tokens" in " ".join(outcome.err.split())
     assert outcome.out == ""
 
 

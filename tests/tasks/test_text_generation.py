@@ -287,7 +287,7 @@ def test_a_source_without_any_token_is_still_read(bases: dict[str, Path]) -> Non
     prepared, model = written_everything(bases["gpt2"], written_rows(4))
     features = recipe.task.encode(split_of(["\x07", "the book"]), prepared.encoder)
     examples = Examples.of(features, None, prepared.encoder.padding, "left")
-    outputs = predict_outputs(model, examples, 2, CPU)
+    outputs = predict_outputs(model, examples, 4096, CPU)
     assert all(len(output) for output in outputs)
 
 
@@ -520,7 +520,7 @@ def test_untrained_models_of_other_families_write_as_stock_ones_do(
     rows = [{"source": source, "target": "a"} for source in SOURCES]
     prepared, model = written_everything(bases[family], rows, **{"task.num_beams": 4})
     examples, source_of = prepared.examples["train"], prepared.dataset.splits["train"].columns["source"]
-    for source, output in zip(source_of, predict_outputs(model, examples, 8, CPU), strict=True):
+    for source, output in zip(source_of, predict_outputs(model, examples, 4096, CPU), strict=True):
         inputs = prepared.encoder.tokenizer(source, return_tensors="pt", return_token_type_ids=False)
         written = model.generate(**inputs, num_beams=4, max_new_tokens=14, early_stopping=True)[0].tolist()
         begun = 1 if family == "t5" else inputs["input_ids"].shape[1]

@@ -110,7 +110,7 @@ def test_prediction_does_not_score_what_nobody_reads(
         (["--output", "new.jsonl"], "--output"),
         (["--quiet"], "--quiet"),
         (["--quiet", "--output", "new.jsonl"], "--output, --quiet"),
-        (["evaluation.batch_size=4"], "evaluation.batch_size"),
+        (["evaluation.batch_tokens=4"], "evaluation.batch_tokens"),
         (["data.columns.messages=turns"], "data.columns.messages"),
         (["talks.jsonl"], "--chat"),
     ],
@@ -150,9 +150,9 @@ def test_a_text_that_goes_on_otherwise_from_a_tie_is_said(
 ) -> None:
     """As on a device where rounding depends on the batch."""
 
-    def afresh(folder: Path, split: Split, batch_size: int, device: str, precision: str) -> Any:
+    def afresh(folder: Path, split: Split, batch_tokens: int, device: str, precision: str) -> Any:
         predictor = Predictor.open(folder, device, precision)
-        found = list(predictor.outputs(split, predictor.encode(split), batch_size))
+        found = list(predictor.outputs(split, predictor.encode(split), batch_tokens))
         other = found[0][:1] + np.float32([1, 0, 0])
         found[0] = np.concatenate([other, found[0][found[0][:, 2] == 1]])
         return found

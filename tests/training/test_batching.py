@@ -67,13 +67,13 @@ def test_ranks_and_micro_batches_share_a_step(ranks: int) -> None:
         assert all(0 < len(part) <= 3 for part in parts)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_predictions_line_up_with_rows(seed: int, batch_size: int) -> None:
+@pytest.mark.parametrize("batch_tokens", [1, 30, 4096])
+def test_predictions_line_up_with_rows(seed: int, batch_tokens: int) -> None:
     """Whatever the batching does, row i of the result belongs to example i."""
     model, examples = network(seed), random_examples(seed)
     model.eval()
     told: list[int] = []
-    result = predict_outputs(model, examples, batch_size, CPU, on_batch=told.append)
+    result = predict_outputs(model, examples, batch_tokens, CPU, on_batch=told.append)
     with torch.inference_mode():
         alone = np.concatenate(
             [
@@ -83,10 +83,21 @@ def test_predictions_line_up_with_rows(seed: int, batch_size: int) -> None:
         )
     np.testing.assert_allclose(result, alone, atol=1e-6)
     assert sum(told) == len(examples)
-    order = np.concatenate(list(prediction_batches(examples.lengths, batch_size)))
+    order = np.concatenate(list(prediction_batches(examples.lengths, batch_tokens)))
     assert (np.diff(examples.lengths[order]) <= 0).all(), "longest first: memory runs out at once or never"
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 7, 64, 5_000])
+def test_a_batch_is_as_full_as_its_tokens_allow(batch_tokens: int, seed: int) -> None:
+    lengths = np.random.default_rng(seed).integers(0, 60, size=500)
+    batches = list(prediction_batches(lengths, batch_tokens))
+    assert sorted(np.concatenate(batches)) == list(range(500))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= batch_tokens
+    for batch in batches[:-1]:
+        assert (len(batch) + 1) * max(1, lengths[batch].max()) > batch_tokens, "one more would have fitted"
 
 
 def test_nothing_to_predict(seed: int) -> None:
     empty = Examples({"input_ids": []}, np.zeros(0, dtype=np.int64), {"input_ids": 0})
-    assert predict_outputs(network(seed), empty, 8, CPU) == []
+    assert predict_outputs(network(seed), empty, 4096, CPU) == []

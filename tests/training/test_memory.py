@@ -49,9 +49,9 @@ def test_prediction_names_the_batch(seed: int) -> None:
     model, examples = network(seed), random_examples(seed)
     _exhaust(model, 1)
     with pytest.raises(MissingResource) as caught:
-        predict_outputs(model, examples, 7, torch.device("cpu"))
+        predict_outputs(model, examples, 7 * int(examples.lengths.max()), torch.device("cpu"))
     assert caught.value.where == f"prediction, batch of 7 x {examples.lengths.max()} tokens"
-    assert "evaluation.batch_size" in caught.value.fix
+    assert "evaluation.batch_tokens" in caught.value.fix
 
 
 def test_the_allocator_of_the_cpu_and_of_numpy_are_understood() -> None:

@@ -28,7 +28,7 @@ def main(output: Path, seed: int) -> None:
     wrapped = accelerator.prepare(model) if accelerator.num_processes > 1 else model
     steps = list(fit(wrapped, examples, loss, optimizer, plan(micro_batch=3), accelerator))
     ranks = (accelerator.process_index, accelerator.num_processes)
-    logits = predict_outputs(model, examples, 4, accelerator.device, rank_of=ranks)
+    logits = predict_outputs(model, examples, 40, accelerator.device, rank_of=ranks)
     if accelerator.is_main_process:
         result = {
             "losses": [step.loss for step in steps],

@@ -74,7 +74,7 @@ def evaluate(
             None,
             recipe.data,
             recipe.training.device,
-            recipe.evaluation.batch_size,
+            recipe.evaluation.batch_tokens,
             progress,
             confidence=recipe.evaluation.confidence,
             resamples=recipe.evaluation.resamples,

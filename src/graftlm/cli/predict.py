@@ -69,12 +69,12 @@ def predict(
     if talking:
         return _chat(predictor) if chat or _replies(predictor) else _interactive(predictor)
     if source in (None, "-"):
-        records = predict_lines(predictor, sys.stdin.buffer, options.evaluation.batch_size)
+        records = predict_lines(predictor, sys.stdin.buffer, options.evaluation.batch_tokens)
         _write(records, output)
         return 0
     with Display() as display:
         progress = Silent() if quiet else display
-        _write(predict_file(predictor, options.data, options.evaluation.batch_size, progress), output)
+        _write(predict_file(predictor, options.data, options.evaluation.batch_tokens, progress), output)
     return 0
 
 

@@ -221,11 +221,19 @@ def epoch_batches(
     return [batches[index] for index in random.permutation(len(batches))]
 
 
-def prediction_batches(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """Yield rows in batches of similar length, longest first; the caller puts results back by row."""
+def prediction_batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Yield rows in batches of similar length, longest first; the caller puts results back by row.
+
+    Args:
+        lengths: tokens of each example, [examples].
+        batch_tokens: most of rows * longest length of a batch; an example that is longer has a batch of its own.
+    """
     rows = np.argsort(-lengths, kind="stable")
-    for start in range(0, len(rows), batch_size):
-        yield rows[start : start + batch_size]
+    start = 0
+    while start < len(rows):
+        size = max(1, batch_tokens // max(1, int(lengths[rows[start]])))
+        yield rows[start : start + size]
+        start += size
 
 
 def micro_batches(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from graftlm.training.writing import write
 def predict_outputs(
     model: PreTrainedModel,
     examples: Examples,
-    batch_size: int,
+    batch_tokens: int,
     device: torch.device,
     autocast: torch.dtype | None = None,
     on_batch: Callable[[int], None] = lambda examples: None,
@@ -28,7 +29,8 @@ def predict_outputs(
 ) -> Outputs:
     """Return what the model says about every example, entry i for example i; padding is cut away.
 
-    Batches hold examples of similar length. ``on_batch`` is told how many examples each batch had; what it raises
+    Batches hold examples of similar length: rows times the longest, with what may be written, is at most
+    ``batch_tokens``, but for a batch of one. ``on_batch`` is told how many examples each batch had; what it raises
     stops the prediction. With ``rank_of=(rank, ranks)`` each rank computes its share and all get the whole.
 
     Raises:
@@ -36,7 +38,8 @@ def predict_outputs(
     """
     model.eval()
     own: list[tuple[int, NDArray[np.float32]]] = []
-    batches = list(prediction_batches(examples.lengths, batch_size))
+    written = _most_written(model) if examples.written else 0
+    batches = list(prediction_batches(examples.lengths + written, batch_tokens))
     with torch.inference_mode():
         for rows in batches[rank_of[0] :: rank_of[1]]:
             with memory_for(
@@ -50,6 +53,11 @@ def predict_outputs(
             on_batch(len(rows))
     parts = gather_object(own) if rank_of[1] > 1 else own
     return [outputs for _, outputs in sorted(parts, key=lambda part: part[0])]
+
+
+def _most_written(model: PreTrainedModel) -> int:
+    settings: Any = model.generation_config
+    return settings.max_new_tokens or 0
 
 
 def _read(

@@ -105,7 +105,7 @@ class KeptFeatures:
 def keep_features(
     model: PreTrainedModel,
     examples: Examples,
-    batch_size: int,
+    batch_tokens: int,
     device: torch.device,
     autocast: torch.dtype | None,
     folder: Path,
@@ -118,7 +118,7 @@ def keep_features(
     Args:
         model: with a frozen body.
         examples: that the head will be trained on.
-        batch_size: examples per forward pass.
+        batch_tokens: most tokens of a forward pass, padding included.
         device: of the model.
         autocast: dtype of the forward pass, or None for float32.
         folder: where there is room for the file.
@@ -134,7 +134,7 @@ def keep_features(
     if body is model:
         raise NotKept("it has no body of its own")
     model.eval()
-    batches = list(prediction_batches(examples.lengths, batch_size))
+    batches = list(prediction_batches(examples.lengths, batch_tokens))
     output, first_tokens = _try_kinds(model, examples.batch(batches[0], device), autocast)
     counts = np.ones(len(examples), dtype=np.int64) if first_tokens else examples.lengths
     starts, width, tokens = np.zeros(len(examples), dtype=np.int64), 0, 0

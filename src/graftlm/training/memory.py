@@ -19,8 +19,8 @@ SMALLER_STEPS = (
     "recipe.yaml of the run and resume it, or start again; or cut long texts with a smaller task.max_length_tokens"
 )
 SMALLER_BATCHES = (
-    "a smaller evaluation.batch_size (in Python batch_size) needs less, and so does a smaller task.max_length_tokens "
-    "when training"
+    "a smaller evaluation.batch_tokens (in Python batch_tokens) needs less, and so does a smaller "
+    "task.max_length_tokens when training"
 )
 SMALLER_MODEL = "choose a smaller base model or another training.device, or free memory that others use"
 

@@ -17,6 +17,7 @@ from graftlm.data.training_texts import rows_in_training
 from graftlm.errors import DataError
 from graftlm.predictor import Predictor
 from graftlm.progress import Progress, Silent
+from graftlm.recipe import BATCH_TOKENS
 from graftlm.rundir import run_around
 from graftlm.scoring.scores import Scores
 from graftlm.workflows.unseen_rows import COMPUTING_KEYS, READING_KEYS, read_unseen
@@ -29,7 +30,7 @@ def evaluate(
     data: object,
     options: DataOptions,
     device: str = "auto",
-    batch_size: int = 32,
+    batch_tokens: int = BATCH_TOKENS,
     progress: Progress | None = None,
     **bootstrap: Any,
 ) -> Scores:
@@ -42,7 +43,7 @@ def evaluate(
         data: rows in memory, or None to read ``options.path``.
         options: which columns hold text and label.
         device: auto, cpu, cuda or mps.
-        batch_size: examples per forward pass.
+        batch_tokens: most tokens of a forward pass, padding included.
         progress: who listens.
         bootstrap: confidence, resamples, seed.
 
@@ -65,7 +66,7 @@ def evaluate(
         done += examples
         progress.advance(min(done, len(split)), len(split))  # a long row has several examples
 
-    predictions = predictor.predict(split, batch_size, on_batch, compared=True)
+    predictions = predictor.predict(split, batch_tokens, on_batch, compared=True)
     scores = predictor.task.score(predictions, split, predictor.learnt, **bootstrap)
     return replace(scores, rows_in_training=trained)
 

@@ -12,6 +12,7 @@ from graftlm.data.options import DataOptions
 from graftlm.errors import DataError
 from graftlm.predictor import Predictor
 from graftlm.progress import Progress, Silent
+from graftlm.recipe import BATCH_TOKENS
 from graftlm.workflows.unseen_rows import read_unseen
 
 # Rows predicted at a time: enough to sort by length well, few enough to give results early.
@@ -19,7 +20,10 @@ _CHUNK = 2048
 
 
 def predict_file(
-    predictor: Predictor, options: DataOptions, batch_size: int = 32, progress: Progress | None = None
+    predictor: Predictor,
+    options: DataOptions,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Progress | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield one record per row of a data file: row id, label, score, scores."""
     progress = progress or Silent()
@@ -27,12 +31,14 @@ def predict_file(
     split = read_unseen(None, predictor.roles, options, predictor.facts.reading, progress)
     progress.stage("predicting")
     for start in range(0, len(split), _CHUNK):
-        yield from _records(predictor, split.take(range(start, min(start + _CHUNK, len(split)))), batch_size)
+        yield from _records(
+            predictor, split.take(range(start, min(start + _CHUNK, len(split)))), batch_tokens
+        )
         progress.advance(min(start + _CHUNK, len(split)), len(split))
 
 
 def predict_lines(
-    predictor: Predictor, lines: Iterable[bytes], batch_size: int = 32
+    predictor: Predictor, lines: Iterable[bytes], batch_tokens: int = BATCH_TOKENS
 ) -> Iterator[dict[str, Any]]:
     """Yield one record per line of UTF-8 text, for standard input; lines are numbered from 1.
 
@@ -53,7 +59,7 @@ def predict_lines(
         (role,) = predictor.roles
         said = [_turn(text) if role.kind == "messages" else text for _, text in full]
         columns: dict[str, list[object]] = {role.name: said}
-        answers = _records(predictor, Split("lines", columns, [place for place, _ in full]), batch_size)
+        answers = _records(predictor, Split("lines", columns, [place for place, _ in full]), batch_tokens)
         for place, text in chunk:
             yield next(answers) if text.strip() else {"row": place, "error": "the line is empty"}
 
@@ -85,6 +91,6 @@ def _text(line: bytes, number: int) -> str:
     return text
 
 
-def _records(predictor: Predictor, split: Split, batch_size: int) -> Iterator[dict[str, Any]]:
-    for row, prediction in zip(split.row_ids, predictor.predict(split, batch_size), strict=True):
+def _records(predictor: Predictor, split: Split, batch_tokens: int) -> Iterator[dict[str, Any]]:
+    for row, prediction in zip(split.row_ids, predictor.predict(split, batch_tokens), strict=True):
         yield {"row": row, **predictor.task.record(prediction)}

@@ -31,7 +31,7 @@ READING_KEYS = (
     "data.delimiter",
     "data.max_row_bytes",
 )
-COMPUTING_KEYS = ("training.device", "evaluation.batch_size")
+COMPUTING_KEYS = ("training.device", "evaluation.batch_tokens")
 
 
 def read_unseen(
