@@ -49,7 +49,7 @@ LIMITS: dict[str, dict[str, Any]] = {
     "squadshifts": {"training.epochs": 3, "data.group_column": "title"},
     "subjqa": {"training.epochs": 4},
 }
-# What others report, in the pages of microsoft/unilm (MiniLM), google-research/electra, allanj/pytorch_neural_crf and of
+# What others report: the pages of microsoft/unilm (MiniLM), google-research/electra, allanj/pytorch_neural_crf, and of
 # BERT models on the hub. Their rows are not always ours.
 PUBLISHED = {
     "sst2": "91.5 (MiniLM-L6-H384, all 67,349 training rows)",
