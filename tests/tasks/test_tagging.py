@@ -19,7 +19,7 @@ import transformers
 from tests.rows import first_baseline
 from tests.tasks.test_contract import plainly_tagged_rows, tagged_rows
 from tests.tiny import tiny_base
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from graftlm.catalog import Catalog
 from graftlm.data.dataset import Split
@@ -200,6 +200,46 @@ def test_byte_level_words_begin_with_their_space(tmp_path: Path) -> None:
     words.save_pretrained(tmp_path / "saved")
     again = transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")
     assert again([["the", "the"]], is_split_into_words=True)["input_ids"][0][1:3] == [known, known]
+
+
+def splitting_base(folder: Path) -> Path:
+    """A tiny GPT-2 whose tokenizer divides a text before it makes bytes of it, as those of Llama 3 and Qwen do."""
+    pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<|endoftext|>"]
+    backend = Tokenizer(models.BPE({piece: index for index, piece in enumerate(pieces)}, []))
+    parts = [
+        pre_tokenizers.Split(Regex(r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+"), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ]
+    backend.pre_tokenizer = pre_tokenizers.Sequence(parts)
+    backend.decoder = decoders.ByteLevel()
+    tiny_base(folder, "gpt2")
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, model_max_length=64, eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_words_of_a_tokenizer_that_divides_before_it_makes_bytes(tmp_path: Path) -> None:
+    """Each word is read as it is in a text: one space before it and none inside, and so does the saved model."""
+    base = splitting_base(tmp_path / "base")
+    tokenizer = load_tokenizer(locate(str(base)), words=True)
+    words = ["don't", "2010", "U.S."]
+    features = TextEncoder(tokenizer, 64).words([words])
+    (ids,) = features.inputs["input_ids"]
+    assert list(ids) == tokenizer(" don't 2010 U.S.")["input_ids"]
+    assert [words[word] for word in features.words[0] if word >= 0] == words
+    changes = {
+        "base": str(base), "training.epochs": 1, "training.device": "cpu", "evaluation.resamples": 100,
+        "task.name": "word_tagging",
+    }  # fmt: skip
+    run = finetune(load_recipe(None, changes), plainly_tagged_rows(30), tmp_path / "run")
+    (again,) = run.predictor("cpu").encoder.words([words]).inputs["input_ids"]
+    assert list(again) == list(ids)
+    card = (run.directory.model / "README.md").read_text(encoding="utf-8")
+    assert '[[" your", " words"]], is_split_into_words=True' in card
+    plain = transformers.AutoTokenizer.from_pretrained(run.directory.model)
+    assert plain([[f" {word}" for word in words]], is_split_into_words=True)["input_ids"] == [list(ids)]
 
 
 @pytest.fixture(scope="module", params=["token_classification", "word_tagging"])

@@ -14,7 +14,6 @@ from typing import Any, cast
 import torch
 import transformers
 from safetensors import safe_open
-from tokenizers import pre_tokenizers
 from torch import Tensor
 from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -29,6 +28,7 @@ from transformers.utils import logging as transformers_logging
 from graftlm.errors import ModelError, clip, nearest
 from graftlm.models.locating import BaseFiles
 from graftlm.models.padding import require_unread_padding
+from graftlm.models.spaced_words import add_spaces
 from graftlm.models.safety import build_config, check_size, verify_folder
 from graftlm.models.vocabulary import give_what_is_read
 
@@ -86,7 +86,7 @@ def load_tokenizer(files: BaseFiles, words: bool = False, positions: bool = True
     Args:
         files: of the base model.
         words: whether it will get words one by one. Byte-level tokenizers know a word by the space before it, which it
-            then does not have: they are set to add it, and saved so.
+            then does not have: they are set to add it, and saved so, where that can be (see `need_spaces`).
         positions: whether a task asks where in a text a token stands, which slow tokenizers do not know. Some
             translation models have no other.
 
@@ -130,7 +130,7 @@ def load_tokenizer(files: BaseFiles, words: bool = False, positions: bool = True
     give_what_is_read(tokenizer, config)
     _check_vocabulary(tokenizer, config, where)
     if words and isinstance(tokenizer, PreTrainedTokenizerFast):
-        _add_space_before_words(tokenizer)
+        add_spaces(tokenizer)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
             raise ModelError(
@@ -140,16 +140,6 @@ def load_tokenizer(files: BaseFiles, words: bool = False, positions: bool = True
             )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def _add_space_before_words(tokenizer: PreTrainedTokenizerFast) -> None:
-    backend: Any = tokenizer.backend_tokenizer
-    outer = backend.pre_tokenizer
-    for part in outer if isinstance(outer, pre_tokenizers.Sequence) else [outer]:
-        if isinstance(part, pre_tokenizers.ByteLevel):
-            part.add_prefix_space = True
-            tokenizer.add_prefix_space = True
-            tokenizer.init_kwargs["add_prefix_space"] = True
 
 
 def forget_loading(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -23,6 +23,7 @@ from graftlm.models.sequences import (
     decoder_sequences,
     encoder_decoder_sequences,
 )
+from graftlm.models.spaced_words import need_spaces
 
 # Windows of a long row share this part of their tokens: 1 / 4.
 _OVERLAP_SHARE = 4
@@ -176,10 +177,11 @@ class TextEncoder:
                 fix=f"allow at least {special + 1}",
             )
         overlap = room // _OVERLAP_SHARE
+        space = " " if need_spaces(self.tokenizer) else ""
         for start in range(0, len(rows), _CHUNK):
             with self._lock:
                 encoded = self.tokenizer(
-                    [list(row) for row in rows[start : start + _CHUNK]],
+                    [[space + word for word in row] for row in rows[start : start + _CHUNK]],
                     is_split_into_words=True,
                     truncation=True,
                     max_length=self.max_length_tokens,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
+from tokenizers import Tokenizer
 
 from graftlm.data.benchmark_reading import held_out_as
 from graftlm.data.roles import INPUT_KINDS, Role
 from graftlm.models.adapters import holds_adapter
 from graftlm.models.artefact import ArtefactFacts, read_facts
+from graftlm.models.spaced_words import need_spaces
 from graftlm.predictor import learnt_of, task_of
 from graftlm.reports.figures import headline_sentence, label_table, metric_table, read_evaluation
 from graftlm.rundir import RunDirectory, write_bytes
@@ -97,7 +100,7 @@ def render_model_card(run: RunDirectory) -> str:
     prints = ", ".join(f"{name} `{value}`" for name, value in facts.data.items())
     parts += [
         "## How to use it", "", f"With plain {'transformers and peft' if adapter else 'transformers'}:", "",
-        _snippet(facts, task, learnt, adapter), "",
+        _snippet(facts, task, learnt, adapter, _spaced(run.model)), "",
         "With GraftLM: `graft predict path/to/run rows.csv`, or `graftlm.Predictor.open(\"path/to/model\")`.",
         "", "## How it was made", "",
         f"- rows: {rows}; fingerprints: {prints}",
@@ -115,20 +118,27 @@ def render_model_card(run: RunDirectory) -> str:
     return "\n".join(parts)
 
 
-def _example(role: Role) -> str:
+def _example(role: Role, spaced: bool) -> str:
     if role.kind == "words":
-        return '[["your", "words"]], is_split_into_words=True'
+        # Such a tokenizer knows a word by the space before it.
+        words = '[[" your", " words"]]' if spaced else '[["your", "words"]]'
+        return f"{words}, is_split_into_words=True"
     return f'["your {role.name.replace("_", " ")}"]'
 
 
-def _snippet(facts: ArtefactFacts, task: Task, learnt: Learnt, adapter: bool) -> str:
+def _spaced(model: Path) -> bool:
+    file = model / "tokenizer.json"
+    return file.exists() and need_spaces(Tokenizer.from_file(str(file)))
+
+
+def _snippet(facts: ArtefactFacts, task: Task, learnt: Learnt, adapter: bool, spaced: bool) -> str:
     inputs = [role for role in task.roles if role.kind in INPUT_KINDS and role.name in facts.roles]
     architecture = facts.architecture or task.architectures[0]
     if any(role.kind == "messages" for role in inputs):
         call = _CHAT
     else:
         call = _CALLS.get(architecture, _CALL).format(
-            texts=", ".join(_example(role) for role in inputs), limit=facts.max_length_tokens
+            texts=", ".join(_example(role, spaced) for role in inputs), limit=facts.max_length_tokens
         )
     usage = task.usage(learnt, architecture)
     if not adapter:
