@@ -190,7 +190,7 @@ def test_a_target_that_was_cut_is_still_begun_with_its_language(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("family", WRITING_FAMILIES)
-def test_targets_end_with_the_end_token_unless_cut_and_prompts_do_not_depend_on_them(
+def test_targets_end_with_the_end_token_also_where_cut_and_prompts_do_not_depend_on_them(
     family: str, bases: dict[str, Path]
 ) -> None:
     recipe = recipe_of(bases[family], **{"task.max_target_tokens": 6, "task.max_length_tokens": 20})
@@ -208,10 +208,10 @@ def test_targets_end_with_the_end_token_unless_cut_and_prompts_do_not_depend_on_
     assert writing.cut_rows == [1] and alone.writing.cut_rows == [] and list(alone.writing.targets) == []
     wanted = [each[each != IGNORED].tolist() for each in writing.targets]
     (end,) = encoder.end_tokens
-    assert [each[-1] == end for each in wanted] == [True, False, True]
-    assert [writing.reader.ended(each) for each in wanted] == [True, False, True]
+    assert [each[-1] == end for each in wanted] == [True, True, True]
+    assert all(end not in each[:-1] for each in wanted)
     assert [writing.reader.text(each) for each in wanted][::2] == [targets[0], targets[2]]
-    assert len(wanted[1]) == 6
+    assert len(wanted[1]) == 6 and targets[1].startswith(writing.reader.text(wanted[1]))
     if encoder.encoder_decoder:
         assert writing.prompts is None and features.inputs == alone.inputs
         assert max(map(len, features.inputs["input_ids"])) == 20

@@ -72,10 +72,14 @@ class ChatEncoder:
             if not whole:
                 truncated.append(row)
             most = found.prompt + self.limits.written
+            kept, learnt = found.ids[:most], found.learnt[:most]
             if any(found.learnt[most:]):
                 cut.append(row)
-            ids.append(found.ids[:most])
-            targets.append(next_tokens(found.ids[:most], found.learnt[:most]))
+                # The last that is learnt ends the reply: so the model learns to end within the limit.
+                last = max(at for at, reply in enumerate(found.learnt) if reply)
+                kept[-1], learnt[-1] = found.ids[last], True
+            ids.append(kept)
+            targets.append(next_tokens(kept, learnt))
             prompts.append(found.prompt)
         # Without a single reply there is nothing to learn or to compare with: conversations to be continued.
         known = targets if any((each != IGNORED).any() for each in targets) else []

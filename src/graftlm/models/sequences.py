@@ -93,6 +93,14 @@ class SequenceLimits:
             )
         return room
 
+    def target(self, ids: list[int]) -> list[int]:
+        """Return the tokens of a target, its last one kept where it is cut: so the model learns to end within the limit.
+
+        Args:
+            ids: the end token is the last.
+        """
+        return ids if len(ids) <= self.written else [*ids[: self.written - 1], ids[-1]]
+
 
 def encoder_decoder_sequences(
     tokenizer: PreTrainedTokenizerBase,
@@ -113,7 +121,7 @@ def encoder_decoder_sequences(
         whole = reader.closed(ids)
         if len(whole) > limits.written:
             cut.append(row)
-        wanted.append(np.array(whole[: limits.written], dtype=np.int64))
+        wanted.append(np.array(limits.target(whole), dtype=np.int64))
     return Features(
         {"input_ids": inputs}, range(len(sources)), truncated, writing=Writing(wanted, None, reader, cut)
     )
@@ -151,7 +159,7 @@ def decoder_sequences(
         writing = Writing([], lengths, reader)
         return Features({"input_ids": prompts}, range(len(prompts)), truncated, writing=writing)
     whole = [[*ids, reader.end] for ids in token_ids(tokenizer, targets, special=False)]
-    inputs = [[*prompt, *ids[: limits.written]] for prompt, ids in zip(prompts, whole, strict=True)]
+    inputs = [[*prompt, *limits.target(ids)] for prompt, ids in zip(prompts, whole, strict=True)]
     wanted = [
         next_tokens(ids, [position >= length for position in range(len(ids))])
         for ids, length in zip(inputs, lengths, strict=True)

@@ -83,8 +83,8 @@ class Dialogue(Config):
     aloud. None: the limit of the base model, at most 1,024."""
 
     max_target_tokens: PositiveInt | None = None
-    """Tokens of the last reply, in training and when writing; longer ones are cut, and counted aloud. None: 128, at
-    most half of a conversation."""
+    """Tokens of the last reply, in training and when writing; longer ones are cut before their end token,
+    and counted aloud. None: 128, at most half of a conversation."""
 
     loss_roles: list[str] = Field(["assistant"], min_length=1)
     """Whose messages are learnt; the assistant's, which the model writes, are always among them."""

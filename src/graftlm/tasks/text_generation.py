@@ -68,8 +68,8 @@ class TextGeneration(Config):
     the limit of the base model, at most 1,024."""
 
     max_target_tokens: PositiveInt | None = None
-    """Tokens of the target, in training and when writing; longer targets are cut, and counted aloud. None: 128, at most
-    half of what a decoder holds."""
+    """Tokens of the target, in training and when writing; longer targets are cut before their end token, and
+    counted aloud. None: 128, at most half of what a decoder holds."""
 
     prefix: str = ""
     """Put before each source: the task that T5 was trained with ("summarize: "), the language that Marian is told
