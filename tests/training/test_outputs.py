@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -37,3 +38,31 @@ def test_an_encoder_decoder_classifies(seed: int, family: str, head: str) -> Non
     for row in range(6):
         alone = forward(model, examples.batch(np.array([row]), torch.device("cpu")), None)[0]
         assert torch.allclose(outputs[row][: len(alone)], alone, atol=1e-5)
+
+
+def test_a_thread_does_not_disturb_what_another_asks_of_a_padded_model(seed: int) -> None:
+    """One scores targets, its head seeing their places only, while another asks the same model for everything."""
+    torch.manual_seed(seed)
+    config: Any = tiny_config("gpt2", 60)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+    with torch.inference_mode():
+        alone = model(input_ids=ids).logits
+    seen: list[torch.Tensor] = []
+
+    def ask() -> torch.Tensor:
+        with torch.inference_mode():
+            return model(input_ids=ids).logits
+
+    def meanwhile(*_: object) -> None:
+        if not seen:
+            seen.append(torch.empty(0))
+            seen[0] = pool.submit(ask).result()
+
+    targets = [np.array([-100, 6, 7, -100]), np.array([10, -100, -100, -100])]
+    examples = Examples({"input_ids": ids.tolist()}, targets, {"input_ids": 0}, written=True)
+    with ThreadPoolExecutor(1) as pool, torch.inference_mode():
+        model.register_forward_pre_hook(meanwhile)
+        outputs, _ = forward_where_targets(model, examples.batch(np.arange(2), torch.device("cpu")), None)
+    assert torch.equal(seen[0], alone)
+    assert torch.allclose(outputs[0], alone[[0, 0, 1], [1, 2, 0]], atol=1e-6)

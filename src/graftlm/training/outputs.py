@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import threading
 from collections.abc import Generator
 from typing import Any
 
@@ -94,7 +95,12 @@ def _reading(model: nn.Module, read: Tensor) -> Generator[None]:
     """
     bare: Any = extract_model_from_parallel(model)
 
+    own = threading.get_ident()
+
     def select(_: nn.Module, __: Any, output: Any) -> Any:
+        # Another thread may ask the same model meanwhile; its tokens are others.
+        if threading.get_ident() != own:
+            return None
         if hasattr(output, "last_hidden_state"):
             output["last_hidden_state"] = output["last_hidden_state"].flatten(0, 1)[read][None]
         return output
