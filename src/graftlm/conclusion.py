@@ -108,6 +108,7 @@ def _facts(training: TrainingRun[FineTuning], learnt: Learnt, held_out: list[str
             "label_separator": subject.recipe.data.label_separator,
             "label_columns": subject.recipe.data.label_columns,
             "tag_names": subject.recipe.data.tag_names,
+            "split_column": subject.recipe.data.split_column,
         },
         max_length_tokens=prepared.encoder.max_length_tokens,
         architecture=architecture_of(training.model, task.architectures),

@@ -29,7 +29,7 @@ from graftlm.workflows.minimal_pairs import score_minimal_pairs
 from graftlm.workflows.pretrain import pretrain as train_base
 from graftlm.workflows.pretrain import resume as continue_pretraining
 from graftlm.workflows.push import push as upload
-from graftlm.workflows.unseen_rows import READING_KEYS
+from graftlm.workflows.unseen_rows import SCORING_KEYS
 
 
 def finetune(
@@ -132,14 +132,15 @@ def evaluate(
 
     Args:
         path: a run directory or a model folder.
-        data: as in `finetune`.
+        data: as in `finetune`. Where a column names the split of each row, those of test are scored
+            (``split_column=None`` scores all).
         batch_tokens: most tokens of a forward pass, padding included.
         device: auto, cpu, cuda or mps.
         options: entries of the data section that say how rows are read, such as ``columns={"text": "review"}``.
     """
     in_memory = None if isinstance(data, str | Path) else data
     section = {f"data.{key}": value for key, value in options.items()}
-    recipe = load_part("evaluate", READING_KEYS, section, str(data) if in_memory is None else "")
+    recipe = load_part("evaluate", SCORING_KEYS, section, str(data) if in_memory is None else "")
     return evaluate_rows(Path(path), in_memory, recipe.data, device, batch_tokens)
 
 

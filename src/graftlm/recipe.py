@@ -246,7 +246,7 @@ def written_settings(
 
 
 def load_part(verb: str, used: Collection[str], overrides: Overrides, path: str = "") -> Recipe:
-    """Like `load_recipe`, for a verb that uses some keys only: any other is refused instead of being ignored.
+    """Like `load_outline`, for a verb that uses some keys only: any other is refused instead of being ignored.
 
     Args:
         verb: how the user calls it, for the message.
@@ -255,7 +255,7 @@ def load_part(verb: str, used: Collection[str], overrides: Overrides, path: str 
         path: the data file, which these verbs take as a word of its own.
     """
     written = list(pairs(overrides))
-    recipe = load_recipe(None, [*((".".join(key), value) for key, value in written), ("data.path", path)])
+    recipe = load_outline(None, [*((".".join(key), value) for key, value in written), ("data.path", path)])
     idle = [key for key in _leaves(written) if not any(f"{key}.".startswith(f"{known}.") for known in used)]
     if idle:
         raise ConfigurationError(

@@ -262,6 +262,39 @@ def test_rows_that_were_in_training_are_counted_and_named(finished: Made, place:
     assert "rows.csv:2," not in outcome.err
 
 
+def test_of_a_file_with_a_split_column_the_test_rows_are_scored(
+    finished: Made, place: Path, graft, truth: list[str]
+) -> None:
+    """As a training reads it; predictions are still of all rows."""
+    names = ["train", "test", "dev"] * 10
+    rows = [{**row, "split": name} for row, name in zip(ROWS, names, strict=True)]
+    write_csv(place / "rows.csv", rows)
+    right = [row["label"] == label for row, label in zip(ROWS, truth, strict=True)]
+    words = ("evaluate", finished.run, "rows.csv", "evaluation.resamples=100", "--json")
+    outcome = graft(*words)
+    scores = outcome.json()
+    assert (scores["rows"], scores["values"]["accuracy"]["value"]) == (
+        10,
+        pytest.approx(sum(right[1::3]) / 10),
+    )
+    assert "calls test, 10 of 30 rows (data.split_column=null takes all)" in " ".join(outcome.err.split())
+    assert graft(*words, "data.split_column=null").json()["rows"] == 30
+    assert len(graft("predict", finished.run, "rows.csv").lines()) == 30
+    write_csv(place / "rows.csv", [row for row in rows if row["split"] != "test"])
+    refused = graft(*words)
+    assert refused.code == 2
+    assert "the split column 'split' calls rows train and validation, and none test" in refused.err
+    write_csv(place / "rows.csv", [{**row, "part": name} for row, name in zip(ROWS, names, strict=True)])
+    assert graft(*words).json()["rows"] == 30
+    assert graft(*words, "data.split_column=part").json()["rows"] == 10
+    assert "has no column 'prt'" in graft(*words, "data.split_column=prt").err
+    model = json.loads((finished.run / "model" / "graftlm.json").read_text())
+    model["reading"]["split_column"] = "part"  # as a training on this file would have written
+    shutil.copytree(finished.run / "model", place / "model")
+    (place / "model" / "graftlm.json").write_text(json.dumps(model))
+    assert graft("evaluate", "model", *words[2:]).json()["rows"] == 10
+
+
 def test_without_its_run_a_model_knows_no_training_texts(finished: Made, place: Path, graft) -> None:
     shutil.copytree(finished.run / "model", place / "model")
     shutil.copytree(finished.run, place / "run")

@@ -82,6 +82,9 @@ def test_refusals_come_before_torch(place: Path) -> None:
         ),
         ("evaluate", "runs/dnoe", "good.csv"): (2, "Did you mean 'done'?"),
         ("evaluate", "runs/done"): (0, ""),
+        ("predict", "runs/done", "none.csv"): (2, "there is no such file"),
+        ("predict", "runs/done", "bad.csv"): (2, "bad.csv:3"),
+        ("evaluate", "runs/done", "none.csv"): (2, "there is no such file"),
         ("push", "runs/dnoe", "acme/reviews"): (2, "Did you mean 'done'?"),
         ("options", "trainin.epochs"): (2, "training.epochs"),
     }

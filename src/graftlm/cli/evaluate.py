@@ -25,7 +25,8 @@ def evaluate(
     run
         A run directory or a model folder.
     source
-        A labelled data file; left out, the stored scores of the run are shown.
+        A labelled data file; left out, the stored scores of the run are shown. Where a column names the split of each
+        row, those of test are scored; data.split_column=null scores all.
     overrides
         Keys that say how rows are read, computed and scored, for instance data.columns.text=review; any other is
         refused.
@@ -62,16 +63,19 @@ def evaluate(
             )
         print_result(opened, json_output, quiet=False)
         return 0
-    # Stored scores are shown without torch.
-    from graftlm.workflows.evaluate import EVALUATION_KEYS
-    from graftlm.workflows.evaluate import evaluate as score
+    from graftlm.data.loading import read_tables
+    from graftlm.workflows.unseen_rows import EVALUATION_KEYS
 
     recipe = load_part("graft evaluate", EVALUATION_KEYS, overrides, source)
+    tables = read_tables(None, recipe.data)
+    # Only now is torch loaded: stored scores are shown, and files that cannot be read refused, without it.
+    from graftlm.workflows.evaluate import evaluate as score
+
     with contextlib.ExitStack() as stack:
         progress = Silent() if quiet else stack.enter_context(Display())
         scores = score(
             run,
-            None,
+            tables,
             recipe.data,
             recipe.training.device,
             recipe.evaluation.batch_tokens,

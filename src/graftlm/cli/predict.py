@@ -49,11 +49,9 @@ def predict(
         raise RunError("this file exists already", where=str(output), fix="choose another name")
     require_folder(run)  # before torch is loaded
     from graftlm.cli.words import split_words
-    from graftlm.predictor import Predictor
-    from graftlm.progress import Silent
+    from graftlm.data.loading import read_tables
     from graftlm.recipe import load_part
     from graftlm.reports.display import Display
-    from graftlm.workflows.predict import predict_file, predict_lines
     from graftlm.workflows.unseen_rows import COMPUTING_KEYS, READING_KEYS
 
     source, overrides = split_words(source, overrides)
@@ -65,16 +63,23 @@ def predict(
         options = load_part("graft predict of standard input", COMPUTING_KEYS, overrides)
     else:
         options = load_part("graft predict", (*READING_KEYS, *COMPUTING_KEYS), overrides, source)
+    file = not talking and source not in (None, "-")
+    tables = read_tables(None, options.data) if file else None
+    # Only now is torch loaded: a file that cannot be read is refused without it.
+    from graftlm.predictor import Predictor
+    from graftlm.progress import Silent
+    from graftlm.workflows.predict import predict_file, predict_lines
+
     predictor = Predictor.open(run, options.training.device)
     if talking:
         return _chat(predictor) if chat or _replies(predictor) else _interactive(predictor)
-    if source in (None, "-"):
+    if tables is None:
         records = predict_lines(predictor, sys.stdin.buffer, options.evaluation.batch_tokens)
         _write(records, output)
         return 0
     with Display() as display:
         progress = Silent() if quiet else display
-        _write(predict_file(predictor, options.data, options.evaluation.batch_tokens, progress), output)
+        _write(predict_file(predictor, options.data, options.evaluation.batch_tokens, progress, tables), output)
     return 0
 
 

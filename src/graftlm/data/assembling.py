@@ -178,7 +178,32 @@ def _split_by_column(
             where="data.split_column",
             fix="leave split_column out, or give one file without separate validation and test files",
         )
-    table = tables.splits["all"]
+    rows = rows_by_split(tables.splits["all"], column)
+    if "train" not in rows:
+        raise DataError(
+            f"the split column {clip(column)} never says train", where=tables.splits["all"].source
+        )
+    sizes = ", ".join(
+        f"{name} {len(rows[name]):,}" for name in ("train", "validation", "test") if name in rows
+    )
+    decisions.append(f"Splits are those of column {clip(column)}: {sizes} rows.")
+    if groups is not None:
+        _refuse_shared_groups(
+            {name: [groups[row] for row in members] for name, members in rows.items()}, options
+        )
+    splits = {
+        name: everything.take(rows[name], name) for name in ("train", "validation", "test") if name in rows
+    }
+    return splits, None if groups is None else [groups[row] for row in rows["train"]]
+
+
+def rows_by_split(table: Table, column: str) -> dict[str, list[int]]:
+    """Return train, validation, test, those that a column names -> the positions of their rows.
+
+    Raises:
+        ConfigurationError: there is no such column.
+        DataError: it holds something else.
+    """
     values = _option_column(table, "data.split_column", column)
     names = {value: split_of(value) if isinstance(value, str) else None for value in set(map(_key, values))}
     unknown = sorted(clip(value) for value, name in names.items() if name is None)
@@ -193,20 +218,7 @@ def _split_by_column(
     rows: dict[str, list[int]] = {}
     for row, value in enumerate(values):
         rows.setdefault(str(names[_key(value)]), []).append(row)
-    if "train" not in rows:
-        raise DataError(f"the split column {clip(column)} never says train", where=table.source)
-    sizes = ", ".join(
-        f"{name} {len(rows[name]):,}" for name in ("train", "validation", "test") if name in rows
-    )
-    decisions.append(f"Splits are those of column {clip(column)}: {sizes} rows.")
-    if groups is not None:
-        _refuse_shared_groups(
-            {name: [groups[row] for row in members] for name, members in rows.items()}, options
-        )
-    splits = {
-        name: everything.take(rows[name], name) for name in ("train", "validation", "test") if name in rows
-    }
-    return splits, None if groups is None else [groups[row] for row in rows["train"]]
+    return rows
 
 
 def _first(table: Table, rows: Sequence[int]) -> str:

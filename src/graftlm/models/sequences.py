@@ -94,7 +94,7 @@ class SequenceLimits:
         return room
 
     def target(self, ids: list[int]) -> list[int]:
-        """Return the tokens of a target, its last one kept where it is cut: so the model learns to end within the limit.
+        """Return the tokens of a target, the last one kept where it is cut: so a model learns to end within the limit.
 
         Args:
             ids: the end token is the last.

@@ -20,9 +20,7 @@ from graftlm.progress import Progress, Silent
 from graftlm.recipe import BATCH_TOKENS
 from graftlm.rundir import run_around
 from graftlm.scoring.scores import Scores
-from graftlm.workflows.unseen_rows import COMPUTING_KEYS, READING_KEYS, read_unseen
-
-EVALUATION_KEYS = (*READING_KEYS, *COMPUTING_KEYS, "evaluation.confidence", "evaluation.resamples", "seed")
+from graftlm.workflows.unseen_rows import read_unseen
 
 
 def evaluate(
@@ -36,11 +34,12 @@ def evaluate(
 ) -> Scores:
     """Return all metrics with intervals of a run or model folder on labelled rows.
 
-    Rows whose text was in training are scored as well, counted in the result, and warned about.
+    Where a column names the split of each row, as one did in training or as a training would find it, those of test are
+    scored. Rows whose text was in training are scored as well, counted in the result, and warned about.
 
     Args:
         path: a run directory or a model folder.
-        data: rows in memory, or None to read ``options.path``.
+        data: rows in memory, or tables that were read; None reads ``options.path``.
         options: which columns hold text and label.
         device: auto, cpu, cuda or mps.
         batch_tokens: most tokens of a forward pass, padding included.
@@ -54,7 +53,7 @@ def evaluate(
     progress = progress or Silent()
     predictor = Predictor.open(path, device)
     known = predictor.trained_roles
-    split = read_unseen(data, known, options, predictor.facts.reading, progress)
+    split = read_unseen(data, known, options, predictor.facts.reading, progress, held_out=True)
     for role in known:
         _refuse_unknown_labels(split, role, predictor.facts.labels)
     trained = _count_trained(path, split, known, progress)

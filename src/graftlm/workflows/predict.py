@@ -9,6 +9,7 @@ from typing import Any
 from graftlm.data.dataset import Split
 from graftlm.data.messages import Message
 from graftlm.data.options import DataOptions
+from graftlm.data.table import Tables
 from graftlm.errors import DataError
 from graftlm.predictor import Predictor
 from graftlm.progress import Progress, Silent
@@ -24,11 +25,12 @@ def predict_file(
     options: DataOptions,
     batch_tokens: int = BATCH_TOKENS,
     progress: Progress | None = None,
+    tables: Tables | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield one record per row of a data file: row id, label, score, scores."""
+    """Yield one record per row of a data file, or of its tables: row id, label, score, scores."""
     progress = progress or Silent()
     progress.stage("reading the data")
-    split = read_unseen(None, predictor.roles, options, predictor.facts.reading, progress)
+    split = read_unseen(tables, predictor.roles, options, predictor.facts.reading, progress)
     progress.stage("predicting")
     for start in range(0, len(split), _CHUNK):
         yield from _records(

@@ -1,4 +1,4 @@
-"""Rows for a finished model, to predict or to score: all of a source, nothing carved, nothing unusable."""
+"""Rows for a finished model, to predict or to score: nothing carved, nothing unusable."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from graftlm.data.loading import read_tables
 from graftlm.data.options import DataOptions
 from graftlm.data.places import counted
 from graftlm.data.roles import INPUT_KINDS, Role, present
+from graftlm.data.split_names import find_split_column, names_splits
 from graftlm.data.table import Tables
 from graftlm.data.whole import assemble_rows
 from graftlm.data.words import as_text
@@ -32,12 +33,22 @@ READING_KEYS = (
     "data.max_row_bytes",
 )
 COMPUTING_KEYS = ("training.device", "evaluation.batch_tokens")
+SCORING_KEYS = (*READING_KEYS, "data.split_column")
+"""How rows that are scored are read."""
+EVALUATION_KEYS = (*SCORING_KEYS, *COMPUTING_KEYS, "evaluation.confidence", "evaluation.resamples", "seed")
 
 
 def read_unseen(
-    data: object, roles: Sequence[Role], options: DataOptions, reading: Mapping[str, Any], progress: Progress
+    data: object,
+    roles: Sequence[Role],
+    options: DataOptions,
+    reading: Mapping[str, Any],
+    progress: Progress,
+    held_out: bool = False,
 ) -> Split:
     """Return the rows of ``data`` (None reads ``options.path``), in order.
+
+    With ``held_out``, of a table in which a column names the split of each row, those of test: as a training reads it.
 
     What ``options`` leave open is read as the training rows were (``reading``): by the same columns, where they are
     there. Rows with an empty text are refused, or left out aloud where ``options.drop_empty_text`` says so.
@@ -48,6 +59,8 @@ def read_unseen(
     said: list[str] = []
     tables = read_tables(data, options)
     options = _as_in_training(tables, roles, options, reading)
+    if held_out:
+        options = _with_split_column(tables, options, reading)
     split = assemble_rows(tables, roles, options, said)
     for sentence in said:
         progress.say(sentence)
@@ -92,3 +105,14 @@ def _as_in_training(
         if role in names and column in there and column not in options.columns.values()
     } | options.columns
     return options.model_copy(update=changes)
+
+
+def _with_split_column(tables: Tables, options: DataOptions, reading: Mapping[str, Any]) -> DataOptions:
+    """Return the options with the column that names splits, that of training or one that a training would take."""
+    if "split_column" in options.model_fields_set or set(tables.splits) != {"all"}:
+        return options
+    columns = tables.splits["all"].columns
+    trained = reading.get("split_column")
+    column = trained if trained in columns and names_splits(columns[trained]) else find_split_column(columns)
+    taken = {options.group_column, *options.label_columns, *options.columns.values()}
+    return options if column in taken else options.model_copy(update={"split_column": column})
