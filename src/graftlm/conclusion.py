@@ -14,6 +14,7 @@ from graftlm.models.artefact import ArtefactFacts, save_artefact
 from graftlm.models.base_model import architecture_of
 from graftlm.preparation import resolve_learning_rate
 from graftlm.proof import Agreement, compare, predict_afresh
+from graftlm.reports.figures import collapsed
 from graftlm.reports.model_card import write_model_card
 from graftlm.reports.run_report import write_report
 from graftlm.rundir import write_bytes, write_json
@@ -137,6 +138,9 @@ def _write_evaluation(
     }
     predictions = task.decode(outputs, split, prepared.features[name], learnt)
     scores = task.score(predictions, split, learnt, **options)
+    same = task.same_answer(predictions, split)
+    if same is not None:
+        training.progress.warn(f"{name}: {collapsed(same)}")
     baselines = [
         {"name": name, "scores": task.score(simplest, split, learnt, **options).dump()}
         for name, simplest in task.baselines(prepared.dataset.splits["train"], split, learnt).items()
@@ -147,6 +151,7 @@ def _write_evaluation(
             "split": name,
             "selected": selected,
             "truncated_rows": len(prepared.truncated[name]),
+            "same_answer": same,
             "scores": scores.dump(),
             "baseline": baselines[0],
             "other_baselines": baselines[1:],

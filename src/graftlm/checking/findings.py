@@ -37,18 +37,16 @@ def examine_rows(recipe: Recipe, data: object) -> tuple[Dataset, list[Finding]]:
     """
     task: Any = recipe.task
     dataset = assemble(read_tables(data, recipe.data), task.roles, recipe.data, recipe.seed)
-    return dataset, check_dataset(dataset, task.roles, getattr(task, "loss_roles", ()))
+    return dataset, check_dataset(dataset, task.roles, task.loss_roles)
 
 
-def check_dataset(
-    dataset: Dataset, roles: Sequence[Role], learnt_speakers: Sequence[str] = ()
-) -> list[Finding]:
+def check_dataset(dataset: Dataset, roles: Sequence[Role], loss_roles: Sequence[str] = ()) -> list[Finding]:
     """Look at every row of every split.
 
     Args:
         dataset: the splits, their columns named by role.
         roles: what the columns mean.
-        learnt_speakers: whose messages are learnt, where rows are conversations.
+        loss_roles: whose messages are learnt, where rows are conversations.
 
     Returns:
         The findings, errors first; empty where there is nothing to say.
@@ -94,7 +92,7 @@ def check_dataset(
             finding
             for role in roles
             if role.kind == "messages"
-            for finding in check_conversations(dataset, role.name, learnt_speakers)
+            for finding in check_conversations(dataset, role.name, loss_roles)
         ),
         *(finding for role in roles if role.kind == "answers" for finding in _unanswered(dataset, role.name)),
         *check_duplicates(dataset, text_roles, label_roles, answer_roles),

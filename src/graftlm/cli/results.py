@@ -7,7 +7,7 @@ import json
 from rich.table import Table
 from rich.text import Text
 
-from graftlm.reports.figures import SELECTED, agreement, change, figure, other_baselines, value_of
+from graftlm.reports.figures import SELECTED, agreement, change, collapsed, figure, other_baselines, value_of
 from graftlm.reports.terminal import Terminal
 from graftlm.run import Run
 from graftlm.rundir import RunDirectory
@@ -39,6 +39,8 @@ def print_result(run: Run, as_json: bool, quiet: bool) -> None:
         console.print(f"baseline: {evaluation['baseline']['name']}")
         for sentence in other_baselines(evaluation):
             console.print(sentence)
+        if same := evaluation.get("same_answer"):
+            console.print(collapsed(same), style="yellow")
     proof = record["proof"]
     if proof["done"]:
         console.print(f"proved: a fresh process reloaded the model and {agreement(proof)}")

@@ -28,8 +28,8 @@ from transformers.utils import logging as transformers_logging
 from graftlm.errors import ModelError, clip, nearest
 from graftlm.models.locating import BaseFiles
 from graftlm.models.padding import require_unread_padding
-from graftlm.models.spaced_words import add_spaces
 from graftlm.models.safety import build_config, check_size, verify_folder
+from graftlm.models.spaced_words import add_spaces
 from graftlm.models.vocabulary import give_what_is_read
 
 LONGEST = 32_768

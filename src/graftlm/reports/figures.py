@@ -55,10 +55,19 @@ def agreement(proof: dict[str, Any]) -> str:
     return f"decided {rows - ties} of {rows} rows alike, and {ties} otherwise in a tie"
 
 
+def collapsed(same: str) -> str:
+    """Return what to say of a model that answers every row alike."""
+    return (
+        f"the model has collapsed: it answers every row with {same}, whatever the row; train longer, or with another "
+        "learning rate or more rows"
+    )
+
+
 def headline_sentence(evaluation: dict[str, Any]) -> str:
     """Return the one sentence a reader should take away from an evaluation."""
     scores, baseline = Scores.load(evaluation["scores"]), Scores.load(evaluation["baseline"]["scores"])
     selected = f" ({SELECTED}, so expect less on new rows)"
+    same = evaluation.get("same_answer")
     # What has no probabilities is compared by another value.
     shared = scores.primary if scores.primary in baseline.values else baseline.primary
     beside = value_of(baseline, shared)
@@ -67,7 +76,7 @@ def headline_sentence(evaluation: dict[str, Any]) -> str:
     return (
         f"{scores.primary} {interval(scores.headline, scores.primary)} on {scores.rows} rows of {evaluation['split']}, "
         f"{scores.confidence:.0%} interval; {evaluation['baseline']['name']} gives "
-        f"{beside}" + (selected if evaluation["selected"] else "")
+        f"{beside}" + (selected if evaluation["selected"] else "") + (f"; {collapsed(same)}" if same else "")
     )
 
 

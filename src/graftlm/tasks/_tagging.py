@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from graftlm.data.dataset import Split
 from graftlm.data.features import IGNORED, Encoder, Features, Outputs
 from graftlm.data.roles import WORDS
 from graftlm.data.words import words_of
+from graftlm.tasks._same_answer import only_answer
 
 Tags = Sequence[str]
 
@@ -72,6 +74,11 @@ def frequent_tags(train: Split, split: Split) -> list[list[str]]:
     usual = {word: _most(seen) for word, seen in counts.items()}
     other = _most(every)
     return [[usual.get(word, other) for word in words_of(value)] for value in split.columns[WORDS.name]]
+
+
+def only_tag(given: Iterable[Tags], split: Split) -> tuple[str, ...]:
+    """Return the one tag that every word is given where the rows have several; nothing otherwise."""
+    return only_answer(chain.from_iterable(given), chain.from_iterable(tags_of(split)))
 
 
 def most_frequent_tag(train: Split) -> str:

@@ -51,6 +51,11 @@ class Task(Protocol):
     """Where ``max_length_tokens`` is None: the tokens read at once, as far as the base model reads so many."""
 
     @property
+    def loss_roles(self) -> Sequence[str]:
+        """Whose messages are learnt, where rows are conversations; empty where they are none."""
+        ...
+
+    @property
     def decoding(self) -> Decoding | None:
         """How it writes texts; None where it writes none."""
         ...
@@ -105,6 +110,13 @@ class Task(Protocol):
 
     def decision(self, prediction: Any) -> Any:
         """Return what a reader takes from a prediction, without its scores; None where it is a number."""
+        ...
+
+    def same_answer(self, predictions: Sequence[Any], split: Split) -> str | None:
+        """Return what every row is answered with where other answers are right as well; None where answers differ.
+
+        A model that does so has learnt nothing about the rows. In words for reports, without any text of the user.
+        """
         ...
 
     def baselines(self, train: Split, split: Split, learnt: Learnt) -> Mapping[str, Sequence[Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from graftlm.data.features import Features, Outputs
+from graftlm.data.places import counted
 from graftlm.data.writing import Written
 from graftlm.scoring.bootstrap import score
 from graftlm.scoring.generated_texts import GeneratedTexts, Scoring, signatures
@@ -65,6 +66,11 @@ def quoted(text: str) -> TextPrediction:
 def most_frequent(texts: Iterable[str]) -> str:
     """Return the text that occurs most often, the first of several."""
     return Counter(texts).most_common(1)[0][0]
+
+
+def same_text(text: str) -> str:
+    """Return what to call a text that is written for every row, without repeating it."""
+    return f"one text of {counted(len(text), 'character')}" if text else "nothing"
 
 
 def score_texts(

@@ -26,6 +26,7 @@ from graftlm.errors import DataError
 from graftlm.scoring.generated_texts import Scoring, scoring_of
 from graftlm.scoring.metric import check_primary
 from graftlm.scoring.scores import Scores
+from graftlm.tasks._same_answer import only_answer
 from graftlm.tasks._task import Learnt
 from graftlm.tasks._written import (
     TextPrediction,
@@ -34,6 +35,7 @@ from graftlm.tasks._written import (
     quoted,
     read_texts,
     record,
+    same_text,
     score_texts,
 )
 
@@ -206,6 +208,11 @@ class Dialogue(Config):
     def decision(self, prediction: TextPrediction) -> str:
         """Return the reply."""
         return prediction.text
+
+    def same_answer(self, predictions: Sequence[TextPrediction], split: Split) -> str | None:
+        """See `graftlm.tasks._task.Task`."""
+        only = only_answer((each.text for each in predictions), (talk[-1].content for talk in _talks(split)))
+        return same_text(only[0]) if only else None
 
     def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[TextPrediction]]:
         """The last message before the reply, and the most frequent training reply."""

@@ -17,11 +17,13 @@ from graftlm.data.dataset import Split
 from graftlm.data.features import Encoder, Features, Outputs, Targets
 from graftlm.data.roles import LABEL_SET, TEXT, TEXT_PAIR, Role
 from graftlm.data.table import Table
+from graftlm.errors import clip
 from graftlm.scoring.bootstrap import score
 from graftlm.scoring.metric import check_primary, metrics_of
 from graftlm.scoring.sample import Rows
 from graftlm.scoring.scores import Scores
 from graftlm.scoring.thresholds import best_thresholds
+from graftlm.tasks._same_answer import only_answer
 from graftlm.tasks._tagged_columns import tagged_column
 from graftlm.tasks._task import Learnt
 from graftlm.tasks._texts import encode_texts, sorted_names
@@ -56,6 +58,7 @@ class MultiLabelClassification(Config):
     roles: ClassVar[tuple[Role, ...]] = (TEXT, TEXT_PAIR, LABEL_SET)
     architectures: ClassVar[tuple[str, ...]] = ("AutoModelForSequenceClassification",)
     decoding: ClassVar[None] = None
+    loss_roles: ClassVar[tuple[str, ...]] = ()
     pipeline_tag: ClassVar[str] = "text-classification"
     objective: ClassVar[str] = "binary_cross_entropy"
     answer_kind: ClassVar[str] = "label_sets"
@@ -164,6 +167,13 @@ class MultiLabelClassification(Config):
     def decision(self, prediction: LabelSetPrediction) -> frozenset[str]:
         """Return the labels."""
         return frozenset(prediction.labels)
+
+    def same_answer(self, predictions: Sequence[LabelSetPrediction], split: Split) -> str | None:
+        """See `graftlm.tasks._task.Task`."""
+        only = only_answer((frozenset(each.labels) for each in predictions), map(frozenset, _sets(split)))
+        if not only:
+            return None
+        return f"the labels {', '.join(map(clip, sorted(only[0])))}" if only[0] else "no label"
 
     def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[LabelSetPrediction]]:
         """Always the most frequent training label, and always every label, each as probable as it is in train."""

@@ -107,6 +107,7 @@ class QuestionAnswering(Config):
     roles: ClassVar[tuple[Role, ...]] = (QUESTION, CONTEXT, ANSWERS)
     architectures: ClassVar[tuple[str, ...]] = ("AutoModelForQuestionAnswering",)
     decoding: ClassVar[None] = None
+    loss_roles: ClassVar[tuple[str, ...]] = ()
     pipeline_tag: ClassVar[str] = "question-answering"
     objective: ClassVar[str] = "answer_span"
     answer_kind: ClassVar[str] = "answers"
@@ -244,6 +245,11 @@ class QuestionAnswering(Config):
     def decision(self, prediction: AnswerPrediction) -> tuple[int | None, int | None]:
         """Return from where to where the answer goes."""
         return prediction.start, prediction.end
+
+    def same_answer(self, predictions: Sequence[AnswerPrediction], split: Split) -> str | None:
+        """See `graftlm.tasks._task.Task`."""
+        silent = len(predictions) > 1 and all(each.start is None for each in predictions)
+        return "no answer" if silent and any(_answers(split)) else None
 
     def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[AnswerPrediction]]:
         """No answer where train knows that, else the sentence of the context with most words of the question."""

@@ -15,10 +15,12 @@ from graftlm.data.dataset import Split
 from graftlm.data.features import Encoder, Features, Outputs, Targets
 from graftlm.data.roles import LABEL, TEXT, TEXT_PAIR, Role
 from graftlm.data.table import Table
+from graftlm.errors import clip
 from graftlm.scoring.bootstrap import score
 from graftlm.scoring.confusion import count
 from graftlm.scoring.metric import check_primary, metrics_of
 from graftlm.scoring.scores import Scores
+from graftlm.tasks._same_answer import only_answer
 from graftlm.tasks._task import Learnt
 from graftlm.tasks._texts import encode_texts, sorted_names
 
@@ -47,6 +49,7 @@ class TextClassification(Config):
     roles: ClassVar[tuple[Role, ...]] = (TEXT, TEXT_PAIR, LABEL)
     architectures: ClassVar[tuple[str, ...]] = ("AutoModelForSequenceClassification",)
     decoding: ClassVar[None] = None
+    loss_roles: ClassVar[tuple[str, ...]] = ()
     pipeline_tag: ClassVar[str] = "text-classification"
     objective: ClassVar[str] = "cross_entropy"
     answer_kind: ClassVar[str] = "labels"
@@ -145,6 +148,11 @@ class TextClassification(Config):
     def decision(self, prediction: LabelPrediction) -> str:
         """Return the label."""
         return prediction.label
+
+    def same_answer(self, predictions: Sequence[LabelPrediction], split: Split) -> str | None:
+        """See `graftlm.tasks._task.Task`."""
+        only = only_answer((each.label for each in predictions), self.references(split))
+        return f"the label {clip(only[0])}" if only else None
 
     def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[LabelPrediction]]:
         """Always the most frequent training label."""

@@ -18,8 +18,9 @@ from graftlm.data.writing import Decoding
 from graftlm.scoring.generated_texts import Scoring, scoring_of
 from graftlm.scoring.metric import check_primary
 from graftlm.scoring.scores import Scores
+from graftlm.tasks._same_answer import only_answer
 from graftlm.tasks._task import Learnt
-from graftlm.tasks._written import TextPrediction, phrase, quoted, read_texts, record, score_texts
+from graftlm.tasks._written import TextPrediction, phrase, quoted, read_texts, record, same_text, score_texts
 
 _SENTENCE = re.compile(r"\S.*?(?:[.!?](?=\s)|[。！？]|$)", re.DOTALL)
 _LEAD_SENTENCES = 3
@@ -62,6 +63,7 @@ class TextGeneration(Config):
     )
     quotes: ClassVar[tuple[str, ...]] = ("text",)
     default_length_tokens: ClassVar[int] = 1024
+    loss_roles: ClassVar[tuple[str, ...]] = ()
 
     max_length_tokens: PositiveInt | None = None
     """Tokens that are read; longer sources are cut, and counted aloud. A decoder holds source and target in them. None:
@@ -189,6 +191,11 @@ class TextGeneration(Config):
     def decision(self, prediction: TextPrediction) -> str:
         """Return the text."""
         return prediction.text
+
+    def same_answer(self, predictions: Sequence[TextPrediction], split: Split) -> str | None:
+        """See `graftlm.tasks._task.Task`."""
+        only = only_answer((each.text for each in predictions), _texts(split, "target"))
+        return same_text(only[0]) if only else None
 
     def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[TextPrediction]]:
         """The first sentences of the source, and the whole of it."""

@@ -26,6 +26,9 @@ from graftlm.tasks._texts import encode_texts
 # Numbers with fractions, and more different ones than anybody would call classes.
 _MOST_CLASSES = 20
 
+# Numbers that vary less than this share of what they should are one number.
+_SAME_SHARE = 0.01
+
 _BASELINE = "always the mean of the training numbers"
 
 
@@ -51,6 +54,7 @@ class TextRegression(Config):
     roles: ClassVar[tuple[Role, ...]] = (TEXT, TEXT_PAIR, NUMBER)
     architectures: ClassVar[tuple[str, ...]] = ("AutoModelForSequenceClassification",)
     decoding: ClassVar[None] = None
+    loss_roles: ClassVar[tuple[str, ...]] = ()
     pipeline_tag: ClassVar[str] = "text-classification"
     objective: ClassVar[str] = "mean_squared_error"
     answer_kind: ClassVar[str] = "numbers"
@@ -149,6 +153,13 @@ class TextRegression(Config):
 
     def decision(self, prediction: NumberPrediction) -> None:
         """Nothing is decided: a number may differ by rounding."""
+
+    def same_answer(self, predictions: Sequence[NumberPrediction], split: Split) -> str | None:
+        """See `graftlm.tasks._task.Task`."""
+        given, wanted = np.array([each.number for each in predictions]), _numbers(split)
+        if given.std() > _SAME_SHARE * wanted.std() or wanted.std() == 0.0:
+            return None
+        return f"numbers near {given.mean():.4g}"
 
     def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[NumberPrediction]]:
         """Always the mean of the training numbers."""

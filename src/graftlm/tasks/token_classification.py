@@ -17,6 +17,7 @@ from graftlm.data.roles import ENTITIES, WORDS, Role
 from graftlm.data.table import Table
 from graftlm.data.tag_schemes import OUTSIDE, entity_types, repaired, spans_of
 from graftlm.data.words import Offsets, word_offsets
+from graftlm.errors import clip
 from graftlm.scoring.bootstrap import score
 from graftlm.scoring.metric import check_primary, metrics_of
 from graftlm.scoring.sample import Rows
@@ -25,6 +26,7 @@ from graftlm.tasks._tagged_columns import tagged_column
 from graftlm.tasks._tagging import (
     encode_words,
     frequent_tags,
+    only_tag,
     tag_options,
     tag_targets,
     tags_of,
@@ -100,6 +102,7 @@ class TokenClassification(Config):
     roles: ClassVar[tuple[Role, ...]] = (WORDS, ENTITIES)
     architectures: ClassVar[tuple[str, ...]] = ("AutoModelForTokenClassification",)
     decoding: ClassVar[None] = None
+    loss_roles: ClassVar[tuple[str, ...]] = ()
     pipeline_tag: ClassVar[str] = "token-classification"
     objective: ClassVar[str] = "cross_entropy"
     answer_kind: ClassVar[str] = "spans"
@@ -203,6 +206,11 @@ class TokenClassification(Config):
     def decision(self, prediction: EntitiesPrediction) -> tuple[str, ...]:
         """Return the tags."""
         return prediction.tags
+
+    def same_answer(self, predictions: Sequence[EntitiesPrediction], split: Split) -> str | None:
+        """See `graftlm.tasks._task.Task`."""
+        only = only_tag((each.tags for each in predictions), split)
+        return ("no entity" if only[0] == OUTSIDE else f"the tag {clip(only[0])}") if only else None
 
     def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[EntitiesPrediction]]:
         """Each word's most frequent tag in train; an ``I-`` that continues nothing begins an entity."""

@@ -16,6 +16,7 @@ from graftlm.data.features import Encoder, Features, Outputs, Targets
 from graftlm.data.roles import TAGS, WORDS, Role
 from graftlm.data.table import Table
 from graftlm.data.words import word_offsets
+from graftlm.errors import clip
 from graftlm.scoring.bootstrap import score
 from graftlm.scoring.metric import check_primary, metrics_of
 from graftlm.scoring.sample import Rows
@@ -25,6 +26,7 @@ from graftlm.tasks._tagging import (
     encode_words,
     frequent_tags,
     most_frequent_tag,
+    only_tag,
     tag_options,
     tag_targets,
     tags_of,
@@ -66,6 +68,7 @@ class WordTagging(Config):
     roles: ClassVar[tuple[Role, ...]] = (WORDS, TAGS)
     architectures: ClassVar[tuple[str, ...]] = ("AutoModelForTokenClassification",)
     decoding: ClassVar[None] = None
+    loss_roles: ClassVar[tuple[str, ...]] = ()
     pipeline_tag: ClassVar[str] = "token-classification"
     objective: ClassVar[str] = "cross_entropy"
     answer_kind: ClassVar[str] = "tags"
@@ -167,6 +170,11 @@ class WordTagging(Config):
     def decision(self, prediction: TagsPrediction) -> tuple[str, ...]:
         """Return the tags."""
         return prediction.tags
+
+    def same_answer(self, predictions: Sequence[TagsPrediction], split: Split) -> str | None:
+        """See `graftlm.tasks._task.Task`."""
+        only = only_tag((each.tags for each in predictions), split)
+        return f"the tag {clip(only[0])}" if only else None
 
     def baselines(self, train: Split, split: Split, learnt: Learnt) -> dict[str, list[TagsPrediction]]:
         """Each word's most frequent tag in train."""

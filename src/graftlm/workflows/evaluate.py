@@ -18,6 +18,7 @@ from graftlm.errors import DataError
 from graftlm.predictor import Predictor
 from graftlm.progress import Progress, Silent
 from graftlm.recipe import BATCH_TOKENS
+from graftlm.reports.figures import collapsed
 from graftlm.rundir import run_around
 from graftlm.scoring.scores import Scores
 from graftlm.workflows.unseen_rows import read_unseen
@@ -66,6 +67,9 @@ def evaluate(
         progress.advance(min(done, len(split)), len(split))  # a long row has several examples
 
     predictions = predictor.predict(split, batch_tokens, on_batch, compared=True)
+    same = predictor.task.same_answer(predictions, split)
+    if same is not None:
+        progress.warn(collapsed(same))
     scores = predictor.task.score(predictions, split, predictor.learnt, **bootstrap)
     return replace(scores, rows_in_training=trained)
 
