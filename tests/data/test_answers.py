@@ -63,6 +63,24 @@ def test_a_squad_document(in_folder: Path, indent, name):
     assert table.columns["title"] == ["Animals", "Animals"]
 
 
+def test_positions_that_pandas_turned_into_fractions_are_read() -> None:
+    """Where some questions have no answer, a column of positions holds 17.0 and NaN."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {
+            "question": ["which bird?", "which fish?", "which hen?"],
+            "context": [CONTEXT] * 3,
+            "answer": ["hen", "", "red hen"],
+            "answer_start": [17, None, None],
+        }
+    )
+    assert frame["answer_start"].dtype == float
+    assert train_of(frame).columns["answers"] == [(("hen", 17),), (), (("red hen", 13),)]
+    frame["answer_start"] = [17.5, None, None]
+    with pytest.raises(DataError, match="holds no answers in 1 row"):
+        train_of(frame)
+
+
 def test_questions_without_id_are_numbered_and_may_have_no_answers_yet(in_folder: Path):
     Path("a.json").write_text(json.dumps(document({"question": "which?"}, {"question": "who?"}, title=None)))
     table = read_tables("a.json", DataOptions()).splits["all"]

@@ -120,7 +120,7 @@ def test_ways_to_write_numbers(written, read):
     assert train(texts(written, "7.5", name="score"), NUMBER)["number"] == [read, 7.5]
 
 
-@pytest.mark.parametrize("written", ["", None, "nan", "inf", "1,5", "good", True, [1.0]])
+@pytest.mark.parametrize("written", ["", None, "nan", "inf", "1,5", "good", True, [1.0], 10**400])
 def test_bad_numbers_are_refused_with_their_place(written):
     with pytest.raises(DataError, match=r"no finite number in 1 row .* list of dicts, row 2"):
         train(texts(1.5, written, name="score"), NUMBER)

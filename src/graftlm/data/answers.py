@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -84,6 +85,8 @@ def _pairs(texts: Sequence[object], starts: Sequence[object]) -> tuple[Answer, .
             if not (start.strip().isdecimal() or not start.strip()):
                 return None
             start = int(start) if start.strip() else None
+        if isinstance(start, float):  # pandas writes positions so where some rows have none
+            start = None if math.isnan(start) else int(start) if start.is_integer() else start
         if not isinstance(text, str) or not text.strip() or not (start is None or _whole(start)):
             return None
         pairs.append((text, cast("int | None", start)))

@@ -33,6 +33,6 @@ def _number(value: object) -> float | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # too large a whole number is infinite, as 1e400 is
         return None
     return number if math.isfinite(number) else None
