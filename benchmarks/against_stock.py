@@ -11,7 +11,8 @@ For each data set and seed two or three trainings, all without a validation spli
 - stock, independent, on SST-2 and TREC: the Trainer as people use it, with its own head, shuffling and dropout.
 
 Outputs become answers by the same rule on both sides. Each difference (ours - stock) comes with a 95 % interval: rows
-are drawn with replacement, the same rows for both sides and all seeds. A run that is on file is not repeated.
+are drawn with replacement, the same rows for both sides and all seeds; questions about one context are drawn together
+where the record says which these are (none of the first records does). A run that is on file is not repeated.
 ``--table`` trains nothing and shows what is on file.
 """
 
@@ -165,10 +166,13 @@ class Outcome:
     wanted: Sequence[float]
     given: Sequence[float]
     decided: Sequence[str]
+    together: Sequence[int] = ()
+    """For each row the number of its context, where several rows may have the same."""
 
     def dump(self) -> dict[str, Any]:
         """Return plain values, a line of text for all rows."""
         values = {"hits": self.hits, "wanted": self.wanted, "given": self.given, "decided": self.decided}
+        values |= {"together": self.together} if self.together else {}
         return {
             "metric": self.metric,
             **{name: " ".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in column)
@@ -192,7 +196,11 @@ def outcome(found: list[dict[str, Any]], rows: Rows, least_probability: float = 
         return Outcome("pearson", [0] * len(found), wanted, given, [f"{value:.2f}" for value in given])
     if "answers" in rows[0]:
         f1 = [_answer_f1(each, row) for each, row in pairs]
-        return Outcome("f1", f1, ones, ones, [_mark([each["start"], each["end"]]) for each in found])
+        numbers: dict[str, int] = {}
+        contexts = [numbers.setdefault(row["context"], len(numbers)) for row in rows]
+        return Outcome(
+            "f1", f1, ones, ones, [_mark([each["start"], each["end"]]) for each in found], contexts
+        )
     if "tags" in found[0]:
         sets = [[set(spans_of(each[key])) for each in found] for key in ("tags", "reference")]
     else:
@@ -230,6 +238,8 @@ class Rated:
         self.hits, self.wanted, self.given = (
             np.array(rows[name].split(" "), dtype=np.float64) for name in ("hits", "wanted", "given")
         )
+        contexts = rows["together"].split(" ") if "together" in rows else range(len(self.hits))
+        self.together = np.array(contexts, dtype=np.int64)
 
     def score(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the score in points for rows that count so often each [..., rows]."""
@@ -250,13 +260,16 @@ def compare(
     seeds = sorted(own.keys() & other.keys())
     if not seeds:
         return None
-    rows = len(own[seeds[0]].hits)
+    rows, together = len(own[seeds[0]].hits), own[seeds[0]].together
+    units = int(together.max()) + 1
     random = np.random.default_rng(0)
-    drawn = random.integers(rows, size=(RESAMPLES, rows))
+    drawn = random.integers(units, size=(RESAMPLES, units))
     differences: list[NDArray[np.float64]] = []
     for start in range(0, RESAMPLES, RESAMPLES_AT_ONCE):
         some = drawn[start : start + RESAMPLES_AT_ONCE]
-        weights = np.array([np.bincount(each, minlength=rows) for each in some], dtype=np.float64)
+        weights = np.array([np.bincount(each, minlength=units) for each in some], dtype=np.float64)[
+            :, together
+        ]
         of_seeds = [own[seed].score(weights) - other[seed].score(weights) for seed in seeds]
         differences.append(np.mean(of_seeds, axis=0))
     low, high = np.quantile(np.concatenate(differences), [0.025, 0.975])

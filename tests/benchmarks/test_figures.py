@@ -4,6 +4,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,32 @@ def test_page_shows_the_result_file(name: str):
 def test_page_shows_the_runs_behind_the_defaults():
     records = benchmark("records").Records(BENCHMARKS / "results" / "defaults.jsonl")
     assert block("defaults") == benchmark("defaults").table(records)
+
+
+def test_questions_about_one_context_are_drawn_together() -> None:
+    """Ten contexts of ten questions, all right or all wrong: they are ten, not a hundred."""
+    against_stock = benchmark("against_stock")
+    rows = [{"context": f"b {at // 10}", "answers": [{"text": "b"}]} for at in range(100)]
+
+    def run(side: str, right: Any) -> dict[str, Any]:
+        found = [
+            {"start": 0 if right(at) else 2, "end": 1 if right(at) else 3, "answers": []} for at in range(100)
+        ]
+        return {
+            "data": "squadshifts",
+            "side": side,
+            "seed": 1,
+            "rows": against_stock.outcome(found, rows).dump(),
+        }
+
+    runs = [run("ours", lambda at: at // 10 < 5), run("stock_paired", lambda at: at // 10 >= 5)]
+    together = against_stock.compare(runs, "squadshifts", "stock_paired")
+    for each in runs:
+        del each["rows"]["together"]
+    alone = against_stock.compare(runs, "squadshifts", "stock_paired")
+    widths = [found["interval_points"][1] - found["interval_points"][0] for found in (together, alone)]
+    assert together["rows"] == 100 and together["difference_points"] == alone["difference_points"] == 0.0
+    assert widths[0] > 2 * widths[1]
 
 
 @pytest.mark.parametrize("name", ["against_stock", "real_data", "defaults", "generation", "prediction_speed"])
