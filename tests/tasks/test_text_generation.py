@@ -653,6 +653,71 @@ def test_a_slow_tokenizer_writes(bases: dict[str, Path], tmp_path: Path) -> None
     assert predictor.encode(split_of(["train " * 100])).truncated_rows == [0]
 
 
+def marian_base(folder: Path, separate: bool) -> Path:
+    """A tiny Marian with a SentencePiece model for each side, and one vocabulary for both or one for each."""
+    sentencepiece = pytest.importorskip("sentencepiece", reason="Marian needs the package sentencepiece")
+    rows = written_rows(200)
+    sides = {"source": [row["source"] for row in rows], "target": [row["target"].upper() for row in rows]}
+    raw, pieces = folder / "raw", dict[str, list[str]]()
+    raw.mkdir(parents=True)
+    for side, texts in sides.items():
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts), model_prefix=str(raw / side), vocab_size=80, hard_vocab_limit=False,
+            minloglevel=2,
+        )  # fmt: skip
+        model = sentencepiece.SentencePieceProcessor(model_file=str(raw / f"{side}.model"))
+        known = (model.id_to_piece(number) for number in range(model.get_piece_size()))
+        pieces[side] = ["</s>", "<unk>", *(piece for piece in known if piece not in ("<s>", "</s>", "<unk>"))]
+    if not separate:
+        both = list(dict.fromkeys([*pieces["source"], *pieces["target"], ">>deu<<"]))
+        pieces = dict.fromkeys(sides, both)
+    pad = max(map(len, pieces.values()))
+    for side, each in pieces.items():
+        numbers = {**{piece: number for number, piece in enumerate(each)}, "<pad>": pad}
+        (raw / f"{side}.json").write_text(json.dumps(numbers))
+    files = [str(raw / name) for name in ("source.model", "target.model", "source.json", "target.json")]
+    tokenizer = transformers.MarianTokenizer(
+        *files[:3],
+        target_vocab_file=files[3] if separate else None,
+        separate_vocabs=separate,
+        model_max_length=64,
+    )
+    tokenizer.save_pretrained(folder)
+    shutil.rmtree(raw)
+    config = transformers.MarianConfig(
+        vocab_size=pad + 1, decoder_vocab_size=pad + 1, d_model=16, encoder_layers=1, decoder_layers=1,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16,
+        max_position_embeddings=64, pad_token_id=pad, eos_token_id=0, decoder_start_token_id=pad,
+        forced_eos_token_id=0, bad_words_ids=[[pad]], share_encoder_decoder_embeddings=not separate,
+        tie_word_embeddings=not separate,
+    )  # fmt: skip
+    return saved(config, folder)
+
+
+@pytest.mark.filterwarnings("ignore:Recommended")
+@pytest.mark.parametrize("separate", [False, True], ids=["one vocabulary", "two"])
+def test_marian_reads_and_writes_with_the_pieces_of_each_side(separate: bool, tmp_path: Path) -> None:
+    base = marian_base(tmp_path / "base", separate)
+    prefix = "" if separate else ">>deu<< "
+    rows = [{**row, "target": row["target"].upper()} for row in written_rows(24)]
+    changes = {"training.epochs": 1, "task.prefix": prefix, "evaluation.proof": "fresh_process"}
+    run = finetune(recipe_of(base, **changes), rows, tmp_path / "run")
+    folder = run.directory.model
+    assert ("target_vocab.json" in {file.name for file in folder.iterdir()}) == separate
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    plain = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    predictor = run.predictor("cpu")
+    source, target = rows[0]["source"], rows[0]["target"]
+    features = predictor.encode(split_of([source], [target]))
+    (wanted,), reader = features.writing.targets, features.writing.reader
+    assert features.inputs["input_ids"] == tokenizer([prefix + source])["input_ids"]
+    assert wanted.tolist() == tokenizer(text_target=target)["input_ids"]
+    assert wanted.max() > 1 and reader.text(wanted.tolist()) == target and reader.ended(wanted.tolist())
+    (prediction,) = predictor([source])
+    written = plain.generate(**tokenizer(prefix + source, return_tensors="pt"))[0]
+    assert tokenizer.decode(written, skip_special_tokens=True).strip() == prediction.text
+
+
 # Real weights
 
 NAMES = {"آتزمون": "atzmon", "آتشيسون": "achison", "فاطمة": "fatma", "سعيد": "said", "عبد": "abd"}
