@@ -32,5 +32,5 @@ def need_spaces(tokenizer: PreTrainedTokenizerBase | Tokenizer) -> bool:
 def _byte_levels(backend: Any) -> list[tuple[Any, bool]]:
     """Return each part that turns letters into bytes, and whether it is given what stands between two spaces whole."""
     outer = backend.pre_tokenizer
-    parts = list(outer) if isinstance(outer, pre_tokenizers.Sequence) else [outer]
+    parts: list[Any] = [*backend.pre_tokenizer] if isinstance(outer, pre_tokenizers.Sequence) else [outer]
     return [(part, at == 0) for at, part in enumerate(parts) if isinstance(part, pre_tokenizers.ByteLevel)]
