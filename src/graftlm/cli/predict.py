@@ -79,7 +79,9 @@ def predict(
         return 0
     with Display() as display:
         progress = Silent() if quiet else display
-        _write(predict_file(predictor, options.data, options.evaluation.batch_tokens, progress, tables), output)
+        _write(
+            predict_file(predictor, options.data, options.evaluation.batch_tokens, progress, tables), output
+        )
     return 0
 
 
