@@ -9,6 +9,9 @@ held, less what it holds for 1,000 rows: the base model, torch and Python.
 *Tokens*: steps on texts that all have one length, about 4,096 tokens a step, forward, backward and update; the
 lengths take turns. What a token costs should stay alike but for attention, whose products grow with the length: by a
 factor of 1 + length / (6 * width) over those of the other layers.
+
+*Tokenising*: processor time that a row takes to be tokenised, and to be trained on once, by one thread: what a
+cache of token ids could save of an epoch.
 """
 
 from __future__ import annotations
@@ -28,16 +31,20 @@ import torch
 from accelerate import Accelerator
 from memory import peak_mib
 from records import machine, read_runs, run_key, show
-from training_speed import DECAY, RATE, SEED, Mix, make_examples, make_model
+from training_speed import BATCH, DECAY, RATE, SEED, Mix, make_examples, make_model
+from transformers import PreTrainedModel
 
+from graftlm.data.dataset import Split
 from graftlm.models.flat.probe import make_flat
 from graftlm.objectives.cross_entropy import CrossEntropy
+from graftlm.preparation import encoded, open_encoder
 from graftlm.progress import Silent
 from graftlm.recipe import load_recipe
 from graftlm.rundir import write_json
 from graftlm.strategies.full import Full
+from graftlm.training.batching import Examples
 from graftlm.training.loop import Plan, fit
-from graftlm.training.optimisation import build_optimizer
+from graftlm.training.optimisation import Stepping, build_optimizer
 from graftlm.training.order import Epochs
 from graftlm.workflows.finetune import finetune
 
@@ -46,6 +53,11 @@ SMALL = 1_000
 ROWS = (125_000, 250_000, 500_000, 1_000_000)
 LENGTHS = (8, 16, 32, 64, 128, 256, 512)
 TOKENS_IN_STEP, TURNS, STEPS_IN_TURN = 4_096, 7, 3
+# Words of a text, rows to be tokenised, steps of 16 rows to be trained.
+TEXTS = {"short": (6, 17, 20_000, 20), "paragraphs": (100, 181, 2_000, 4)}
+WORDS = np.array(
+    ["the", "film", "was", "very", "good", "bad", "dull", "bright", "long", "old", "new", "scene"]
+)
 MUST = "1,000,000 rows: 120 s and 2,048 MiB"
 
 
@@ -66,13 +78,10 @@ class FirstStep(Silent):
 def write_rows(file: Path, rows: int) -> None:
     """Write texts of 6 to 16 words, each with a number that no other has."""
     random = np.random.default_rng(SEED)
-    words = np.array(
-        ["the", "film", "was", "very", "good", "bad", "dull", "bright", "long", "old", "new", "scene"]
-    )
     with file.open("w", encoding="utf-8") as stream:
         stream.write("text,label\n")
         for row in range(rows):
-            text = " ".join(random.choice(words, size=random.integers(6, 17)))
+            text = " ".join(random.choice(WORDS, size=random.integers(6, 17)))
             stream.write(f"{text} {row},{'yes' if random.random() < 0.5 else 'no'}\n")
 
 
@@ -108,13 +117,7 @@ def measure_tokens() -> dict[str, list[float]]:
         optimizer = build_optimizer(model, Full().parameter_groups(model), RATE, DECAY)
         if reason := make_flat(model):
             raise SystemExit(f"the network does not work flat: {reason}")
-        plan = Plan(
-            total_steps=10_000, order=Epochs(batch, "shuffled", SEED), micro_batch=None, seed=SEED,
-            warmup_share=0.0, schedule="linear", max_gradient_norm=1.0,
-        )  # fmt: skip
-        assert examples.targets is not None
-        loss = CrossEntropy().bind(examples.targets, ["0", "1"])
-        trainings[length] = fit(model, examples, loss, optimizer, plan, Accelerator(cpu=True))
+        trainings[length] = steps_of(model, examples, optimizer, batch)
     found: dict[str, list[float]] = {str(length): [] for length in LENGTHS}
     for turn in range(TURNS + 1):
         for length, steps in trainings.items():
@@ -124,6 +127,50 @@ def measure_tokens() -> dict[str, list[float]]:
                 found[str(length)].append(round(1e6 * cost, 3))
     for steps in trainings.values():
         steps.close()
+    return found
+
+
+def steps_of(model: PreTrainedModel, examples: Examples, optimizer: Stepping, batch: int) -> Any:
+    """Return steps on these rows, without end, as a generator."""
+    plan = Plan(
+        total_steps=10_000, order=Epochs(batch, "shuffled", SEED), micro_batch=None, seed=SEED,
+        warmup_share=0.0, schedule="linear", max_gradient_norm=1.0,
+    )  # fmt: skip
+    assert examples.targets is not None
+    loss = CrossEntropy().bind(examples.targets, ["0", "1"])
+    return fit(model, examples, loss, optimizer, plan, Accelerator(cpu=True))
+
+
+def measure_tokenising() -> dict[str, dict[str, float]]:
+    """Return microseconds of processor time that a row of each kind takes, and its tokens."""
+    recipe = load_recipe()
+    _, _, encoder = open_encoder(recipe)
+    task: Any = recipe.task
+    random = np.random.default_rng(SEED)
+    found: dict[str, dict[str, float]] = {}
+    for kind, (fewest, end, rows, steps) in TEXTS.items():
+        texts = [" ".join(random.choice(WORDS, size=random.integers(fewest, end))) for _ in range(rows)]
+        labels = random.choice(["no", "yes"], size=rows).tolist()
+        split = Split("train", {"text": [*texts], "label": labels}, [str(row) for row in range(rows)])
+        began = time.process_time()
+        features = encoded(task, split, encoder, lambda rows: None)
+        tokenising = 1e6 * (time.process_time() - began) / rows
+        examples = Examples.of(
+            features, task.targets(split, features, task.learn(split)), encoder.padding, "right"
+        )
+        model = make_model("minilm-l6", Mix(0, 0.0, 0, 0, 0, rows, steps), 0.1)
+        optimizer = build_optimizer(model, Full().parameter_groups(model), RATE, DECAY)
+        if reason := make_flat(model):
+            raise SystemExit(f"the network does not work flat: {reason}")
+        training = steps_of(model, examples, optimizer, BATCH)
+        next(training)
+        began = time.process_time()
+        for _ in range(steps):
+            next(training)
+        cost = 1e6 * (time.process_time() - began) / (steps * BATCH)
+        training.close()
+        mean = features.num_tokens / rows
+        found[kind] = {"tokens": mean, "tokenising": tokenising, "training": cost}
     return found
 
 
@@ -147,12 +194,25 @@ def tables(document: dict[str, Any]) -> str:
     for length, cost in medians.items():
         over, attention = cost / min(medians.values()), 1 + int(length) / (6 * 384)
         lines.append(f"| {length} | {cost:.1f} | {over:.2f} | {attention:.2f} |")
+    lines += [
+        "",
+        "| texts | tokens, mean | tokenising a row, microseconds | training on it once | share of an epoch, % |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for kind, cost in by_part.get("tokenising", {}).items():
+        share = 100 * cost["tokenising"] / (cost["tokenising"] + cost["training"])
+        lines.append(
+            f"| {kind} | {cost['tokens']:.0f} | {cost['tokenising']:.0f} | {cost['training']:,.0f} | {share:.2f} |"
+        )
     return "\n".join(lines)
+
+
+PARTS = {"rows": measure_rows, "tokens": measure_tokens, "tokenising": measure_tokenising}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--parts", choices=("rows", "tokens"), nargs="*", default=["rows", "tokens"])
+    parser.add_argument("--parts", choices=tuple(PARTS), nargs="*", default=list(PARTS))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="show what is on file, measure nothing")
@@ -163,7 +223,7 @@ def main() -> None:
         work(chosen.worker)
     runs = {run["key"]: run for run in read_runs(chosen.output)}
     for part in [] if chosen.table else chosen.parts:
-        found = measure_rows() if part == "rows" else measure_tokens()
+        found = PARTS[part]()
         key = run_key(part=part)
         runs[key] = {"key": key, "part": part, "found": found, "machine": machine()}
         write_json(chosen.output, {"runs": list(runs.values())})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from tests.rows import classified_rows
 from tests.tiny import FAMILIES, tiny_base, tiny_tokenizer
 from torch import nn
 
+from graftlm import preparation
+from graftlm.data.dataset import Split
 from graftlm.models.base_model import load_tokenizer
 from graftlm.models.locating import locate
-from graftlm.preparation import build_model, dropout_options, prepare
+from graftlm.preparation import build_model, dropout_options, encoded, open_encoder, prepare
 from graftlm.progress import Silent
 from graftlm.recipe import load_recipe
 from graftlm.workflows.finetune import finetune
@@ -61,6 +65,11 @@ class Listening(Silent):
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.advanced: list[tuple[int, int]] = []
+
+    def advance(self, done: int, total: int, **figures: Any) -> None:
+        assert figures["rows_per_second"] > 0
+        self.advanced.append((done, total))
 
     def say(self, sentence: str) -> None:
         self.said.append(sentence)
@@ -78,6 +87,47 @@ def test_names_of_special_tokens_are_counted_aloud(tmp_path: Path) -> None:
     assert said.endswith(prepared.dataset.splits["train"].row_ids[7])
     ids = prepared.examples["train"].inputs["input_ids"][7]
     assert ids.count(prepared.encoder.tokenizer.sep_token_id) == 1
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.0, [(16, 40), (28, 40), (32, 40), (40, 40)]), (1e9, [])])
+def test_tokenising_shows_how_far_it_is_where_it_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, shown: list[tuple[int, int]]
+) -> None:
+    base, rows, listening = tiny_base(tmp_path / "base"), classified_rows(40), Listening()
+    monkeypatch.setattr(preparation, "PORTION_ROWS", 16)
+    monkeypatch.setattr(preparation, "WATCHED_SECONDS", seconds)
+    data = {"train": rows[:28], "validation": rows[28:32], "test": rows[32:]}
+    prepare(load_recipe(overrides={"base": str(base)}), data, listening)
+    assert listening.advanced == shown
+
+
+def test_only_a_portion_of_rows_is_held_beside_the_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a tokenizer says takes many times the memory of the ids; more rows must not hold more of it."""
+    recipe = load_recipe(
+        overrides={"base": str(tiny_base(tmp_path / "base")), "task.name": "question_answering"}
+    )
+    encoder, task = open_encoder(recipe)[2], recipe.task
+    words = "the parcel is late again and nobody in the team has an answer " * 2
+
+    def beside(rows: int) -> int:
+        """Return bytes that were held at most, less what the features take."""
+        texts = [f"{words} {row}" for row in range(rows)]
+        columns: dict[str, list[object]] = {"question": ["who"] * rows, "context": [*texts]}
+        split = Split("train", columns, [str(row) for row in range(rows)])
+        tracemalloc.start()
+        features = encoded(task, split, encoder, lambda rows: None)
+        kept, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(features) >= rows
+        return most - kept
+
+    monkeypatch.setattr(preparation, "PORTION_ROWS", 100)
+    beside(10)  # what is made once
+    in_portions = beside(800)
+    monkeypatch.setattr(preparation, "PORTION_ROWS", 800)
+    assert in_portions < 0.5 * beside(800)
 
 
 def _of_family(family: str, vocabulary: int) -> transformers.PreTrainedConfig:

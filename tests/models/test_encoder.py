@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 
 from graftlm.models.base_model import load_tokenizer
 from graftlm.models.encoder import TextEncoder
@@ -22,6 +23,16 @@ def test_threads_with_different_lengths_get_their_own(tiny_bert: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lengths, encoders)) == [{8}, {16}, {8}, {16}]
+
+
+def test_what_was_cut_is_counted_at_the_limit_exactly(tiny_bert: Path, seed: int) -> None:
+    tokenizer = load_tokenizer(locate(str(tiny_bert)))
+    lengths = Random(seed).choices(range(6, 14), k=60)
+    features = TextEncoder(tokenizer, 12)(["bus " * length for length in lengths])
+    longest = 12 - tokenizer.num_special_tokens_to_add()
+    assert features.truncated_rows == [row for row, length in enumerate(lengths) if length > longest]
+    kept = [min(length, longest) for length in lengths]
+    assert [len(ids) - 2 for ids in features.inputs["input_ids"]] == kept
 
 
 def test_pairs_are_joined_in_segments_and_the_longer_half_is_cut(tiny_bert: Path) -> None:

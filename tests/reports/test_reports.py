@@ -227,7 +227,7 @@ def test_without_a_terminal_progress_is_plain_lines(
         display.say("from [red] a.csv:100: on")
         display.warn("careful")
         display.advance(3, 10, loss=0.5, epoch=1.25, best=0.75, tokens_per_second=1234.5)
-        display.advance(4, 10)
+        display.advance(4, 10, rows_per_second=20500.4)
     captured = capfd.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
@@ -235,5 +235,5 @@ def test_without_a_terminal_progress_is_plain_lines(
         "  from [red] a.csv:100: on",
         "  warning: careful",
         "  training: 3 of 10  loss 0.500  epoch 1.2  best 0.750  1,234 tokens/s",
-        "  training: 4 of 10  ",
+        "  training: 4 of 10  20,500 rows/s",
     ]

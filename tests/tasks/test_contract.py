@@ -16,6 +16,7 @@ import pytest
 from tests.rows import LABELS, classified_rows, first_baseline
 from tests.tiny import tiny_base
 
+from graftlm import preparation
 from graftlm.catalog import Catalog
 from graftlm.data.assembling import assemble
 from graftlm.data.dataset import Split
@@ -25,7 +26,7 @@ from graftlm.data.options import DataOptions
 from graftlm.data.roles import INPUT_KINDS
 from graftlm.errors import DataError
 from graftlm.models.encoder import TextEncoder
-from graftlm.preparation import open_encoder
+from graftlm.preparation import encoded, open_encoder
 from graftlm.recipe import load_recipe
 from graftlm.tasks._task import Learnt
 from graftlm.workflows.finetune import finetune
@@ -302,6 +303,49 @@ def test_certain_outputs_decode_to_the_answers_they_were_made_from(
     json.dumps(task.references(split), allow_nan=False)
     baseline = first_baseline(task, split, split, learnt)
     assert task.score(baseline, split, learnt, resamples=100).headline.value < 0.7
+
+
+@pytest.mark.parametrize(("name", "family"), CASES)
+def test_portions_and_single_rows_have_the_features_of_the_whole(
+    name: str, family: str, bases: dict[str, Path], seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, encoder = opened(name, bases[family], 60 if name in WRITERS else 24)
+    split = split_of(name, rows_of(name, 23, seed))
+    (split.columns[input_of(name)][5],) = too_long(name)
+    if "tags" in split.columns:
+        split.columns["tags"][5] = ["O"] * 500
+    learnt, whole = task.learn(split), task.encode(split, encoder)
+    assert len(whole) > 23 if windowed(name) else 5 in whole.truncated_rows
+    monkeypatch.setattr(preparation, "PORTION_ROWS", 4)
+    done: list[int] = []
+    found = encoded(task, split, encoder, done.append)
+    assert done == [4, 4, 4, 4, 4, 3]
+    assert contents(found) == contents(whole)
+    assert plain(task.targets(split, found, learnt)) == plain(task.targets(split, whole, learnt))
+    for row in range(23):
+        alone = contents(encoded(task, split.take([row]), encoder, done.append))
+        own = [example for example, of_row in enumerate(whole.rows) if of_row == row]
+        for key, values in contents(whole)["each"].items():
+            assert (
+                alone["each"][key] == [values[example] for example in own]
+                if values
+                else not alone["each"][key]
+            )
+
+
+def contents(features: Features) -> dict[str, Any]:
+    """What features hold, as lists: by example, and by row."""
+    writing = features.writing
+    each = {name: list(map(list, values)) for name, values in features.inputs.items()}
+    each |= {"spans": plain(features.spans), "words": plain(features.words)}
+    if writing is not None:
+        each |= {"targets": plain(writing.targets), "prompts": list(writing.prompts or ())}
+    cut = [] if writing is None else writing.cut_rows
+    return {"each": each, "rows": list(features.rows), "truncated": features.truncated_rows, "cut": cut}
+
+
+def plain(arrays: Any) -> list[Any]:
+    return [array.tolist() for array in arrays]
 
 
 @pytest.mark.parametrize(("name", "family"), CASES)

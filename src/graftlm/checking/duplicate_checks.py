@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import accumulate, chain, combinations
 from typing import cast
 
 from graftlm.checking.finding import PLACES, Finding
@@ -29,15 +30,7 @@ def check_duplicates(
     if not text_roles:
         return []
     splits = list(dataset.splits.values())
-    keys = {split.name: text_keys([split.columns[role] for role in text_roles]) for split in splits}
-    first: dict[bytes, Place] = {}
-    repeated: dict[bytes, list[Place]] = {}
-    for split in splits:
-        for row, key in enumerate(keys[split.name]):
-            earlier = first.setdefault(key, (split, row))
-            if earlier != (split, row):
-                repeated.setdefault(key, [earlier]).append((split, row))
-    groups = list(repeated.values())
+    groups = _repeated(splits, text_roles)
     return [
         *(
             finding
@@ -77,6 +70,25 @@ def check_shared(dataset: Dataset, role: str) -> list[Finding]:
                 )
             )
     return found
+
+
+def _repeated(splits: Sequence[Split], text_roles: Sequence[str]) -> list[list[Place]]:
+    """Return all places of each text that has several, those of a text in order."""
+    first: dict[bytes, int] = {}
+    repeated: dict[int, list[int]] = {}
+    keys = (text_keys([split.columns[role] for role in text_roles]) for split in splits)
+    # Rows are numbered through all splits: a number costs less than a pair, and nearly no row is repeated.
+    for row, key in enumerate(chain.from_iterable(keys)):
+        earlier = first.setdefault(key, row)
+        if earlier != row:
+            repeated.setdefault(earlier, [earlier]).append(row)
+    starts = [0, *accumulate(map(len, splits))]
+
+    def place(row: int) -> Place:
+        number = bisect_right(starts, row) - 1
+        return splits[number], row - starts[number]
+
+    return [list(map(place, rows)) for rows in repeated.values()]
 
 
 def _place(place: Place) -> str:

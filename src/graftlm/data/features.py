@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, chain
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graftlm.data.messages import Conversation
-from graftlm.data.ragged import lengths_of
-from graftlm.data.writing import Writing
+from graftlm.data.ragged import Ragged, lengths_of
+from graftlm.data.writing import Writing, shifted
 
 Outputs = Sequence[NDArray[np.float32]]
 """What the model says about each example: [outputs], or [tokens, outputs] where every token has its own; what it writes
@@ -52,9 +53,39 @@ class Features:
         """Tokens of all examples together, special tokens included."""
         return int(lengths_of(self.inputs["input_ids"]).sum())
 
+    @classmethod
+    def joined(cls, parts: Sequence[Features], rows: Sequence[int]) -> Features:
+        """Return the examples of all parts, in order; their tokens lie in one array.
+
+        Args:
+            parts: one at least, alike in what they hold.
+            rows: how many rows each part was made from.
+        """
+        starts = [0, *accumulate(rows)][:-1]
+        first = parts[0]
+        inputs = {
+            name: Ragged.joined([_ragged(part.inputs[name]) for part in parts]) for name in first.inputs
+        }
+        writing = None
+        if first.writing is not None:
+            writing = Writing.joined([part.writing for part in parts if part.writing is not None], starts)
+        one_each = all(part.rows == range(count) for part, count in zip(parts, rows, strict=True))
+        return cls(
+            inputs,
+            range(sum(rows)) if one_each else shifted([part.rows for part in parts], starts),
+            shifted([part.truncated_rows for part in parts], starts),
+            list(chain.from_iterable(part.spans for part in parts)),
+            list(chain.from_iterable(part.words for part in parts)),
+            writing,
+        )
+
     def without_targets(self) -> Features:
         """Return the features without the texts that should be written: nobody asks how probable these are."""
         return self if self.writing is None else replace(self, writing=replace(self.writing, targets=()))
+
+
+def _ragged(rows: Sequence[Sequence[int]]) -> Ragged:
+    return rows if isinstance(rows, Ragged) else Ragged.of(rows)
 
 
 class Encoder(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import overload
 
 import numpy as np
@@ -25,9 +26,10 @@ class Ragged(Sequence[list[int]]):
     @classmethod
     def of(cls, rows: Iterable[Sequence[int] | NDArray[np.int64]]) -> Ragged:
         """Copy rows; each integer must fit into 32 bits with sign."""
-        arrays = [np.asarray(row, dtype=np.int32) for row in rows]
-        lengths = np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
-        return cls(np.concatenate([np.zeros(0, dtype=np.int32), *arrays]), _starts(lengths))
+        rows = list(rows)
+        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+        values = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(lengths.sum()))
+        return cls(values, _starts(lengths))
 
     @classmethod
     def joined(cls, parts: Sequence[Ragged]) -> Ragged:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -63,6 +64,22 @@ class Writing:
     prompts: Sequence[int] | None
     reader: TextReader
     cut_rows: list[int] = field(default_factory=list[int])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Writing], starts: Sequence[int]) -> Writing:
+        """Return what belongs to the examples of all parts, in order; ``starts`` are the first rows of each part."""
+        prompts = [part.prompts for part in parts if part.prompts is not None]
+        return cls(
+            list(chain.from_iterable(part.targets for part in parts)),
+            list(chain.from_iterable(prompts)) if prompts else None,
+            parts[0].reader,
+            shifted([part.cut_rows for part in parts], starts),
+        )
+
+
+def shifted(positions: Sequence[Sequence[int]], starts: Sequence[int]) -> list[int]:
+    """Return positions in parts as positions in the whole, where each part begins at its start."""
+    return [start + position for part, start in zip(positions, starts, strict=True) for position in part]
 
 
 WRITTEN_COLUMNS = ("token", "log_probability", "given")

@@ -55,7 +55,7 @@ class Display:
         self.console.print(f"  warning: {sentence}", style="yellow")
 
     def advance(self, done: int, total: int, **figures: Any) -> None:
-        """Move the bar; figures are loss, epoch, best, tokens_per_second where they are known."""
+        """Move the bar; figures are loss, epoch, best, tokens_per_second, rows_per_second where they are known."""
         text = _figures(figures)
         if not self.console.is_terminal:
             if time.monotonic() - self._spoke > _QUIET_SECONDS:
@@ -89,4 +89,6 @@ def _figures(figures: dict[str, Any]) -> str:
         parts.append(f"best {best:.3f}")
     if (rate := figures.get("tokens_per_second")) is not None:
         parts.append(f"{rate:,.0f} tokens/s")
+    if (rate := figures.get("rows_per_second")) is not None:
+        parts.append(f"{rate:,.0f} rows/s")
     return "  ".join(parts)
