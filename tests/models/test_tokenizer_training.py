@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 import unicodedata
 from collections import Counter
 
@@ -265,3 +266,12 @@ def test_a_novel(kind):
         == "mistress mary went into the garden"
     )
     assert len(ids(tokenizer, " garden")) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_giant_word_takes_no_time_by_its_square(kind, seed):
+    """Encoded files, or a script without spaces; the trainers of the library would take minutes."""
+    letters = "".join(random.Random(seed).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=60_000))
+    began = time.process_time()
+    train_tokenizer([letters, "the cat sat on the mat"], TokenizerOptions(vocabulary_size=330), kind, "bert")
+    assert time.process_time() - began < 15

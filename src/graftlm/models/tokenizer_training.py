@@ -8,6 +8,7 @@ and number those pieces. Unigram has a trainer of our own, see `graftlm.models.u
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -27,6 +28,9 @@ COVERAGE = 0.9999
 hundreds of rows of a small vocabulary, and what was seen that seldom is not learnt anyway. Bytes know no such limit."""
 MIN_FREQUENCY = 2
 """A piece that was seen once is not learnt."""
+LONGEST_WORD = 100
+"""Characters, as WordPiece reads; addresses, encoded files and scripts without spaces have longer runs, which are
+learnt from in parts: trainers take time by the square of a word's length."""
 INSIDE = "##"
 """Before the pieces inside a word, for WordPiece."""
 UNREACHABLE = 1000.0
@@ -39,6 +43,7 @@ _CUSTOMARY: Mapping[TokenizerKind, Normalisation] = {
     "unigram": "nfkc",
 }
 _PRINTABLE = "".join(map(chr, range(ord("!"), ord("~") + 1)))
+_LONG_RUN = re.compile(rf"\S{{{LONGEST_WORD}}}(?=\S)")
 _REPEATED = 1000
 """Words per sequence that is given to a trainer."""
 
@@ -131,7 +136,7 @@ def _words(
     texts: Iterable[str], normalizer: Normalizer | None, pre_tokenizer: PreTokenizer, names: list[str]
 ) -> _Words:
     """Return the words of common characters alone, and the characters themselves."""
-    counts = count_words(texts, normalizer, pre_tokenizer)
+    counts = _cut(count_words(texts, normalizer, pre_tokenizer))
     if not counts:
         raise _no_text()
     kept = alphabet(counts, COVERAGE)
@@ -145,6 +150,15 @@ def _words(
     printable = set(_PRINTABLE if normalizer is None else normalizer.normalize_str(_PRINTABLE))
     inner |= {character for character in printable if character.isalnum()}
     return _Words(words, sorted(kept | printable), sorted(inner))
+
+
+def _cut(counts: Counter[str]) -> Counter[str]:
+    """Return the counts of parts of at most `LONGEST_WORD` characters."""
+    cut = Counter[str]()
+    for word, count in counts.items():
+        for start in range(0, len(word), LONGEST_WORD):
+            cut[word[start : start + LONGEST_WORD]] += count
+    return cut
 
 
 def _byte_bpe(
@@ -172,7 +186,11 @@ def _byte_bpe(
         nonlocal read
         for text in texts:
             read += not (text == "" or text.isspace())
-            yield text
+            start = 0
+            for run in _LONG_RUN.finditer(text):
+                yield text[start : run.end()]
+                start = run.end()
+            yield text[start:]
 
     backend.train_from_iterator(watched(), trainer)
     if not read:
