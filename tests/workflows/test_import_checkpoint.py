@@ -240,6 +240,13 @@ def test_a_hostile_pickle_runs_nothing(pickled: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["before.safetensors", "pickled"]
 
 
+@pytest.mark.usefixtures("warm_children")
+def test_what_is_no_pickle_is_called_so(pickled: Path, tmp_path: Path) -> None:
+    (pickled / "pytorch_model.bin").write_bytes(b"hello world")
+    with pytest.raises(ModelError, match=r"damaged, or was not written by torch\.save"):
+        import_checkpoint(pickled, tmp_path / "made")
+
+
 def test_what_could_be_unpickled_is_shut_in_all_the_same(tmp_path: Path) -> None:
     """The second lock, without the first: a pickle that is run may neither write, nor start, nor call anybody."""
     attempts = {

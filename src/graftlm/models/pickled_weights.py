@@ -57,7 +57,8 @@ def main(arguments: list[str]) -> None:
         content = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever it likes, and much of what it says is how to be unsafe
         found = _REASON.search(str(error))
-        sys.exit(found[0] if found else f"{type(error).__name__}: {str(error).partition('. ')[0]}")
+        why = f"{type(error).__name__}: {str(error).partition('. ')[0]}"
+        sys.exit(found[0] if found else f"it is damaged, or was not written by torch.save ({why})")
     save_file(tensors_of(content), output, metadata={"format": "pt"})
 
 
