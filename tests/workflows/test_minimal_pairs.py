@@ -15,7 +15,7 @@ from tests.cli.conftest import Outcome, graft
 from tests.tiny import tiny_config, tiny_tokenizer
 from transformers import PreTrainedModel
 
-from graftlm.errors import DataError, ModelError
+from graftlm.errors import ConfigurationError, DataError, ModelError
 from graftlm.workflows.minimal_pairs import score_minimal_pairs
 
 __all__ = ["graft"]
@@ -165,3 +165,9 @@ def test_a_model_without_a_trained_head_and_a_sentence_too_long_are_refused(
     (folder / "agreement_1.jsonl").write_text(json.dumps(long) + "\n")
     with pytest.raises(DataError, match="71 tokens, the model reads 64"):
         score_minimal_pairs(str(base), folder)
+
+
+def test_a_model_that_writes_hides_no_later_tokens(tmp_path: Path, seed: int) -> None:
+    base = make(tmp_path / "gpt2", "gpt2", seed, 0)
+    with pytest.raises(ConfigurationError, match="writes from left to right"):
+        score_minimal_pairs(str(base), write_pairs(tmp_path / "pairs", seed), within_word=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from graftlm.data.minimal_pairs import Paradigm, fingerprint, read_minimal_pairs
 from graftlm.data.places import counted
-from graftlm.errors import ModelError
+from graftlm.errors import ConfigurationError, ModelError
 from graftlm.models.base_model import load_model, load_tokenizer
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.locating import locate
@@ -56,6 +56,7 @@ def score_minimal_pairs(
     Raises:
         DataError: a file is malformed, with its line, or a sentence is too long.
         ModelError: there is no such model, or its head is not pretrained.
+        ConfigurationError: ``within_word`` for a model that writes.
     """
     progress = progress or Silent()
     chosen = choose_device(device)
@@ -71,6 +72,13 @@ def score_minimal_pairs(
             fix="choose a base model that was saved with the head it was pretrained with",
         )
     model = loaded.model
+    fills = not (model.can_generate() or model.config.is_encoder_decoder)
+    if within_word and not fills:
+        raise ConfigurationError(
+            "this model writes from left to right and hides nothing",
+            where="--within-word",
+            fix="leave it out; it is for models that fill gaps",
+        )
     place(model, chosen)
     if reason := make_flat(model, gradients=False):
         progress.say(f"Padding is computed, because {reason}.")
@@ -81,7 +89,6 @@ def score_minimal_pairs(
     found = log_likelihoods(model, tokenizer, texts, within_word=within_word, on_texts=progress.advance)
     seconds = time.perf_counter() - began
     scores = _scored(paradigms, found, **bootstrap)
-    fills = not (model.can_generate() or model.config.is_encoder_decoder)
     result = {
         "base": {"name": files.name, "revision": files.revision, "fingerprint": files.fingerprint},
         "method": ("pseudo-log-likelihood" + (", later tokens of a word masked too" if within_word else ""))
