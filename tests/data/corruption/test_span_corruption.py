@@ -159,6 +159,16 @@ def test_infilling_loses_a_share_and_each_mask_stands_for_what_is_gone(seed: int
     assert near(np.array(surplus), 0.0)
 
 
+def test_infilling_can_be_kept_from_lengthening_a_text(seed: int) -> None:
+    texts = numbered_texts(seed, 400, shortest=40, longest=40)
+    keys = keys_of(seed, texts)
+    free, kept = infill(texts, keys, MASK, 0.03), infill(texts, keys, MASK, 0.03, longest=40)
+    assert free.lengths.max() > 40 >= kept.lengths.max()
+    for text, one, other in zip(texts, free, kept, strict=True):
+        assert len(one) > 40 or one == other
+        assert sum(map(len, _lost(text, one))) == sum(map(len, _lost(text, other)))
+
+
 def test_spans_have_poisson_lengths(seed: int) -> None:
     """In texts so long that the last span of each, which is cut, does not count."""
     texts = numbered_texts(seed, 5, shortest=20_000, longest=20_000)

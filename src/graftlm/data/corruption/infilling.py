@@ -19,7 +19,12 @@ MEAN_SPAN_TOKENS = 3.0
 
 
 def infill(
-    texts: Ragged, keys: Keys, mask_token: int, share: float = 0.3, mean_span_tokens: float = MEAN_SPAN_TOKENS
+    texts: Ragged,
+    keys: Keys,
+    mask_token: int,
+    share: float = 0.3,
+    mean_span_tokens: float = MEAN_SPAN_TOKENS,
+    longest: int | None = None,
 ) -> Ragged:
     """Return texts in which a mask stands for each span; the targets are the texts themselves.
 
@@ -33,6 +38,8 @@ def infill(
         mask_token: stands for a span.
         share: of the tokens that are lost, 0 to 1.
         mean_span_tokens: tokens of a span in the mean.
+        longest: tokens that a result may have, at least those of the longest text. Where masks that stand for nothing
+            would make it longer, there are fewer spans: no token is cut off. None: as long as it gets.
 
     Raises:
         ValueError: a share that is none, or spans that are empty in the mean.
@@ -47,7 +54,8 @@ def infill(
     drawn = np.searchsorted(
         _poisson(mean_span_tokens), uniforms(keys, counts, "lengths of spans"), side="right"
     )
-    spans = scattered(drawn, counts, budgets, lengths, keys)
+    most = None if longest is None else longest - (lengths - budgets)
+    spans = scattered(drawn, counts, budgets, lengths, keys, most)
     return spans.replaced(texts, np.full(len(spans.lengths), mask_token, dtype=np.int32))
 
 

@@ -76,7 +76,14 @@ def picked(keys: Keys, counts: Counts, picks: Counts, purpose: str) -> NDArray[n
     return order[positions_within(counts) < np.repeat(picks, counts)]
 
 
-def scattered(drawn: NDArray[np.int64], counts: Counts, budgets: Counts, units: Counts, keys: Keys) -> Spans:
+def scattered(
+    drawn: NDArray[np.int64],
+    counts: Counts,
+    budgets: Counts,
+    units: Counts,
+    keys: Keys,
+    most: Counts | None = None,
+) -> Spans:
     """Return spans that cover a budget of units exactly, at places of which each is as likely as any other.
 
     Spans are taken as they were drawn until the budget is spent, and the last one is cut to what is left. It gets all
@@ -88,10 +95,12 @@ def scattered(drawn: NDArray[np.int64], counts: Counts, budgets: Counts, units: 
         budgets: units to be covered in each example, int64 [examples].
         units: of each example, int64 [examples].
         keys: uint64 [examples].
+        most: spans of each example at most, one or more wherever there is a budget, int64 [examples].
     """
     room = units - budgets + 1
+    most = room if most is None else np.minimum(room, most)
     before = sums_before(drawn, counts)
-    taken = (before < np.repeat(budgets, counts)) & (positions_within(counts) < np.repeat(room, counts))
+    taken = (before < np.repeat(budgets, counts)) & (positions_within(counts) < np.repeat(most, counts))
     kept = sums(taken.astype(np.int64), counts)
     budget = np.repeat(budgets, kept)
     lengths = np.minimum(drawn[taken], budget - before[taken])
