@@ -54,15 +54,21 @@ class Composition(Generic[Made]):
         Raises:
             ConfigurationError: with the place, the key and the nearest name.
         """
-        settings = self._filled(file, overrides, start)
+        settings = self.written(file, overrides, start)
+        unnamed = self._fill(settings)
         self._validate(settings, outline=True)
+        # What another section decides may take loading: after everything that can be wrong without.
+        for section in unnamed:
+            settings.values[section]["name"] = self.usual(section, settings) or self.defaults[section]
         return self._validate(settings, outline=False)
 
     def outline(
         self, file: str | Path | None = None, overrides: Overrides = (), start: Settings | None = None
     ) -> Made:
         """Like `load`, without importing torch: most plug-ins are checked by name only."""
-        return self._validate(self._filled(file, overrides, start), outline=True)
+        settings = self.written(file, overrides, start)
+        self._fill(settings)
+        return self._validate(settings, outline=True)
 
     def written(
         self, file: str | Path | None, overrides: Overrides, start: Settings | None = None
@@ -71,13 +77,15 @@ class Composition(Generic[Made]):
         settings = start or (read_yaml(Path(file)) if file is not None else Settings())
         return apply_overrides(settings, pairs(overrides), self.defaults)
 
-    def _filled(self, file: str | Path | None, overrides: Overrides, start: Settings | None) -> Settings:
-        settings = self.written(file, overrides, start)
+    def _fill(self, settings: Settings) -> list[str]:
+        """Name the usual members where none is named; return those sections."""
+        unnamed: list[str] = []
         for section, member in self.defaults.items():
             chosen = settings.values.setdefault(section, {})
-            if isinstance(chosen, dict):
-                chosen.setdefault("name", self.usual(section, settings) or member)
-        return settings
+            if isinstance(chosen, dict) and "name" not in chosen:
+                chosen["name"] = member
+                unnamed.append(section)
+        return unnamed
 
     def _validate(self, settings: Settings, outline: bool) -> Made:
         try:

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 from graftlm.data.corpus.building import build_corpus
 from graftlm.data.corpus.options import CorpusOptions
 from graftlm.data.corpus.shards import Corpus
-from graftlm.errors import Diverged
+from graftlm.data.places import first_places
+from graftlm.errors import ConfigurationError, Diverged
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.generator import attach_generator, generator_of
 from graftlm.models.gradient_checkpointing import require_checkpointing
@@ -24,7 +25,7 @@ from graftlm.pretraining_evaluation import Saying, Sums, evaluate, frequencies, 
 from graftlm.pretraining_objectives._examples import CorpusExamples, require_examples
 from graftlm.pretraining_objectives._objective import PretrainingObjective, Reading
 from graftlm.pretraining_preparation import begin_with, tokenizer_report, tokens_fingerprint
-from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
+from graftlm.pretraining_recipe import PretrainingRecipe, general_text, load_pretraining
 from graftlm.progress import Progress
 from graftlm.run_identity import differences
 from graftlm.rundir import RunDirectory
@@ -87,16 +88,22 @@ class Pretraining:
         rows = max(config.get_text_config().vocab_size, len(tokenizer))
         vocabulary = Vocabulary.of(tokenizer, rows)
         self.objective.check(config, vocabulary)
+        self._require_room(vocabulary)
         self.model, self.new_parameters = self.beginning.build(
-            self.objective.architectures, recipe.seed, training.dropout
+            self.objective.architecture(config), recipe.seed, training.dropout
         )
+        if self.beginning.files is not None and self.new_parameters:
+            progress.say(
+                f"the base model has no {first_places(self.new_parameters)}: these weights are new, and what it says "
+                "before training is chance"
+            )
         beside = self.objective.complete(self.model, recipe.seed)
         self.new_parameters += beside
         if beside:
             count = sum(self.model.get_parameter(name).numel() for name in beside)
             progress.say(
-                f"a new generator ({count:,} parameters of its own) is trained beside the network; it is kept in "
-                "checkpoints, and no part of the base model"
+                f"a new generator ({count:,} parameters of its own) is trained beside the network; it is no part of "
+                f"the base model and is saved as {run.generator}"
             )
         if training.gradient_checkpointing:
             require_checkpointing(self.model)  # before hours are spent on the text
@@ -115,9 +122,8 @@ class Pretraining:
         self._examples = self.objective.examples(self.corpus.train, vocabulary, reading)
         require_examples(self._examples, training.short_share > 0.0)
         judging = {HELD_OUT: self.corpus.held_out} if self.corpus.held_out.num_documents else {}
-        if (other := recipe.evaluation.general_text) is not None:
-            options = CorpusOptions(path=other, held_out_share=0.0, duplicates="keep")
-            judging[GENERAL] = built(options, run.general_text).train
+        if (other := general_text(recipe.evaluation)) is not None:
+            judging[GENERAL] = built(other, run.general_text).train
         self.judging: Mapping[str, CorpusExamples] = {
             name: self.objective.examples(text, vocabulary, reading) for name, text in judging.items()
         }
@@ -148,6 +154,17 @@ class Pretraining:
         strategy: Any = self.recipe.strategy
         usual = self.objective.learning_rate if strategy.name == "full" else strategy.learning_rate
         return self.options.learning_rate or float(usual)
+
+    def _require_room(self, vocabulary: Vocabulary) -> None:
+        """Refuse steps too small for the longest example, which may write beside what it reads."""
+        read, step = self.options.max_length_tokens, self.options.batch_tokens
+        longest = self.objective.longest_example(vocabulary, read)
+        if longest > step:
+            raise ConfigurationError(
+                f"an example that reads {read} tokens has {longest} with those that are written, and a step {step}",
+                where="training.batch_tokens",
+                fix=f"set it to {longest} or more, or training.max_length_tokens lower",
+            )
 
     def optimizer(self) -> Stepping:
         """Return what moves the weights that the strategy lets move."""
@@ -226,7 +243,7 @@ class Pretraining:
         if self.beginning.files is None:
             return None
         seed, dropout = self.recipe.seed, self.options.dropout
-        model, _ = self.beginning.build(self.objective.architectures, seed, dropout)
+        model, _ = self.beginning.build(self.objective.architecture(self.beginning.config), seed, dropout)
         place(model, self.accelerator.device)
         if self.options.execution == "auto":
             make_flat(model, gradients=False)

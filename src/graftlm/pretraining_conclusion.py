@@ -10,8 +10,7 @@ import torch
 
 from graftlm.data.places import counted
 from graftlm.models.artefact import save_base
-from graftlm.models.base_model import architecture_of
-from graftlm.models.generator import remove_generator
+from graftlm.models.generator import generator_of, remove_generator
 from graftlm.pretraining import HELD_OUT, Pretraining
 from graftlm.pretraining_evaluation import Sums
 from graftlm.pretraining_objectives._examples import REPLACED
@@ -35,9 +34,10 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
     for name, evaluation in evaluations.items():
         write_json(run.evaluation(name), evaluation)
     progress.stage("saving the model")
+    generator = generator_of(subject.model)
     remove_generator(subject.model)
     files = subject.beginning.files
-    architecture = architecture_of(subject.model, objective.architectures)
+    architecture = objective.architecture(subject.model.config)
     facts: dict[str, Any] = {
         "format_version": 1,
         "graftlm_version": version("graftlm"),
@@ -50,10 +50,13 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
     }
     unproved = run.model.with_name("model.unproved")
     save_base(unproved, subject.model, subject.beginning.tokenizer, facts, recipe.to_yaml())
+    if generator is not None:
+        own = {**facts, "architecture": "AutoModelForMaskedLM", "scores": None}
+        save_base(run.generator, generator, subject.beginning.tokenizer, own, recipe.to_yaml())
     proof: dict[str, Any] = {"done": False}
-    if recipe.evaluation.proof == "fresh_process" and HELD_OUT in subject.judging:
+    if recipe.evaluation.proof == "fresh_process":
         progress.stage("proving the saved model in a fresh process")
-        examples = subject.judging[HELD_OUT].in_pass(0).at(1.0)
+        examples = subject.judging.get(HELD_OUT, subject.examples).in_pass(0).at(1.0)
         rows = np.arange(min(EXAMPLES, len(examples.lengths)))
         batch = examples.batch(rows, torch.device("cpu"))
         model: Any = subject.model.eval()
@@ -88,13 +91,20 @@ def _evaluate(training: TrainingRun[Pretraining]) -> dict[str, dict[str, Any]]:
             return sums.scores(subject.objective, recipe.evaluation.confidence, recipe.seed, before).dump()
 
         documents = len(found.bytes)
+        baseline = subject.baseline(name)
+        if name == HELD_OUT and found.loss >= baseline.loss:
+            progress.warn(
+                f"{name}: a loss of {found.loss:.3f} is not below {baseline.loss:.3f}, which {guesses} gives alone: "
+                "next to nothing is learnt; train longer (training.epochs), or in more, smaller steps "
+                "(training.batch_tokens)"
+            )
         if documents < FEW_DOCUMENTS:
             progress.warn(
                 f"{name}: {counted(documents, 'document')}, so few that the intervals are too narrow"
             )
         evaluations[name] = {
             "split": name, "selected": False, "scores": scores(found),
-            "baseline": {"name": guesses, "scores": scores(subject.baseline(name))},
+            "baseline": {"name": guesses, "scores": scores(baseline)},
             "other_baselines": [],
             "before": None if other is None else {"scores": scores(other), "change": scores(found, other)},
         }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from graftlm.data.corpus.documents import read_documents
 from graftlm.data.corpus.holding_out import trained_on
 from graftlm.errors import ConfigurationError
-from graftlm.models.architectures import architecture, names, special_token_ids, stored_config
+from graftlm.models.architecture_sizes import is_new, require_known
+from graftlm.models.architectures import architecture, special_token_ids, stored_config
 from graftlm.models.base_model import (
     forget_loading,
     length_limit,
     load_config,
     load_model,
     load_tokenizer,
-    mapped_class,
 )
 from graftlm.models.families import default_tokenizer_kind, special_layout
 from graftlm.models.locating import BaseFiles, locate
@@ -61,25 +61,16 @@ class Beginning:
         """What decides tokens and first weights, but for the seed."""
         return self.files.fingerprint if self.files else ""
 
-    def build(
-        self, architectures: Sequence[str], seed: int, dropout: float | None
-    ) -> tuple[PreTrainedModel, list[str]]:
+    def build(self, architecture: str, seed: int, dropout: float | None) -> tuple[PreTrainedModel, list[str]]:
         """Return the network with the head of an objective, and the names of the weights that the seed decided."""
         if self.files is None:
-            # All weights are new; the first auto class that the family has is that of its head.
-            kind = next((each for each in architectures if mapped_class(each, self.config)), architectures[0])
-            model = new_model(self.config, kind, seed)
+            model = new_model(self.config, architecture, seed)
             return model, [name for name, _ in model.named_parameters()]
         options = {} if dropout is None else dropout_options(self.config.to_dict(), dropout)
-        loaded = load_model(self.files, architectures, options, seed)
+        loaded = load_model(self.files, (architecture,), options, seed)
         if self.tokenizer is not self.known:
             extend_embeddings(loaded.model, self.known, self.tokenizer)
         return loaded.model, loaded.new_parameters
-
-
-def is_architecture(base: str) -> bool:
-    """Whether a network is to be new: ``base`` names an architecture or a configuration file."""
-    return base in names() or base.endswith(".json")
 
 
 def begin_with(recipe: PretrainingRecipe, folder: Path, progress: Progress) -> Beginning:
@@ -93,18 +84,20 @@ def begin_with(recipe: PretrainingRecipe, folder: Path, progress: Progress) -> B
         ModelError: the base model is unusable.
     """
     length, dropout = recipe.training.max_length_tokens, recipe.training.dropout
-    if not is_architecture(recipe.base):
-        if (
-            not recipe.base.startswith("bundled:")
-            and "/" not in recipe.base
-            and not Path(recipe.base).exists()
-        ):
-            stored_config(recipe.base)  # complains, with the nearest name
+    require_known(recipe.base)
+    if not is_new(recipe.base):
         return _continuing(recipe, folder, progress)
     if recipe.tokenizer.extend_by:
         raise ConfigurationError(
             "a new network has no tokenizer that could be extended",
             where="tokenizer.extend_by",
+            fix="leave it out, or name a base model in `base`",
+        )
+    strategy: Any = recipe.strategy
+    if strategy.name != "full":
+        raise ConfigurationError(
+            f"{strategy.name} leaves the weights of the base model as they are, and those of a new network are random",
+            where="strategy.name",
             fix="leave it out, or name a base model in `base`",
         )
     stored = stored_config(recipe.base)
@@ -142,6 +135,7 @@ def _continuing(recipe: PretrainingRecipe, folder: Path, progress: Progress) -> 
         raise ConfigurationError(
             f"{recipe.training.max_length_tokens} tokens exceed the limit of {files.name}, which is {limit}",
             where="training.max_length_tokens",
+            fix=f"set it to {limit} or less",
         )
     if not options.extend_by:
         return Beginning(known, config, files, known)

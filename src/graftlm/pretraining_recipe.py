@@ -20,8 +20,10 @@ from pydantic import (
 from graftlm.catalog import Catalog
 from graftlm.composition import Composition, Overrides
 from graftlm.config import Config
+from graftlm.data.corpus.documents import look_at_beginnings
 from graftlm.data.corpus.options import CorpusOptions
 from graftlm.data.options import Share
+from graftlm.models.architecture_sizes import is_new, require_known
 from graftlm.models.tokenizer_options import TokenizerOptions
 from graftlm.settings import Settings, dump_yaml
 
@@ -183,17 +185,21 @@ class PretrainingRecipe(Config):
 
 
 def _usual(section: str, settings: Settings) -> str | None:
-    """Return the objective of the architecture, where its name tells."""
-    base = str(settings.values.get("base", "bert"))
-    family = base.partition("-")[0]
+    """Return the objective of the base, by its configuration; None for a hub id, which only the network could tell."""
+    base = settings.values.get("base", PretrainingRecipe.model_fields["base"].default)
     if section != "objective":
         return None
-    return {
-        "gpt2": "causal_language_modelling",
-        "llama": "causal_language_modelling",
-        "t5": "span_corruption",
-        "bart": "infilling",
-    }.get(family)
+    require_known(base)
+    # These load transformers, and are needed only where no objective is named.
+    from graftlm.models.architectures import stored_config
+    from graftlm.models.base_model import load_config
+    from graftlm.models.families import usual_objective
+    from graftlm.models.locating import locate
+
+    if is_new(base):
+        return usual_objective(stored_config(base))
+    here = base.startswith("bundled:") or Path(base).expanduser().is_dir()
+    return usual_objective(load_config(locate(base))) if here else None
 
 
 PRETRAINING = Composition(
@@ -203,6 +209,27 @@ PRETRAINING = Composition(
     "graft options --pretraining",
     usual=_usual,
 )
+
+
+def look_first(outline: PretrainingRecipe) -> None:
+    """Refuse what a look tells, before torch is loaded and any text is read to its end: base and texts.
+
+    Raises:
+        ConfigurationError: there is no such architecture, file or folder, or no such encoding.
+        DataError: the beginning of a text cannot be read.
+        MissingResource: a permission is missing.
+    """
+    require_known(outline.base)
+    look_at_beginnings(outline.corpus)
+    if (other := general_text(outline.evaluation)) is not None:
+        look_at_beginnings(other)
+
+
+def general_text(evaluation: PretrainingEvaluation) -> CorpusOptions | None:
+    """Return how the text is read that is scored beside the held-out part; None where there is none."""
+    if evaluation.general_text is None:
+        return None
+    return CorpusOptions(path=evaluation.general_text, held_out_share=0.0, duplicates="keep")
 
 
 def load_pretraining(

@@ -12,7 +12,7 @@ from graftlm.data.table import Tables
 from graftlm.errors import ConfigurationError
 from graftlm.models.publishing import Published
 from graftlm.opening import open_rows
-from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
+from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining, look_first
 from graftlm.progress import Silent
 from graftlm.recipe import BATCH_TOKENS, Recipe, load_part
 from graftlm.reports.display import Display
@@ -122,6 +122,7 @@ def pretrain(
             if isinstance(recipe, PretrainingRecipe)
             else load_pretraining(recipe, changes)
         )
+        look_first(complete)
         return train_base(complete, Path(run_directory) if run_directory else None, progress)
 
 

@@ -67,6 +67,11 @@ class RunDirectory:
         return self.path / "model"
 
     @property
+    def generator(self) -> Path:
+        """What was trained beside an ELECTRA to replace tokens: a masked language model."""
+        return self.path / "generator"
+
+    @property
     def report(self) -> Path:
         """What a reader should conclude."""
         return self.path / "report.md"
@@ -188,7 +193,8 @@ def require_folder(path: Path) -> None:
         raise MissingResource(f"cannot be read: {error.strerror}", where=str(path)) from None
     raise RunError(
         f"there is no run or model folder {str(path)!r}.{nearest(path.name, beside)}",
-        fix="name a folder that `graft finetune` made, for instance runs/NAME; a file of rows comes after it",
+        fix="name a folder that `graft finetune` or `graft pretrain` made, for instance runs/NAME; a file of rows "
+        "comes after it",
     )
 
 

@@ -54,6 +54,12 @@ def test_refusals_come_before_torch(place: Path) -> None:
     write_csv(place / "good.csv", classified_rows(20))
     (place / "bad.csv").write_text("text,label\na,b\nc\n")
     (place / "bad.jsonl").write_text('{"text": "a", "label": "b"}\n{"text": \n')
+    (place / "corpus").mkdir()
+    (place / "corpus" / "raw.txt").write_text("One. Two.")
+    (place / "corpus" / "wide.txt").write_bytes("One. Two.".encode("utf-16"))
+    (place / "mixed").mkdir()
+    (place / "mixed" / "a.txt").write_text("One. Two.")
+    (place / "mixed" / "b.jsonl").write_text('{"body": "One."}\n')
     (place / "runs" / "done").mkdir(parents=True)
     (place / "runs" / "done" / "run.json").write_text(
         '{"format_version": 1, "state": "finished", "proof": {"done": false}, "training_seconds": 1, "steps": 2}'
@@ -87,6 +93,18 @@ def test_refusals_come_before_torch(place: Path) -> None:
         ("evaluate", "runs/done", "none.csv"): (2, "there is no such file"),
         ("push", "runs/dnoe", "acme/reviews"): (2, "Did you mean 'done'?"),
         ("options", "trainin.epochs"): (2, "training.epochs"),
+        ("pretrain", "--architectures"): (0, ""),
+        ("pretrain", "corpus/raw.txt", "training.epoch=3"): (2, "training.epochs"),
+        ("pretrain", "corpus/raw.txt", "base=bert-tinny"): (2, "bert-tiny"),
+        ("pretrain", "corpus/raw.txt", "base=mine.json"): (2, "mine.json"),
+        ("pretrain", "none.txt"): (2, "none.txt: there is no such file"),
+        ("pretrain", "corpus/raw.txt", "evaluation.general_text=none.txt"): (
+            2,
+            "none.txt: there is no such file",
+        ),
+        ("pretrain", "good.csv", "corpus.text_column=txt"): (2, "Did you mean 'text'"),
+        ("pretrain", "mixed"): (2, "b.jsonl:1: has no column 'text'"),
+        ("pretrain", "corpus/wide.txt"): (2, "iconv"),
     }
     child = python("-c", SEVERAL, input=json.dumps(list(expected)), cwd=place)
     assert child.returncode == 0, child.stderr

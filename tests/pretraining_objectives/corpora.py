@@ -11,7 +11,6 @@ import transformers
 from numpy.typing import NDArray
 from tests.tiny import WORDS, tiny_tokenizer
 
-from graftlm.models.base_model import mapped_class
 from graftlm.models.vocabulary import Vocabulary
 
 
@@ -118,7 +117,7 @@ def network(objective: Any, family: str, vocabulary: Vocabulary, dropout: float 
                 vocab_size=size, d_model=32, d_kv=16, d_ff=64, num_layers=1, num_heads=2, dropout_rate=dropout,
                 eos_token_id=vocabulary.end, decoder_start_token_id=special["pad_token_id"], **special,
             )  # fmt: skip
-    kind = next(each for each in objective.architectures if mapped_class(each, config))
+    kind = objective.architecture(config)
     model = getattr(transformers, kind).from_config(config)
     objective.complete(model, 1)
     return model

@@ -36,6 +36,7 @@ CASES = {
     "next_sentence": (MASKED, {"pairs": "next_sentence"}, "bert"),
     "next_sentence_roberta": (MASKED, {"pairs": "next_sentence"}, "roberta"),
     "next_sentence_modernbert": (MASKED, {"pairs": "next_sentence"}, "modernbert"),
+    "next_sentence_electra": (MASKED, {"pairs": "next_sentence"}, "electra"),
     "sentence_order": (MASKED, {"pairs": "sentence_order"}, "albert"),
     "causal": (CAUSAL, {}, "llama"),
     "causal_gpt2": (CAUSAL, {}, "gpt2"),
@@ -272,7 +273,7 @@ def test_one_batch_is_learnt_by_heart(made: Made) -> None:
     # Nothing tells the first words of several texts apart that begin alike.
     count = 1 if made.objective.name == CAUSAL else 6
     limit = 0.01
-    if made.family == "electra":
+    if made.objective.name == "replaced_token_detection":
         # What is drawn changes until the generator knows its tokens, and a network that counts fifty times keeps it
         # from learning fast.
         made.objective, limit = made.objective.model_copy(update={"discriminator_weight": 1.0}), 0.06
@@ -313,7 +314,7 @@ def test_only_asked_places_are_projected_onto_the_vocabulary(made: Made) -> None
     projection(model).register_forward_hook(lambda _, args, output: seen.append(output.shape[:-1].numel()))
     batch = made.examples.in_pass(0).batch(made.rows(), CPU)
     asked = int((batch.targets != IGNORED).sum())
-    if batch.in_order is not None and made.family in ("roberta", "modernbert"):
+    if batch.in_order is not None and made.family in ("roberta", "modernbert", "electra"):
         asked += len(batch.in_order)  # the head for tokens judges the pairs
     padded, _ = made.objective.forward(model, batch, None, None)
     if make_flat(model) == "":
@@ -356,7 +357,7 @@ def test_windows_hold_every_token_once(seed: int) -> None:
     ("name", "options", "family", "missing"),
     [
         (MASKED, {}, "gpt2", "no token for what is hidden.*\n.*causal_language_modelling"),
-        (MASKED, {"pairs": "next_sentence"}, "electra", "judge pairs"),
+        (CAUSAL, {}, "electra", "does not write.*\n.*replaced_token_detection"),
         (MASKED, {}, "bart", "writes another.*\n.*infilling"),
         (MASKED, {"pairs": "next_sentence"}, "bart", "writes another"),
         ("span_corruption", {}, "bart", "extra_id"),
@@ -377,3 +378,30 @@ def test_what_cannot_be_trained_so_is_refused(
     config = network(member(), family, vocabulary).config
     with pytest.raises(ConfigurationError, match=missing):
         objective.check(config, vocabulary)
+
+
+def test_no_example_is_longer_than_is_said(made: Made) -> None:
+    lengths = made.examples.in_pass(0).lengths
+    longest = made.objective.longest_example(made.vocabulary, READING.tokens)
+    assert READING.tokens <= longest and lengths.max() <= longest
+    if (
+        made.objective.name != MASKED or made.objective.pairs == "none"
+    ):  # the corpus has documents beyond a window
+        assert lengths.max() == longest
+
+
+def test_infilling_cuts_nothing_off(tmp_path: Path, seed: int) -> None:
+    """Masks that stand for nothing would lengthen windows beyond what is read, where little is lost."""
+    objective: Any = CATALOG.get("infilling").model_validate({"mask_share": 0.04})  # pyright: ignore
+    tokenizer = tokenizer_of(tmp_path, "bart")
+    vocabulary = Vocabulary.of(tokenizer, len(tokenizer))
+    examples = objective.examples(random_corpus(vocabulary, seed), vocabulary, READING)
+    for number in range(20):
+        some = examples.in_pass(number)
+        batch = some.batch(np.arange(len(some.lengths)), CPU)
+        for read, written in zip(batch.inputs["input_ids"].tolist(), batch.targets.tolist(), strict=True):
+            texts = [
+                [token for token in row if vocabulary.ordinary[max(token, 0)]] for row in (read, written)
+            ]
+            lost = len(texts[1]) - len(texts[0])
+            assert lost <= math.ceil(0.04 * len(texts[1]))

@@ -15,11 +15,11 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from tests.tiny import WORDS
+from tests.tiny import WORDS, tiny_base
 
 import graftlm
 from graftlm import pretraining_proof, training_run
-from graftlm.errors import ConfigurationError, GraftError, RunError
+from graftlm.errors import ConfigurationError, DataError, GraftError, RunError
 from graftlm.models.base_model import load_model
 from graftlm.models.locating import locate
 from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
@@ -200,6 +200,18 @@ def test_of_replaced_token_detection_the_network_alone_is_saved_proved_and_train
     assert all(torch.equal(weight, weights[name]) for name, weight in _weights(run).items())
     card = (run.model / "README.md").read_text(encoding="utf-8")
     assert "replaced token detection" in card and "feature-extraction" in card
+    # The generator is a masked language model of its own, with the embeddings that both were trained with.
+    generator, loading = transformers.AutoModelForMaskedLM.from_pretrained(
+        run.generator, output_loading_info=True
+    )
+    assert not loading["missing_keys"] and not loading["unexpected_keys"]
+    assert generator.num_parameters() < model.num_parameters()
+    own = {
+        name.removeprefix("generator."): weight for name, weight in trained[0].items() if name not in weights
+    }
+    found = generator.state_dict()
+    assert own.keys() <= found.keys() and all(torch.equal(own[name], found[name]) for name in own)
+    assert torch.equal(generator.get_input_embeddings().weight, model.get_input_embeddings().weight)
     # Trained further it gets a new generator, which judges the model before with what it draws after.
     said = Said()
     further = _recipe(texts, base=str(run.model), **objective, **{"training.epochs": 0.5})
@@ -242,10 +254,14 @@ class Said(Silent):
     def say(self, sentence: str) -> None:
         self.lines.append(sentence)
 
+    warn = say
+
 
 def test_a_base_model_is_trained_further(tiny_bert: Path, texts: Path, tmp_path: Path) -> None:
     recipe = _recipe(texts, base=str(tiny_bert), **{"training.max_length_tokens": 24, "training.epochs": 1.0})
-    run = pretrain(recipe, tmp_path / "run")
+    said = Said()
+    run = pretrain(recipe, tmp_path / "run", said)
+    assert any("cls.predictions" in line and "these weights are new" in line for line in said.lines)
     before, after = load_model(locate(str(tiny_bert)), ("AutoModelForMaskedLM",), {}, 1), _weights(run)
     record = run.read_record()
     assert all("cls" in name or "predictions" in name for name in record["new_parameters"])
@@ -355,7 +371,14 @@ def test_an_interruption_while_the_corpus_is_prepared_goes_on(
         ({"base": "bert-mnii"}, ConfigurationError, "bert-mini"),
         ({"base": "gpt2-mini", "objective.name": "masked_language_modelling"}, GraftError, "hidden"),
         ({"base": "bert-tiny", "objective.name": "replaced_token_detection"}, ConfigurationError, "ELECTRA"),
-        ({"base": "electra-tiny", "objective.pairs": "next_sentence"}, ConfigurationError, "judge pairs"),
+        (
+            {"base": "bert-tiny", "objective.name": "causal_language_modelling"},
+            ConfigurationError,
+            "not write",
+        ),
+        ({"strategy.name": "lora"}, ConfigurationError, "random"),
+        ({"base": "bart-tiny", "training.batch_tokens": 24}, ConfigurationError, "written"),
+        ({"base": "t5-tiny", "training.batch_tokens": 24}, ConfigurationError, "written"),
         ({"tokenizer.extend_by": 5}, ConfigurationError, "extend_by"),
         ({"tokenizer.vocabulary_size": 40}, ConfigurationError, "vocabulary"),
     ],
@@ -426,3 +449,58 @@ def test_a_dry_run_says_what_it_will_cost_and_leaves_nothing(
     assert [each.name for each in tmp_path.iterdir()] == ["run"]
     (tmp_path / "recipe.yaml").write_text(said, encoding="utf-8")
     assert load_pretraining(tmp_path / "recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("settings", "objective"),
+    [
+        ({"model_type": "gpt2"}, "causal_language_modelling"),
+        ({"model_type": "mbart"}, "infilling"),
+        ({"model_type": "mt5"}, "span_corruption"),
+        ({"model_type": "xlm-roberta"}, "masked_language_modelling"),
+        ({"model_type": "electra"}, "replaced_token_detection"),
+        ({"model_type": "electra", "architectures": ["ElectraForMaskedLM"]}, "masked_language_modelling"),
+    ],
+)
+def test_the_objective_is_that_of_the_configuration(
+    settings: dict[str, Any], objective: str, tmp_path: Path
+) -> None:
+    """Whatever the file or folder is called."""
+    file = tmp_path / "t5-mine.json"
+    file.write_text(json.dumps(settings), encoding="utf-8")
+    recipe = load_pretraining(None, {"corpus.path": "x", "base": str(file)})
+    assert recipe.dump()["objective"]["name"] == objective
+
+
+def test_a_base_model_is_trained_further_with_the_objective_of_its_family(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "gpt2", family="gpt2")
+    recipe = load_pretraining(None, {"corpus.path": "x", "base": str(base)})
+    assert recipe.dump()["objective"]["name"] == "causal_language_modelling"
+
+
+def test_without_held_out_text_it_is_proved_by_what_was_trained_on(texts: Path, tmp_path: Path) -> None:
+    said = Said()
+    changes = {"corpus.held_out_share": 0.0, "evaluation.proof": "fresh_process", "training.epochs": 0.3}
+    run = pretrain(_recipe(texts, **changes), tmp_path / "run", said)
+    assert run.read_record()["proof"]["done"]
+
+
+def test_a_model_that_has_learnt_nothing_is_called_so(texts: Path, tmp_path: Path) -> None:
+    said = Said()
+    pretrain(_recipe(texts, **{"training.learning_rate": 1e-9}), tmp_path / "run", said)
+    assert any("not below" in line and "training.epochs" in line for line in said.lines)
+
+
+def test_a_run_is_not_extended_to_less(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = pretrain(_recipe(texts, **{"training.epochs": 0.3}), tmp_path / "run")
+    monkeypatch.setattr("graftlm.workflows.pretrain.Pretraining", lambda *_: pytest.fail("too late"))
+    with pytest.raises(ConfigurationError, match=r"not more than the 0\.3"):
+        resume(run.path, 0.2)
+
+
+def test_a_text_that_is_not_there_is_refused_before_any_work(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graftlm.python_api.train_base", lambda *_: pytest.fail("too late"))
+    with pytest.raises(DataError, match="no such file"):
+        graftlm.pretrain(texts, **{"evaluation.general_text": str(tmp_path / "none.txt")})

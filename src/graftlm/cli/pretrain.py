@@ -47,12 +47,12 @@ def pretrain(
         No progress and no result table.
     """
     from graftlm.cli.words import recipe_or_data, split_words
-    from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
+    from graftlm.pretraining_recipe import PRETRAINING, PretrainingRecipe, load_pretraining, look_first
     from graftlm.progress import Silent
     from graftlm.reports.display import Display
 
     if architectures:
-        from graftlm.models.architectures import names
+        from graftlm.models.architecture_sizes import names
 
         print("\n".join(names()))
         return 0
@@ -74,7 +74,9 @@ def pretrain(
             run = continue_run(resume, extend_epochs, progress)
         else:
             assert source is not None
-            recipe = load_pretraining(*recipe_or_data(source, overrides, "corpus.path"))
+            written = recipe_or_data(source, overrides, "corpus.path")
+            look_first(PRETRAINING.outline(*written))
+            recipe = load_pretraining(*written)
             if dry_run:
                 from graftlm.workflows.dry_run import dry_run_pretraining as preview
 

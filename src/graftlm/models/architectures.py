@@ -1,37 +1,4 @@
-"""Networks to pretrain from nothing: sizes by name, or any configuration of transformers in a JSON file.
-
-Parameters are counted with 8,192 tokens, 512 positions and the head of language modelling, tied tables once. bert-* are
-the sizes of Turc et al. 2019 (arXiv:1908.08962); roberta-base, electra-small, electra-base, modernbert-base,
-gpt2-small, t5-small and bart-base have the form published under these names; the others are made smaller in the same
-way. Every attention head is 64 wide.
-
-    name               layers  width  parameters
-    bert-tiny               2    128       1.5 M
-    bert-mini               4    256       5.5 M
-    bert-small              4    512      17.3 M
-    bert-base              12    768      92.3 M
-    roberta-mini            4    256       5.5 M
-    roberta-small           4    512      17.3 M
-    roberta-base           12    768      92.3 M
-    electra-tiny            2    128       1.5 M
-    electra-mini            4    256       4.3 M
-    electra-small          12    256      10.7 M
-    electra-base           12    768      92.3 M
-    modernbert-mini         4    256       4.4 M
-    modernbert-small        8    512      22.3 M
-    modernbert-base        22    768     117.2 M
-    gpt2-mini               4    256       5.4 M
-    gpt2-small             12    768      91.7 M
-    llama-mini              4    256       5.3 M
-    llama-small            12    768      91.2 M
-    t5-tiny               2+2    256       5.8 M
-    t5-mini               4+4    256       9.4 M
-    t5-small              6+6    512      48.3 M
-    bart-tiny             2+2    256       6.0 M
-    bart-mini             4+4    256       9.7 M
-    bart-small            4+4    512      34.1 M
-    bart-base             6+6    768     106.3 M
-"""
+"""Networks to pretrain from nothing: sizes by name, or any configuration of transformers in a JSON file."""
 
 from __future__ import annotations
 
@@ -41,96 +8,11 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from graftlm.errors import ConfigurationError, clip, nearest
+from graftlm.errors import ConfigurationError
+from graftlm.models.architecture_sizes import SIZES, require_known
 from graftlm.models.base_model import OFFSET_POSITIONS, quiet_transformers
 from graftlm.models.families import family_of, special_layout
 from graftlm.models.safety import config_of, read_config
-
-_HEAD = 64
-_WHERE = "architecture"
-
-
-def _encoder(layers: int, width: int) -> dict[str, Any]:
-    return {
-        "num_hidden_layers": layers,
-        "hidden_size": width,
-        "num_attention_heads": width // _HEAD,
-        "intermediate_size": 4 * width,
-    }
-
-
-def _roberta(layers: int, width: int) -> dict[str, Any]:
-    # As published; the defaults of transformers are BERT's.
-    return {**_encoder(layers, width), "type_vocab_size": 1, "layer_norm_eps": 1e-5}
-
-
-def _electra(layers: int, width: int, embedding: int) -> dict[str, Any]:
-    return {**_encoder(layers, width), "embedding_size": embedding}
-
-
-def _modern(layers: int, width: int) -> dict[str, Any]:
-    # As published; by default of transformers, classifiers read the first token alone, which learns little by itself.
-    return {**_encoder(layers, width), "intermediate_size": 3 * width // 2, "classifier_pooling": "mean"}
-
-
-def _gpt2(layers: int, width: int) -> dict[str, Any]:
-    return {"n_layer": layers, "n_embd": width, "n_head": width // _HEAD}
-
-
-def _llama(layers: int, width: int) -> dict[str, Any]:
-    # Three matrices in place of two: 8/3 of the width, in steps of 16, give the size of a feed-forward layer of 4.
-    inner = -(-8 * width // 3 // 16) * 16
-    return {**_encoder(layers, width), "intermediate_size": inner, "tie_word_embeddings": True}
-
-
-def _t5(layers: int, width: int) -> dict[str, Any]:
-    return {
-        "num_layers": layers,
-        "d_model": width,
-        "d_kv": _HEAD,
-        "num_heads": width // _HEAD,
-        "d_ff": 4 * width,
-    }
-
-
-def _bart(layers: int, width: int) -> dict[str, Any]:
-    parts = {"layers": layers, "attention_heads": width // _HEAD, "ffn_dim": 4 * width}
-    both = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in parts.items()}
-    return {"d_model": width, **both}
-
-
-_NAMED: Mapping[str, dict[str, Any]] = {
-    "bert-tiny": _encoder(2, 128),
-    "bert-mini": _encoder(4, 256),
-    "bert-small": _encoder(4, 512),
-    "bert-base": _encoder(12, 768),
-    "roberta-mini": _roberta(4, 256),
-    "roberta-small": _roberta(4, 512),
-    "roberta-base": _roberta(12, 768),
-    "electra-tiny": _electra(2, 128, 128),
-    "electra-mini": _electra(4, 256, 128),
-    "electra-small": _electra(12, 256, 128),
-    "electra-base": _electra(12, 768, 768),
-    "modernbert-mini": _modern(4, 256),
-    "modernbert-small": _modern(8, 512),
-    "modernbert-base": _modern(22, 768),
-    "gpt2-mini": _gpt2(4, 256),
-    "gpt2-small": _gpt2(12, 768),
-    "llama-mini": _llama(4, 256),
-    "llama-small": _llama(12, 768),
-    "t5-tiny": _t5(2, 256),
-    "t5-mini": _t5(4, 256),
-    "t5-small": _t5(6, 512),
-    "bart-tiny": _bart(2, 256),
-    "bart-mini": _bart(4, 256),
-    "bart-small": _bart(4, 512),
-    "bart-base": _bart(6, 768),
-}
-
-
-def names() -> list[str]:
-    """Return the names of the architectures, families together, small ones first."""
-    return list(_NAMED)
 
 
 def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
@@ -188,7 +70,7 @@ def architecture(
         settings |= {key: dropout for key, value in known.items() if _is_dropout(key, value)}
     offset = (special["pad_token_id"] or 0) + 1 if stored.model_type in OFFSET_POSITIONS else 0
     positions, needed = getattr(stored, "max_position_embeddings", None), max_length_tokens + offset
-    if positions is not None and name in _NAMED:
+    if positions is not None and name in SIZES:
         settings["max_position_embeddings"] = needed
     elif positions is not None and 0 <= positions < needed:  # XLNet says -1, and has no limit
         raise ConfigurationError(
@@ -218,13 +100,8 @@ def _built(settings: dict[str, Any], where: str) -> PreTrainedConfig:
 
 
 def _settings(name: str) -> tuple[dict[str, Any], str]:
-    if name in _NAMED:
-        return {"model_type": name.partition("-")[0], **_NAMED[name]}, name
+    if name in SIZES:
+        return {"model_type": name.partition("-")[0], **SIZES[name]}, name
+    require_known(name)
     path = Path(name).expanduser()
-    if path.suffix == ".json" and path.is_file():
-        return read_config(path.parent, path.name), str(path)
-    raise ConfigurationError(
-        f"there is no architecture {clip(name)}.{nearest(name, _NAMED)}",
-        where=_WHERE,
-        fix=f"give one of {', '.join(_NAMED)}, or a JSON file with a configuration of transformers",
-    )
+    return read_config(path.parent, path.name), str(path)

@@ -8,6 +8,7 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    ElectraConfig,
     PreTrainedConfig,
 )
 
@@ -54,6 +55,24 @@ def family_of(config: PreTrainedConfig) -> Family:
         where="model_type",
         fix="choose a family with an AutoModelForMaskedLM, AutoModelForCausalLM or AutoModelForSeq2SeqLM",
     )
+
+
+def usual_objective(config: PreTrainedConfig) -> str:
+    """Return the name of the objective that the published models of this family were pretrained with.
+
+    Raises:
+        ModelError: it is no language model.
+    """
+    family = family_of(config)
+    if family == "encoder":
+        # The generator of an ELECTRA is an encoder like any other.
+        judges = isinstance(config, ElectraConfig) and "ElectraForMaskedLM" not in (
+            config.architectures or []
+        )
+        return "replaced_token_detection" if judges else "masked_language_modelling"
+    if family == "decoder":
+        return "causal_language_modelling"
+    return "span_corruption" if special_layout(config) == "t5" else "infilling"
 
 
 def default_tokenizer_kind(config: PreTrainedConfig) -> TokenizerKind:

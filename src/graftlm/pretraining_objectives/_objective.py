@@ -30,6 +30,8 @@ _ASKED = -1
 """In place of a target, at first tokens: what is said there is read, too."""
 Complete = Callable[[PreTrainedModel, int], list[str]]
 """See `PretrainingObjective.complete`."""
+Longest = Callable[[Vocabulary, int], int]
+"""See `PretrainingObjective.longest_example`."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,12 @@ class PretrainingObjective(Protocol):
         """Return its options as plain values."""
         ...
 
-    @property
-    def architectures(self) -> tuple[str, ...]:
-        """Auto classes of transformers that have the head it needs; the first that the family has is taken."""
+    def architecture(self, config: PreTrainedConfig) -> str:
+        """Return the auto class of transformers that gives a family the head it needs."""
+        ...
+
+    def longest_example(self, vocabulary: Vocabulary, tokens: int) -> int:
+        """Return how many tokens an example has, read and written, of which at most ``tokens`` are read."""
         ...
 
     @property
@@ -95,6 +100,11 @@ class PretrainingObjective(Protocol):
     def examples(self, corpus: TokenCorpus, vocabulary: Vocabulary, reading: Reading) -> CorpusExamples:
         """Return what is read and said of a corpus."""
         ...
+
+
+def only_read(vocabulary: Vocabulary, tokens: int) -> int:
+    """See `PretrainingObjective.longest_example`: nothing is written."""
+    return tokens
 
 
 def complete_itself(model: PreTrainedModel, seed: int) -> list[str]:

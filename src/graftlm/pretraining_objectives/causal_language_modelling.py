@@ -14,14 +14,18 @@ from graftlm.data.corruption.uniforms import Keys
 from graftlm.data.features import IGNORED
 from graftlm.data.ragged import Ragged
 from graftlm.errors import ConfigurationError
+from graftlm.models.base_model import mapped_class
+from graftlm.models.families import usual_objective
 from graftlm.models.vocabulary import Vocabulary
 from graftlm.pretraining_objectives._examples import TOKENS, CorpusExamples, Cut, Made, surrounded, windows
 from graftlm.pretraining_objectives._objective import (
     Complete,
     CrossEntropies,
+    Longest,
     Reading,
     complete_itself,
     forward_tokens,
+    only_read,
 )
 from graftlm.training.loop import Forward
 
@@ -39,15 +43,21 @@ class CausalLanguageModelling(Config):
     loss: ClassVar[type[CrossEntropies]] = CrossEntropies
     complete: ClassVar[Complete] = staticmethod(complete_itself)
     says_every_token: ClassVar[bool] = True
+    longest_example: ClassVar[Longest] = staticmethod(only_read)
     measures: ClassVar[Mapping[str, str]] = {"token_accuracy": TOKENS}
 
-    @property
-    def architectures(self) -> tuple[str, ...]:
-        """The auto class with a head for the next token."""
-        return ("AutoModelForCausalLM",)
+    def architecture(self, config: PreTrainedConfig) -> str:
+        """Return the auto class with a head for the next token."""
+        return "AutoModelForCausalLM"
 
     def check(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
-        """Refuse a tokenizer without a token that begins texts."""
+        """Refuse a family that does not write, and a tokenizer without a token that begins texts."""
+        if mapped_class(self.architecture(config), config) is None:
+            raise ConfigurationError(
+                f"a {config.model_type} model does not write: it has no head for the next token alone",
+                where="objective.name",
+                fix=f"choose objective.name={usual_objective(config)}, or a decoder such as GPT-2 or Llama",
+            )
         if vocabulary.beginning is None or vocabulary.end is None:
             raise ConfigurationError("this tokenizer has no token that ends a text", where="base")
 

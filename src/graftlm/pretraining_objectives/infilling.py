@@ -11,13 +11,20 @@ from transformers import PreTrainedConfig
 
 from graftlm.config import Config
 from graftlm.data.corpus.shards import TokenCorpus
-from graftlm.data.corruption.flat import positions_within, ragged
 from graftlm.data.corruption.infilling import infill, permute_sentences
 from graftlm.data.corruption.uniforms import Keys
 from graftlm.data.ragged import Ragged
 from graftlm.errors import ConfigurationError
 from graftlm.models.vocabulary import Vocabulary
-from graftlm.pretraining_objectives._examples import TOKENS, CorpusExamples, Cut, Made, surrounded, windows
+from graftlm.pretraining_objectives._examples import (
+    TOKENS,
+    CorpusExamples,
+    Cut,
+    Made,
+    Places,
+    surrounded,
+    windows,
+)
 from graftlm.pretraining_objectives._objective import (
     Complete,
     CrossEntropies,
@@ -50,10 +57,19 @@ class Infilling(Config):
     permute_sentences: bool = False
     """Whether the sentences of what is read also stand in another order."""
 
-    @property
-    def architectures(self) -> tuple[str, ...]:
-        """The auto class of models that read and write."""
-        return ("AutoModelForSeq2SeqLM",)
+    def architecture(self, config: PreTrainedConfig) -> str:
+        """Return the auto class of models that read and write."""
+        return "AutoModelForSeq2SeqLM"
+
+    def longest_example(self, vocabulary: Vocabulary, tokens: int) -> int:
+        """See `graftlm.pretraining_objectives._objective.PretrainingObjective`."""
+        special = vocabulary.single.size
+        return int(self._sizes(np.array([tokens - special]), special)[0])
+
+    def _sizes(self, texts: Places, special: int) -> Places:
+        """Return the tokens of examples of so long texts: what is read is shorter by what the masks hide."""
+        read = np.ceil(texts * (1.0 - self.mask_share * 2 / 3)).astype(np.int64)
+        return read + special + texts + 1
 
     def check(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
         """Refuse a tokenizer without a mask."""
@@ -71,15 +87,12 @@ class Infilling(Config):
 
         def cutting(number: int, short: bool) -> Cut:
             found = windows(corpus.document_starts, reading.length(short) - template.size, 0, _FEWEST)
-            # As much is written as there was; what is read is shorter by what the masks hide.
-            read = np.ceil(found.lengths * (1.0 - self.mask_share * 2 / 3)).astype(np.int64)
-            return Cut(found.starts, found.ends, read + found.lengths + template.size + 1)
+            return Cut(found.starts, found.ends, self._sizes(found.lengths, template.size))
 
         def make(cut: Cut, texts: list[Ragged], keys: Keys, progress: float) -> Made:
             text = texts[0]
             read = permute_sentences(text, keys, _sentences(corpus, cut)) if self.permute_sentences else text
-            # Masks that stand for nothing may lengthen a text beyond what the model reads.
-            read = _limited(infill(read, keys, mask, self.mask_share), reading.tokens - template.size)
+            read = infill(read, keys, mask, self.mask_share, longest=reading.tokens - template.size)
             return Made(
                 {"input_ids": surrounded([read], template.parts)},
                 surrounded([text], ((), (end,))),
@@ -87,12 +100,6 @@ class Infilling(Config):
 
         padding = {"input_ids": vocabulary.padding["input_ids"]}
         return CorpusExamples(corpus, cutting, make, reading.seed, padding)
-
-
-def _limited(texts: Ragged, tokens: int) -> Ragged:
-    """Return texts without what goes beyond so many tokens."""
-    kept = positions_within(texts.lengths) < tokens
-    return ragged(texts.values[kept], np.minimum(texts.lengths, tokens))
 
 
 def _sentences(corpus: TokenCorpus, cut: Cut) -> Ragged:

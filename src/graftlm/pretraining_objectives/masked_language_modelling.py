@@ -37,9 +37,11 @@ from graftlm.pretraining_objectives._examples import (
 from graftlm.pretraining_objectives._objective import (
     Complete,
     CrossEntropies,
+    Longest,
     Reading,
     complete_itself,
     forward_tokens,
+    only_read,
 )
 from graftlm.training.loop import Forward
 
@@ -65,6 +67,7 @@ class MaskedLanguageModelling(Config):
     forward: ClassVar[Forward] = staticmethod(forward_tokens)
     complete: ClassVar[Complete] = staticmethod(complete_itself)
     says_every_token: ClassVar[bool] = False
+    longest_example: ClassVar[Longest] = staticmethod(only_read)
     measures: ClassVar[Mapping[str, str]] = {"masked_accuracy": TOKENS, "pair_accuracy": PAIRS}
 
     mask_share: Share = 0.15
@@ -88,11 +91,10 @@ class MaskedLanguageModelling(Config):
     pair_weight: PositiveFloat = 1.0
     """How much a pair counts beside a hidden token. Where a step has few examples, 1 drowns what tokens teach."""
 
-    @property
-    def architectures(self) -> tuple[str, ...]:
-        """The auto class with a head for tokens; where pairs are asked for, first that with one for pairs beside it."""
-        tokens = "AutoModelForMaskedLM"
-        return (tokens,) if self.pairs == "none" else ("AutoModelForPreTraining", tokens)
+    def architecture(self, config: PreTrainedConfig) -> str:
+        """Return the auto class with a head for tokens; where pairs are asked for, one for pairs beside it if any."""
+        both = None if self.pairs == "none" else mapped_class("AutoModelForPreTraining", config)
+        return "AutoModelForPreTraining" if both and has_pair_head(both) else "AutoModelForMaskedLM"
 
     def loss(self) -> CrossEntropies:
         """Return both cross-entropies, that of pairs weighted."""
@@ -119,16 +121,6 @@ class MaskedLanguageModelling(Config):
             )
         if self.pairs == "none":
             return
-        found = next((each for name in self.architectures if (each := mapped_class(name, config))), None)
-        # A head for tokens judges them where there is none for pairs.
-        if found is None or not (
-            has_pair_head(found) or found is mapped_class("AutoModelForMaskedLM", config)
-        ):
-            raise ConfigurationError(
-                f"a {config.model_type} model has no head that could judge pairs beside hidden tokens",
-                where="objective.pairs",
-                fix="leave it out, or choose another encoder, such as a BERT or ModernBERT architecture",
-            )
         if not (len(vocabulary.pair.parts) == 3 and vocabulary.pair.parts[0] and vocabulary.pair.parts[-1]):
             raise ConfigurationError(
                 "this tokenizer does not put a token before, between and behind two texts",

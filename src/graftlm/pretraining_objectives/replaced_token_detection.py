@@ -33,7 +33,7 @@ from graftlm.pretraining_objectives._examples import (
     surrounded,
     windows,
 )
-from graftlm.pretraining_objectives._objective import CrossEntropies, Reading, Said
+from graftlm.pretraining_objectives._objective import CrossEntropies, Longest, Reading, Said, only_read
 from graftlm.training.batching import Batch
 from graftlm.training.loop import Forward
 from graftlm.training.outputs import result_where_targets
@@ -99,13 +99,14 @@ class ReplacedTokenDetection(Config):
     + discriminator_weight * mean over tokens of -log p_D(replaced or not | the filled-in text)``.
 
     A drawn token that is that of the text counts as not replaced; no gradient flows through the drawing (Clark et al.
-    2020). The base model is the network alone.
+    2020). The base model is the network alone; the generator is saved beside it.
     """
 
     name: ClassVar[str] = "replaced_token_detection"
     learning_rate: ClassVar[float] = 1e-3
     forward: ClassVar[Forward] = staticmethod(forward_replaced)
     says_every_token: ClassVar[bool] = False
+    longest_example: ClassVar[Longest] = staticmethod(only_read)
     measures: ClassVar[Mapping[str, str]] = {"masked_accuracy": TOKENS, "detection_accuracy": REPLACED}
 
     mask_share: Share = 0.15
@@ -117,10 +118,9 @@ class ReplacedTokenDetection(Config):
     discriminator_weight: PositiveFloat = 50.0
     """How much the loss of the network counts beside that of the generator."""
 
-    @property
-    def architectures(self) -> tuple[str, ...]:
-        """The auto class with a head that judges each token."""
-        return ("AutoModelForPreTraining",)
+    def architecture(self, config: PreTrainedConfig) -> str:
+        """Return the auto class with a head that judges each token."""
+        return "AutoModelForPreTraining"
 
     def loss(self) -> CrossEntropies:
         """Return both cross-entropies, that of the network weighted."""

@@ -49,10 +49,21 @@ class SpanCorruption(Config):
     mean_span_tokens: Annotated[float, Field(ge=1.0)] = 3.0
     """Tokens of a span in the mean."""
 
-    @property
-    def architectures(self) -> tuple[str, ...]:
-        """The auto class of models that read and write."""
-        return ("AutoModelForSeq2SeqLM",)
+    def architecture(self, config: PreTrainedConfig) -> str:
+        """Return the auto class of models that read and write."""
+        return "AutoModelForSeq2SeqLM"
+
+    def longest_example(self, vocabulary: Vocabulary, tokens: int) -> int:
+        """See `graftlm.pretraining_objectives._objective.PretrainingObjective`."""
+        corruption = self._corruption(vocabulary)
+        read, written = corruption.lengths_of_results(np.array([corruption.longest_text(tokens)]))
+        return int(read[0] + written[0])
+
+    def _corruption(self, vocabulary: Vocabulary) -> span_corruption.SpanCorruption:
+        assert vocabulary.end is not None
+        return span_corruption.SpanCorruption(
+            np.array(vocabulary.sentinels), vocabulary.end, self.noise_share, self.mean_span_tokens
+        )
 
     def check(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
         """Refuse a tokenizer without sentinels."""
@@ -65,10 +76,7 @@ class SpanCorruption(Config):
 
     def examples(self, corpus: TokenCorpus, vocabulary: Vocabulary, reading: Reading) -> CorpusExamples:
         """Return windows of documents, which lose other spans in each pass."""
-        assert vocabulary.end is not None
-        corruption = span_corruption.SpanCorruption(
-            np.array(vocabulary.sentinels), vocabulary.end, self.noise_share, self.mean_span_tokens
-        )
+        corruption = self._corruption(vocabulary)
 
         def cutting(number: int, short: bool) -> Cut:
             room = corruption.longest_text(reading.length(short))

@@ -58,6 +58,12 @@ def resume(path: Path, extend_epochs: float | None = None, progress: Progress | 
     if record["state"] == "finished" and extend_epochs is None:
         raise RunError("this run is finished", where=str(path), fix="--extend-epochs N trains it further")
     if extend_epochs is not None:
+        if extend_epochs <= recipe.training.epochs:
+            raise ConfigurationError(
+                f"--extend-epochs {extend_epochs:g} is not more than the {recipe.training.epochs:g} of this run",
+                where="training.epochs",
+                fix="name all passes of the longer run, those that were done among them",
+            )
         recipe = _extended(recipe, extend_epochs)
         progress.say(
             f"extended to {extend_epochs:g} epochs: from here on the schedule is that of the longer run"

@@ -41,6 +41,21 @@ def open_source(options: CorpusOptions) -> Source:
     return HubRows(options) if options.path.startswith(PREFIX) else LocalFiles(options)
 
 
+def look_at_beginnings(options: CorpusOptions) -> None:
+    """Read the first document of the first file of each kind: a wrong path, column or encoding is so told at once.
+
+    A data set of the hub is not looked at: that takes a connection.
+
+    Raises:
+        DataError: see `read_documents`.
+        MissingResource: a permission is missing.
+        ConfigurationError: the encoding is unknown, or cannot be read line by line.
+    """
+    source = open_source(options)
+    if isinstance(source, LocalFiles):
+        source.look_at_beginnings()
+
+
 def read_documents(options: CorpusOptions, progress: Progress) -> Iterator[Document]:
     """Yield every document of a corpus, as it is written; those without text are empty or white space.
 

@@ -6,8 +6,10 @@ import codecs
 import gzip
 import hashlib
 import os
+import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -26,7 +28,7 @@ from graftlm.data.encodings import check_encoding, is_ascii_compatible, magic_ad
 from graftlm.data.places import first_places
 from graftlm.data.reading import lines_of, open_bytes, require_file
 from graftlm.errors import ConfigurationError, DataError, GraftError, MissingResource
-from graftlm.progress import Progress
+from graftlm.progress import Progress, Silent
 
 Kind = Literal["plain", "json_lines", "tab_separated", "comma_separated", "parquet"]
 
@@ -46,6 +48,7 @@ _SAID = {
     "file": "the whole file is one document",
 }
 _ABOUT_THE_DATA = ("readme", "license", "licence", "notice", "changelog")
+_CONVERT = "convert the files, for instance with: iconv -f UTF-16 -t UTF-8"
 _LOOKED_AT_BYTES = 8_192
 _MEGABYTE = 1_000_000
 
@@ -78,7 +81,7 @@ class LocalFiles:
             raise ConfigurationError(
                 f"{options.encoding} cannot be read line by line, which a corpus of any size needs",
                 where="corpus.encoding",
-                fix="convert the files, for instance with: iconv -f UTF-16 -t UTF-8",
+                fix=_CONVERT,
             )
         self.left_out: list[str] = []
         root = Path(options.path).expanduser()
@@ -124,15 +127,23 @@ class LocalFiles:
         meter = _Meter(progress, sum(file.size for file in self.files))
         forms: set[str] = set()
         for file in self.files:
-            try:
+            with _our_keys():
                 yield from self._documents_of(file, meter, progress, forms)
-            except GraftError as problem:
-                raise _with_our_keys(problem) from None
             meter.finish(file.size)
+
+    def look_at_beginnings(self) -> None:
+        """Read the first document of the first file of each kind."""
+        firsts = {file.kind: file for file in reversed(self.files)}
+        for file in firsts.values():
+            with (
+                _our_keys(),
+                closing(self._documents_of(file, _Meter(Silent(), 0), Silent(), set())) as found,
+            ):
+                next(found, None)
 
     def _documents_of(
         self, file: _File, meter: _Meter, progress: Progress, forms: set[str]
-    ) -> Iterator[Document]:
+    ) -> Generator[Document]:
         options = self.options
         if file.kind == "parquet":
             yield from documents_of_rows(parquet_rows(file.path, file.source, options), options)
@@ -272,9 +283,15 @@ def _sha256(file: _File) -> str:
         raise MissingResource(f"cannot be read: {problem.strerror}", where=file.source) from None
 
 
-def _with_our_keys(problem: GraftError) -> GraftError:
+@contextmanager
+def _our_keys() -> Generator[None]:
     """Readers of files speak of ``data.encoding`` and ``data.max_row_bytes``; here they are ``corpus...``."""
-    fix = problem.fix.replace("data.encoding", "corpus.encoding").replace(
-        "data.max_row_bytes", "corpus.max_row_bytes"
-    )
-    return type(problem)(problem.what, where=problem.where, fix=fix)
+    try:
+        yield
+    except GraftError as problem:
+        # Tables may be UTF-16; a corpus, read line by line, may not.
+        fix = re.sub(r"data\.encoding=utf-16(-\w+)?", _CONVERT, problem.fix)
+        fix = fix.replace("data.encoding", "corpus.encoding").replace(
+            "data.max_row_bytes", "corpus.max_row_bytes"
+        )
+        raise type(problem)(problem.what, where=problem.where, fix=fix) from None
