@@ -48,7 +48,7 @@ def require_same(recorded: Mapping[str, Any], wanted: Mapping[str, Any], folder:
     raise DataError(
         f"this folder holds a corpus that was made otherwise; what differs: {', '.join(differing)}",
         where=str(folder),
-        fix="name another folder, or delete this one",
+        fix="restore what differs, or start a new run",
     )
 
 
