@@ -11,8 +11,9 @@ from tests.models.trained import KINDS, trained
 from tests.tiny import tiny_config
 
 from graftlm.errors import ConfigurationError, ModelError
-from graftlm.models import architectures
-from graftlm.models.architectures import architecture, names, special_token_ids, stored_config
+from graftlm.models import architecture_sizes
+from graftlm.models.architecture_sizes import names
+from graftlm.models.architectures import architecture, special_token_ids, stored_config
 from graftlm.models.base_model import (
     length_limit,
     load_model,
@@ -47,7 +48,7 @@ def written(folder, **settings):
 
 
 def test_the_table_in_the_documentation():
-    rows = [line.split() for line in architectures.__doc__.splitlines() if line.endswith(" M")]
+    rows = [line.split() for line in architecture_sizes.__doc__.splitlines() if line.endswith(" M")]
     assert [row[0] for row in rows] == names()
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     for name, layers, width, parameters, _ in rows:
