@@ -511,7 +511,7 @@ def test_a_run_is_not_continued_on_other_tokens(bases: dict[str, Path], tmp_path
     before = identity(recipe, prepare(recipe, conversation_rows(12), Silent()))
     assert describe_changes(before, before, extending=False) == []
     features = prepare(recipe, conversation_rows(12), Silent())
-    features.features["train"].inputs["input_ids"][0][0] += 1
+    features.features["train"].inputs["input_ids"].values[0] += 1
     now = identity(recipe, features)
     (sentence,) = describe_changes(before, now, extending=False)
     assert sentence.startswith("tokens: ")
