@@ -23,7 +23,7 @@ from graftlm.config import Config
 from graftlm.data.corpus.documents import look_at_beginnings
 from graftlm.data.corpus.options import CorpusOptions
 from graftlm.data.options import Share
-from graftlm.models.architecture_sizes import is_new, require_known
+from graftlm.models.architecture_sizes import require_known
 from graftlm.models.tokenizer_options import TokenizerOptions
 from graftlm.settings import Settings, dump_yaml
 
@@ -184,31 +184,21 @@ class PretrainingRecipe(Config):
         return dump_yaml(self.dump(), width=100)
 
 
+_DEFAULTS = {"objective": "masked_language_modelling", "strategy": "full"}
+
+
 def _usual(section: str, settings: Settings) -> str | None:
     """Return the objective of the base, by its configuration; None for a hub id, which only the network could tell."""
-    base = settings.values.get("base", PretrainingRecipe.model_fields["base"].default)
     if section != "objective":
         return None
+    base = settings.values.get("base", PretrainingRecipe.model_fields["base"].default)
     require_known(base)
-    # These load transformers, and are needed only where no objective is named.
-    from graftlm.models.architectures import stored_config
-    from graftlm.models.base_model import load_config
-    from graftlm.models.families import usual_objective
-    from graftlm.models.locating import locate
-
-    if is_new(base):
-        return usual_objective(stored_config(base))
-    here = base.startswith("bundled:") or Path(base).expanduser().is_dir()
-    return usual_objective(load_config(locate(base))) if here else None
+    # A configuration is read by transformers, so the question goes to a plug-in, as everything does that loads it.
+    member: Any = SECTIONS[section].get(_DEFAULTS[section])
+    return member.usual_for(base)
 
 
-PRETRAINING = Composition(
-    PretrainingRecipe,
-    SECTIONS,
-    {"objective": "masked_language_modelling", "strategy": "full"},
-    "graft options --pretraining",
-    usual=_usual,
-)
+PRETRAINING = Composition(PretrainingRecipe, SECTIONS, _DEFAULTS, "graft options --pretraining", usual=_usual)
 
 
 def look_first(outline: PretrainingRecipe) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -43,6 +43,7 @@ from graftlm.pretraining_objectives._objective import (
     forward_tokens,
     only_read,
 )
+from graftlm.pretraining_objectives._usual import usual_for
 from graftlm.training.loop import Forward
 
 _FEWEST = 4  # of a window with fewer tokens hardly one would be hidden
@@ -68,6 +69,8 @@ class MaskedLanguageModelling(Config):
     complete: ClassVar[Complete] = staticmethod(complete_itself)
     says_every_token: ClassVar[bool] = False
     longest_example: ClassVar[Longest] = staticmethod(only_read)
+    usual_for: ClassVar[Callable[[str], str | None]] = staticmethod(usual_for)
+    """Base -> the objective that is meant where a recipe names none: this one is where nothing tells."""
     measures: ClassVar[Mapping[str, str]] = {"masked_accuracy": TOKENS, "pair_accuracy": PAIRS}
 
     mask_share: Share = 0.15
