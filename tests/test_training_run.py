@@ -308,6 +308,11 @@ class Listener(Silent):
         self.warnings.append(sentence)
 
 
+def _about_conditions(listener: Listener) -> list[str]:
+    """Return the warnings, but for that of so short a run having learnt nothing."""
+    return [each for each in listener.warnings if "the model has collapsed" not in each]
+
+
 def test_other_threads_are_said_and_the_run_continues(base: Path, rows: Path, tmp_path: Path) -> None:
     run = _crashed(_recipe(base, rows), tmp_path / "run")
     listener, before = Listener(), torch.get_num_threads()
@@ -316,9 +321,9 @@ def test_other_threads_are_said_and_the_run_continues(base: Path, rows: Path, tm
         resume(run.path, progress=listener)
     finally:
         torch.set_num_threads(before)
-    assert listener.warnings[0] == (
+    assert _about_conditions(listener) == [
         f"threads was {before}, now {before + 1}: the run continues, but not bit for bit"
-    )
+    ]
     assert run.read_record()["state"] == "finished"
 
 
@@ -343,7 +348,9 @@ def test_missing_kernels_are_said_and_the_run_continues(
         monkeypatch.setenv("GRAFTLM_KERNELS", "off")
     resume(run.path, progress=listener)
     then, now = ("none", level) if older else (level, "none")
-    assert listener.warnings[0] == f"kernels was {then}, now {now}: the run continues, but not bit for bit"
+    assert _about_conditions(listener) == [
+        f"kernels was {then}, now {now}: the run continues, but not bit for bit"
+    ]
     assert run.read_record()["state"] == "finished"
 
 

@@ -122,6 +122,7 @@ class TrainingOptions(Config):
 
 
 BATCH_TOKENS = 4096
+"""Enough to keep the cores busy, few enough to stay near their caches (docs/log.md, 2026-11-29)."""
 
 
 class EvaluationOptions(Config):

@@ -175,7 +175,7 @@ def test_names_that_are_none():
     ) as caught:
         architecture("bert-smal", 300, 16, special)
     assert "gpt2-mini" in caught.value.fix
-    for name in ("missing.json", "bert", "bert-tiny.json"):
+    for name in ("", "missing.json", "/", ".", "bert", "bert-tiny.json"):
         with pytest.raises(ConfigurationError, match="no architecture"):
             architecture(name, 300, 16, special)
 

@@ -145,9 +145,14 @@ def require_known(base: str) -> None:
         else base.startswith("bundled:") or "/" in base or path.is_dir()
     )
     if base not in SIZES and not there:
-        raise ConfigurationError(
-            f"there is no architecture, file or folder {clip(base)}.{nearest(base, SIZES)}",
-            where="base",
-            fix=f"give one of {', '.join(SIZES)}; a JSON file with a configuration of transformers; or a base model: "
-            "a folder, org/name of the hub, bundled:<name>",
-        )
+        raise unknown(base)
+
+
+def unknown(base: str) -> ConfigurationError:
+    """Return what to say of a word that names nothing, with the nearest name."""
+    return ConfigurationError(
+        f"there is no architecture, file or folder {clip(base)}.{nearest(base, SIZES)}",
+        where="base",
+        fix=f"give one of {', '.join(SIZES)}; a JSON file with a configuration of transformers; or a base model: "
+        "a folder, org/name of the hub, bundled:<name>",
+    )

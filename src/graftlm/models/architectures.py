@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from graftlm.errors import ConfigurationError
-from graftlm.models.architecture_sizes import SIZES, require_known
+from graftlm.models.architecture_sizes import SIZES, is_new, unknown
 from graftlm.models.base_model import OFFSET_POSITIONS, quiet_transformers
 from graftlm.models.families import family_of, special_layout
 from graftlm.models.safety import config_of, read_config
@@ -102,6 +102,7 @@ def _built(settings: dict[str, Any], where: str) -> PreTrainedConfig:
 def _settings(name: str) -> tuple[dict[str, Any], str]:
     if name in SIZES:
         return {"model_type": name.partition("-")[0], **SIZES[name]}, name
-    require_known(name)
     path = Path(name).expanduser()
+    if not (is_new(name) and path.is_file()):
+        raise unknown(name)
     return read_config(path.parent, path.name), str(path)
