@@ -1,4 +1,4 @@
-"""What precedes a training: dropout by any name, padding on the side that is read."""
+"""What precedes a training: dropout by any name, padding on the side that is read, the rate of a base model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from graftlm import preparation
 from graftlm.data.dataset import Split
 from graftlm.models.base_model import load_tokenizer
 from graftlm.models.locating import locate
-from graftlm.preparation import build_model, dropout_options, encoded, open_encoder, prepare
+from graftlm.preparation import (
+    build_model,
+    dropout_options,
+    encoded,
+    open_encoder,
+    prepare,
+    resolve_learning_rate,
+)
 from graftlm.progress import Silent
 from graftlm.recipe import load_recipe
 from graftlm.workflows.finetune import finetune
@@ -159,3 +166,14 @@ def test_a_family_without_a_pad_token_pads_where_its_head_looks(tmp_path: Path, 
     texts = ["the refund", "the parcel is late again and nobody in the team has an answer for me"]
     among, alone = predictor(texts)[0].scores, predictor(texts[:1])[0].scores
     np.testing.assert_allclose(list(alone.values()), list(among.values()), atol=1e-6)
+
+
+def test_a_small_base_of_our_own_has_a_rate_of_its_own_for_all_of_its_weights() -> None:
+    def rate(**given: object) -> float:
+        return resolve_learning_rate(load_recipe(overrides={"data.path": "rows.csv", **given}))
+
+    assert rate() == 1e-4
+    assert rate(base="bundled:english-encoder") == 1e-3
+    assert rate(base="bundled:english-encoder", **{"strategy.name": "lora"}) == 5e-4
+    assert rate(base="bundled:english-encoder", **{"training.learning_rate": 2e-5}) == 2e-5
+    assert rate(base="bundled:unheard-of") == 1e-4  # refused where it is loaded

@@ -33,7 +33,7 @@ from graftlm.models.base_model import (
 )
 from graftlm.models.decoding import make_encoder, set_decoding
 from graftlm.models.encoder import TextEncoder
-from graftlm.models.locating import BaseFiles, locate
+from graftlm.models.locating import BaseFiles, locate, suited_learning_rate
 from graftlm.models.padding import padding_note
 from graftlm.objectives._objective import Loss
 from graftlm.progress import Progress
@@ -313,9 +313,10 @@ def resolve_epochs(recipe: Recipe, num_examples: int) -> float:
 
 
 def resolve_learning_rate(recipe: Recipe) -> float:
-    """Return ``training.learning_rate``, or that of the strategy where it is None."""
+    """Return ``training.learning_rate``; where it is None that of the base model, or else of the strategy."""
     strategy: Any = recipe.strategy
-    return recipe.training.learning_rate or float(strategy.learning_rate)
+    suited = suited_learning_rate(recipe.base) if strategy.name == "full" else None
+    return recipe.training.learning_rate or suited or float(strategy.learning_rate)
 
 
 def evaluation_steps(recipe: Recipe, num_examples: int, total_steps: int) -> frozenset[int]:

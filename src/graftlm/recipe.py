@@ -43,7 +43,8 @@ class TrainingOptions(Config):
     """Passes over the training rows. None: about 1,500 steps, within 3 to 20 passes."""
 
     learning_rate: PositiveFloat | None = None
-    """Peak learning rate of AdamW (bias-corrected). None: that of the strategy, for `full` 1e-4."""
+    """Peak learning rate of AdamW (bias-corrected). None: that of the strategy, for `full` 1e-4, or 1e-3 for our own
+    small base models."""
 
     batch_size: PositiveInt = 16
     """Examples per optimiser step, over all processes."""

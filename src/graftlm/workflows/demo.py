@@ -12,8 +12,8 @@ from graftlm.workflows.finetune import finetune
 
 BASE = "bundled:english-encoder"
 """Ships with the project, so that nothing needs to be fetched."""
-# The defaults, made for larger networks, would take 20 passes over so few rows at a tenth of the rate.
-DEMO_EPOCHS, DEMO_LEARNING_RATE = 8, 1e-3
+# The defaults would take 20 passes over so few rows.
+DEMO_EPOCHS = 8
 
 
 def sample_path() -> Path:
@@ -22,13 +22,10 @@ def sample_path() -> Path:
 
 
 def demo_recipe() -> Recipe:
-    """Return the recipe of the demo: the sample and our own small encoder, with a rate and passes of its own."""
+    """Return the recipe of the demo: the sample and our own small encoder, with passes of its own."""
     return load_recipe(
-        overrides={
-            "base": BASE, "data.path": str(sample_path()), "training.epochs": DEMO_EPOCHS,
-            "training.learning_rate": DEMO_LEARNING_RATE,
-        }
-    )  # fmt: skip
+        overrides={"base": BASE, "data.path": str(sample_path()), "training.epochs": DEMO_EPOCHS}
+    )
 
 
 def demo(run_directory: Path | None = None, progress: Progress | None = None) -> Run:
