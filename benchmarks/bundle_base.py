@@ -1,6 +1,6 @@
 """Make the base model of a finished pretraining one that ships with the package.
 
-    python benchmarks/bundle_base.py runs/english-encoder english-encoder
+    python benchmarks/bundle_base.py runs/english-encoder english-encoder --text "47 novels of 1849-1920, ..."
 
 writes ``src/graftlm/bundled/english-encoder`` with weights in half precision, and prints what
 `graftlm.models.locating.BUNDLED` must say about it. Corpus and recipe are those of the run directory. The rounded
@@ -39,6 +39,9 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, help="directory of a finished `graft pretrain`")
     parser.add_argument("name", help="what stands behind `bundled:`")
+    parser.add_argument(
+        "--text", required=True, help="a sentence for the card: what was read, and what is not in it"
+    )
     given = parser.parse_args()
     run = RunDirectory(given.run)
     rounded = {name: _half(tensor) for name, tensor in load_file(run.model / WEIGHTS).items()}
@@ -52,9 +55,15 @@ def main() -> None:
         shutil.copytree(run.model, folder, dirs_exist_ok=True)
         save_file(rounded, folder / WEIGHTS, metadata={"format": "pt"})
         card = (folder / "README.md").read_text(encoding="utf-8")
-        mark = "- the complete recipe is in `recipe.yaml`"
-        assert mark in card
-        write_bytes(folder / "README.md", card.replace(mark, f"{mark}\n- the weights are {said}").encode())
+        recipe = "- the complete recipe is in `recipe.yaml`"
+        for mark, become in {
+            recipe: f"{recipe}\n- the weights are {said}",
+            "base=path/to/model`": f"base=bundled:{given.name}`",
+            "- Check the licence of the corpus before sharing it.": f"- {given.text}",
+        }.items():
+            assert mark in card
+            card = card.replace(mark, become)
+        write_bytes(folder / "README.md", card.encode())
 
     folder = BUNDLED / given.name
     save_folder(folder, write)

@@ -3,9 +3,9 @@
     python benchmarks/bundled_corpus.py corpus
 
 makes ``english.jsonl`` (47 novels of 1849-1920, the WikiText-2 articles of validation and test, MASC, Tiny Shakespeare)
-and ``chinese.jsonl`` (four classic novels) from the public data sets. Lines that were wrapped become paragraphs;
-WikiText and MASC, which have white space around punctuation, get ordinary writing; sentences of WikiText in which a
-rare word was struck out (``<unk>``) are left out.
+and ``chinese.jsonl`` (the chapters of four classic novels) from the public data sets. Lines that were wrapped become
+paragraphs; WikiText and MASC, which have white space around punctuation, get ordinary writing; sentences of WikiText in
+which a rare word was struck out (``<unk>``) are left out.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from data_sets import shared_data
 
+_CHAPTER = re.compile(r"^(?=第[一二三四五六七八九十百零]+回 )", re.MULTILINE)
 _TITLE = re.compile(r"^ = [^=].*[^=] = $", re.MULTILINE)
 _ATTACHED = (
     (re.compile(r" @(.)@ "), r"\1"),
@@ -93,9 +94,9 @@ def english(folder: Path) -> Iterator[str]:
 
 
 def chinese(folder: Path) -> Iterator[str]:
-    """Yield the Chinese documents."""
+    """Yield the Chinese documents: chapters, since a whole novel is too much to be held out."""
     for name in ("honglou_meng", "sanguo_yanyi", "shuihu_zhuan", "xiyou_ji"):
-        yield paragraphs(content(folder / "chinese_classics" / f"{name}.txt"))
+        yield from _CHAPTER.split(paragraphs(content(folder / "chinese_classics" / f"{name}.txt")))
 
 
 def write(file: Path, documents: Iterable[str]) -> None:

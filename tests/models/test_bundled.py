@@ -19,24 +19,46 @@ from graftlm.pretraining_recipe import load_pretraining
 from graftlm.training.likelihood import log_likelihoods
 
 OWN = [name for name, entry in BUNDLED.items() if entry.package == "graftlm"]
-SENTENCES = """\
-She opened the door and went out into the garden.
-He had never seen so many people in the street before.
-I do not know what you mean by that.
-The old man sat down by the fire and began to speak.
-They were glad to see their friends again after so long a time.
-It was a cold night, and the wind blew hard from the north.
-We must go home at once, or we shall be late for dinner.
-The king was angry because nobody would listen to him.
-There was a little house at the end of the road.
-You will find the letter on the table in my room.
-The ship had left the harbour before the sun was up.
-Her mother told her not to be afraid of the dog."""
+ENGLISH = [
+    "She opened the door and went out into the garden.",
+    "He had never seen so many people in the street before.",
+    "I do not know what you mean by that.",
+    "The old man sat down by the fire and began to speak.",
+    "They were glad to see their friends again after so long a time.",
+    "It was a cold night, and the wind blew hard from the north.",
+    "We must go home at once, or we shall be late for dinner.",
+    "The king was angry because nobody would listen to him.",
+    "There was a little house at the end of the road.",
+    "You will find the letter on the table in my room.",
+    "The ship had left the harbour before the sun was up.",
+    "Her mother told her not to be afraid of the dog.",
+]
+SENTENCES = {
+    "english": ENGLISH,
+    "chinese": [
+        "他看了信，心中大喜，便叫人备马。",
+        "众人听了这话，都不敢言语。",
+        "那妇人走到门前，只见一个老人坐在石上。",
+        "将军领了三千人马，连夜出城去了。",
+        "次日天明，大家吃了早饭，收拾行李上路。",
+        "你且在此等候，我去去就来。",
+        "老太太笑道，这孩子说得有理。",
+        "忽然一阵大风，把船吹到岸边。",
+        "我不知道你说的是什么意思。",
+        "他们兄弟二人，从此不再相见。",
+        "皇帝听罢大怒，命人把他拿下。",
+        "山上有一座古寺，寺中有几个和尚。",
+    ],
+}
 
 
 @pytest.fixture(params=OWN)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+def _sentences(name: str) -> list[str]:
+    return SENTENCES[name.partition("-")[0]]
 
 
 def _loaded(name: str) -> tuple[Any, Any, Path]:
@@ -72,7 +94,7 @@ def test_plain_transformers_loads_it_in_single_precision_and_says_the_same(name:
     )
     assert not loading["missing_keys"] and not loading["unexpected_keys"]
     assert plain.dtype == torch.float32
-    sentences, own = SENTENCES.split("\n"), transformers.AutoTokenizer.from_pretrained(folder)
+    sentences, own = _sentences(name), transformers.AutoTokenizer.from_pretrained(folder)
     batch, plainly = (each(sentences, return_tensors="pt", padding=True) for each in (tokenizer, own))
     assert batch["input_ids"].tolist() == plainly["input_ids"].tolist() and batch.keys() == plainly.keys()
     with torch.inference_mode():
@@ -83,8 +105,10 @@ def test_plain_transformers_loads_it_in_single_precision_and_says_the_same(name:
 
 def test_it_likes_sentences_better_than_their_words_in_another_order(name: str, seed: int) -> None:
     model, tokenizer, _ = _loaded(name)
-    sentences, draw = SENTENCES.split("\n"), random.Random(seed)
-    shuffled = [" ".join(draw.sample(words := sentence.split(), len(words))) for sentence in sentences]
+    sentences, draw = _sentences(name), random.Random(seed)
+    space = " " if name.startswith("english") else ""
+    divided = [sentence.split() if space else list(sentence) for sentence in sentences]
+    shuffled = [space.join(draw.sample(words, len(words))) for words in divided]
     found = log_likelihoods(model, tokenizer, [*sentences, *shuffled])
     better = sum(found[: len(sentences)] > found[len(sentences) :])
     assert better >= len(sentences) - 1

@@ -71,7 +71,14 @@ class Bundled:
 
 
 BUNDLED = {
-    # Made by `graft pretrain recipes/pretraining/english-encoder.yaml` and `benchmarks/bundle_base.py`.
+    # Ours are made by `graft pretrain recipes/pretraining/NAME.yaml` and `benchmarks/bundle_base.py`.
+    "chinese-encoder": Bundled(
+        package="graftlm",
+        subfolder="bundled/chinese-encoder",
+        sha256="92074e8d7ae0e0d3825732aa60fefc28079094b4df33e8bd010520265e5c96b7",
+        requirement="graftlm",
+        learning_rate=1e-3,
+    ),
     "english-encoder": Bundled(
         package="graftlm",
         subfolder="bundled/english-encoder",
