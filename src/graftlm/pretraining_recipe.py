@@ -95,7 +95,7 @@ class PretrainingOptions(Config):
     """Arithmetic of the forward pass. auto: bf16 on GPUs that have it, fp32 elsewhere."""
 
     execution: Literal["auto", "padded"] = "auto"
-    """auto: without padding on a CPU where the architecture allows it, faster at the same numbers. padded: never so."""
+    """auto: without padding on CPUs and CUDA where the network allows it, at the same numbers. padded: never so."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute. auto: the accelerator where there is one."""

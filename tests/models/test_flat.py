@@ -183,8 +183,7 @@ def test_a_family_that_cannot_says_so_and_stays_as_it_was(seed: int, family: str
     assert torch.equal(outputs(model, inputs, flat=False), expected)
 
 
-def test_an_accelerator_stays_padded(seed: int) -> None:
-    """Until there is an attention kernel for it."""
+def test_a_device_that_nobody_tried_stays_padded(seed: int) -> None:
     with torch.device("meta"):
         model = build("Bert", "SequenceClassification", seed)
     assert "on meta" in make_flat(model)

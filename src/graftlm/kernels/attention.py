@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graftlm.kernels import attention_flash
 from graftlm.kernels.attention_kernel import attention_by_kernel
-from graftlm.kernels.attention_torch import Pattern, attention_in_torch
+from graftlm.kernels.attention_torch import Pattern, attention_in_torch, attention_padded
 from graftlm.kernels.library import Library, load
 from graftlm.kernels.masks import threshold
+from graftlm.kernels.sequences import Sequences
 
 
 def variable_length_attention(
@@ -24,11 +26,13 @@ def variable_length_attention(
     bases: Tensor | None = None,
     bias: Tensor | None = None,
     key_starts: Tensor | None = None,
+    sequences: tuple[Sequences, Sequences] | None = None,
 ) -> Tensor:
     """Return ``dropout(softmax(scale * query key' + bias)) value`` of each head; a query sees its own sequence only.
 
-    float32 on the CPU without a bias is computed by the compiled kernel where there is one, all else in torch. Both
-    drop the same probabilities: which, depends on the base of a query and on positions within its sequence.
+    float32 on the CPU without a bias is computed by the compiled kernel where there is one; half precision on CUDA
+    without bias and dropout by the flash kernel of torch; all else in plain torch, on an accelerator as one padded
+    batch. All drop the same probabilities: which, depends on the base of a query and on positions within its sequence.
 
     Args:
         query: [tokens, heads, width]; views with any strides are read without a copy if features are neighbours.
@@ -44,6 +48,8 @@ def variable_length_attention(
         bias: [1 or heads, longest, longest] or larger, added to the scores at positions (query, key).
         key_starts: int64 [sequences + 1] on the CPU, where queries and keys are not the same tokens: sequence i has the
             keys key_starts[i] to key_starts[i + 1], all of which its queries see. A sequence with queries needs a key.
+        sequences: of the queries and of the keys, as an accelerator knows them, where they have been made: without
+            them they are made for each call. On the CPU nobody reads them.
 
     Returns:
         [tokens, heads, value width], contiguous. By the kernel it can be differentiated once.
@@ -64,12 +70,25 @@ def variable_length_attention(
     library = _suitable(query, value) if bias is None else None
     if library is not None:
         return attention_by_kernel(library, query, key, value, starts, key_starts, pattern, bases)
-    return attention_in_torch(query, key, value, starts, key_starts, pattern, bases, bias)
+    if not _waited_for(query.device):
+        return attention_in_torch(query, key, value, starts, key_starts, pattern, bases, bias)
+    of_queries, of_keys = sequences or (
+        Sequences.of(starts, query.device),
+        Sequences.of(key_starts, query.device),
+    )
+    if attention_flash.suits(query, value, dropout, bias):
+        return attention_flash.attention_by_flash(query, key, value, of_queries, of_keys, pattern)
+    return attention_padded(query, key, value, of_queries, of_keys, pattern, bases, bias)
 
 
 def _suitable(query: Tensor, value: Tensor) -> Library | None:
     on_cpu = query.dtype == torch.float32 and query.device.type == "cpu"
     return load() if on_cpu and query.numel() > 0 and value.numel() > 0 else None
+
+
+def _waited_for(device: torch.device) -> bool:
+    """Whether the CPU has to wait where it wants to know what the device has computed."""
+    return device.type != "cpu"
 
 
 def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:

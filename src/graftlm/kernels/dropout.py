@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ctypes import c_float, c_int64, c_uint32, c_void_p
 from typing import Any
 
@@ -18,7 +19,8 @@ _ARGUMENTS = (c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_uint32, c_float)
 def keyed_dropout(x: Tensor, bases: Tensor, probability: float) -> Tensor:
     """Drop numbers of ``x`` and scale the others by ``1 / (1 - probability)``.
 
-    float32 on the CPU is computed by the compiled kernel where there is one, all else in torch, with one mask.
+    float32 on the CPU is computed by the compiled kernel where there is one, on CUDA by one in Triton, all else in
+    torch, with one mask.
 
     Args:
         x: floating point [..., features].
@@ -61,8 +63,24 @@ class _KeyedDropout(torch.autograd.Function):
         return _drop(gradients[0], bases, ctx.probability), None, None
 
 
+_TYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def _fused(x: Tensor) -> Callable[[Tensor, Tensor, float], Tensor] | None:
+    """Return what drops on a GPU in one launch, if there is such a thing."""
+    if x.device.type != "cuda" or x.dtype not in _TYPES or x.numel() == 0:
+        return None
+    try:  # here, as it comes with the PyTorch of GPUs only
+        from graftlm.kernels import dropout_triton
+    except ImportError:
+        return None
+    return dropout_triton.drop if dropout_triton.proved(x.device, x.dtype) else None
+
+
 def _drop(x: Tensor, bases: Tensor, probability: float) -> Tensor:
     factor = 1.0 / (1.0 - probability)
+    if (fused := _fused(x)) is not None:
+        return fused(x, bases, probability)
     library = load() if x.dtype == torch.float32 and x.device.type == "cpu" else None
     if library is None:
         kept = kept_features(bases, x.shape[-1], probability).view(x.shape)

@@ -11,9 +11,13 @@ nothing of the batch, so that neither the split into micro-batches nor the neigh
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+
+from graftlm.kernels.sending import sent
 
 Keys = NDArray[np.uint64]
 
@@ -86,6 +90,39 @@ def site_bases(tokens: Keys, site: int) -> torch.Tensor:
     salt = _absorb(np.zeros(1, dtype=np.uint64), np.array([site & _WORD], dtype=np.uint64))
     bases = (_mix(tokens ^ salt) >> np.uint64(32)).astype(np.uint32)
     return torch.from_numpy(bases.view(np.int32))
+
+
+def sites_bases(tokens: torch.Tensor, sites: range) -> torch.Tensor:
+    """Return what `site_bases` returns, of several sites and on any device.
+
+    Args:
+        tokens: int64 [tokens], the bit patterns of the keys.
+        sites: their numbers.
+
+    Returns:
+        int32 [sites, tokens] on the device of the keys.
+    """
+    mixed = tokens ^ _salts(sites, tokens.device)[:, None]
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ _shifted(mixed, shift)) * _signed(factor)
+    return ((mixed ^ _shifted(mixed, 31)) >> 32).to(torch.int32)
+
+
+@functools.cache
+def _salts(sites: range, device: torch.device) -> torch.Tensor:
+    """Return what tells sites apart, int64 [sites]; kept, as every forward pass asks for the same ones."""
+    zero = np.zeros(1, dtype=np.uint64)
+    salts = [_absorb(zero, np.array([site & _WORD], dtype=np.uint64)) for site in sites]
+    return sent(torch.from_numpy(np.concatenate(salts).view(np.int64)), device)
+
+
+def _shifted(bits: torch.Tensor, count: int) -> torch.Tensor:
+    # >> repeats the sign; masked, it is the shift of an unsigned number.
+    return (bits >> count) & ((1 << (64 - count)) - 1)
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >= 1 << 63 else number
 
 
 def _absorb(key: Keys, word: Keys) -> Keys:

@@ -52,9 +52,22 @@ def kept_keys(bases: Tensor, heads: int, keys: int, probability: float) -> Tenso
     Returns:
         bool [..., heads, queries, keys].
     """
-    of_heads = _multiples(1, heads + 1, _HEAD_STEP, bases.device)
-    rows = _hash_in_place(bases[..., None, :] + of_heads[:, None])
+    rows = rows_of_heads(bases, heads)
     return _kept(rows[..., None] + _multiples(0, keys, _STEP, bases.device), probability)
+
+
+def rows_of_heads(bases: Tensor, heads: int) -> Tensor:
+    """Return the base of each row of probabilities, whose keys are then dropped as features of a row are.
+
+    Args:
+        bases: int32 [..., queries], of `keys.site_bases`.
+        heads: how many heads of queries there are.
+
+    Returns:
+        int32 [..., heads, queries].
+    """
+    of_heads = _multiples(1, heads + 1, _HEAD_STEP, bases.device)
+    return _hash_in_place(bases[..., None, :] + of_heads[:, None])
 
 
 def _multiples(begin: int, end: int, factor: int, device: torch.device) -> Tensor:

@@ -48,13 +48,16 @@ def _attention(
         raise NotFlat(f"its attention is given {', '.join(sorted(asked))}")
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     bases = current.bases(query.shape[2]) if dropout else None
-    starts, key_starts = current.layout.starts, None
+    layout = current.layout
+    starts, key_starts, sequences = layout.starts, None, (layout.sequences, layout.sequences)
     if (
         current.source is not None and not causal
     ):  # of the decoder's two kinds of attention, that to what was read
         key_starts = current.source.starts
+        sequences = (layout.sequences, current.source.sequences)
     elif current.last is not None:
         starts, key_starts = torch.arange(len(starts)), starts
+        sequences = (layout.alone, layout.sequences)
         key, value = _of_all_tokens(current.last, key, value)
     # Not [0], whose way back would fill and copy.
     query, key, value = (each.squeeze(0).transpose(0, 1) for each in (query, key, value))
@@ -65,6 +68,7 @@ def _attention(
         query, key, value, starts,
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         causal=causal, window=window, dropout=dropout, bases=bases, key_starts=key_starts,
+        sequences=sequences,
     )  # fmt: skip
     return found[None], None
 

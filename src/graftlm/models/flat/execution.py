@@ -107,7 +107,7 @@ class _Part:
         hidden = output["last_hidden_state"]
         if current.read is not None:
             if output.get("pooler_output") is not None:
-                first = hidden[0, current.layout.starts[:-1]][:, None]
+                first = hidden[0, current.layout.first][:, None]
                 output["pooler_output"] = pooled(module, first)
             output["last_hidden_state"] = hidden.index_select(1, current.read)
             return output

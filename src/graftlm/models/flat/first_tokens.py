@@ -51,7 +51,7 @@ def _begin(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
     if current is None or not current.inside or not current.layout.lengths.all():
         return None
     given: Tensor = arguments[0]
-    first = given.index_select(1, current.layout.starts[:-1].to(given.device))
+    first = given.index_select(1, current.layout.first)
     current.last = LastLayer(given, first)
     return first, *arguments[1:]
 

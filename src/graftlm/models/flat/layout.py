@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graftlm.kernels.keys import site_bases, token_keys
+from graftlm.kernels.keys import Keys, site_bases, sites_bases, token_keys
+from graftlm.kernels.sending import sent
+from graftlm.kernels.sequences import Sequences
+
+_SITES_AT_ONCE = 32
+"""On an accelerator: a call for each site would take longer than what it computes."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,28 @@ class Layout:
             lengths,
             mask.shape[1],
             torch.from_numpy(starts),
-            torch.from_numpy(np.flatnonzero(mask)).to(device),
-            torch.from_numpy(positions).to(device),
+            sent(torch.from_numpy(np.flatnonzero(mask)), device),
+            sent(torch.from_numpy(positions), device),
         )
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """The examples as attention on an accelerator wants to know them."""
+        return Sequences(
+            sent(self.starts.to(torch.int32), self.places.device), len(self.places), max(self.width, 1)
+        )
+
+    @cached_property
+    def alone(self) -> Sequences:
+        """Likewise one token of each example by itself."""
+        examples = len(self.lengths)
+        starts = torch.arange(examples + 1, dtype=torch.int32, device=self.places.device)
+        return Sequences(starts, examples, 1)
+
+    @cached_property
+    def first(self) -> Tensor:
+        """The number of the first token of each example, int64 [examples], on the device."""
+        return sent(self.starts[:-1], self.places.device)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -85,10 +110,12 @@ class DropoutKeys:
     """
 
     def __init__(self, examples: NDArray[np.uint64], layout: Layout, site: int = 0) -> None:
-        self._layout, self._keys = layout, examples
-        self._examples = token_keys(examples, np.ones(len(examples), dtype=np.int64))
-        self._tokens = token_keys(examples, layout.lengths)
-        self._site = site
+        device, tokens = layout.places.device, token_keys(examples, layout.lengths)
+        # An example without tokens has no first one.
+        first = layout.starts[:-1].numpy()[layout.lengths > 0]
+        self._layout, self._keys, self._site = layout, examples, site
+        self._tokens, self._first_tokens = _Bases(tokens, device), _Bases(tokens[first], device)
+        self._examples = _Bases(token_keys(examples, np.ones(len(examples), dtype=np.int64)), device)
 
     def within(self, layout: Layout) -> DropoutKeys:
         """Return the keys of other tokens of the same examples, at the sites that follow."""
@@ -96,11 +123,11 @@ class DropoutKeys:
 
     def of_tokens(self) -> Tensor:
         """Return the bases of the next site, where values are flat, [tokens]."""
-        return self._next(self._tokens)
+        return self._tokens.at(self._next())
 
     def of_first_tokens(self) -> Tensor:
         """Return of the bases of the next site those of the first token of each example, [examples]."""
-        return self._next(self._tokens[self._layout.starts[:-1].numpy()])
+        return self._first_tokens.at(self._next())
 
     def of_values(self, shape: torch.Size) -> Tensor:
         """Return the bases of the next site outside the flat part, one for each row of features.
@@ -110,12 +137,38 @@ class DropoutKeys:
         """
         examples, width = self._layout.shape
         if len(shape) == 2 and shape[0] == examples:
-            return self._next(self._examples)
+            return self._examples.at(self._next())
         if len(shape) == 3 and shape[:2] == (examples, width):
-            bases = self._next(self._tokens)
+            bases = self._tokens.at(self._next())
             return bases.new_zeros(examples * width).index_copy(0, self._layout.places, bases)
         raise ValueError(f"dropout of values {list(shape)} in a batch of {examples} x {width} tokens")
 
-    def _next(self, keys: NDArray[np.uint64]) -> Tensor:
+    def _next(self) -> int:
         self._site += 1
-        return site_bases(keys, self._site).to(self._layout.places.device)
+        return self._site
+
+
+class _Bases:
+    """What decides about dropout of some tokens, site by site, made where it is needed.
+
+    Args:
+        keys: of the tokens, uint64 [tokens].
+        device: that asks.
+    """
+
+    def __init__(self, keys: Keys, device: torch.device) -> None:
+        self._keys, self._device = keys, device
+        self._there: Tensor | None = None
+        self._blocks: dict[int, Tensor] = {}
+
+    def at(self, site: int) -> Tensor:
+        """Return the bases of a site, int32 [tokens] on the device."""
+        if self._device.type == "cpu":
+            return site_bases(self._keys, site)
+        if self._there is None:
+            self._there = sent(torch.from_numpy(self._keys.view(np.int64)), self._device)
+        block, within = divmod(site, _SITES_AT_ONCE)
+        if block not in self._blocks:
+            begin = block * _SITES_AT_ONCE
+            self._blocks[block] = sites_bases(self._there, range(begin, begin + _SITES_AT_ONCE))
+        return self._blocks[block][within]

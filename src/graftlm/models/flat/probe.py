@@ -31,7 +31,7 @@ GRADIENT_TOLERANCE, ROUNDING = 1e-3, 1e-6
 
 
 def make_flat(model: PreTrainedModel, gradients: bool = True) -> str:
-    """Let the model work flat where it then computes the same, on a CPU; return why not, or nothing.
+    """Let the model work flat where it then computes the same; return why not, or nothing.
 
     A batch of random tokens goes through the model padded and flat. Outputs are compared, and the gradients of every
     weight that is trained. Where anything differs, the model is left as it was. One that works flat is tried once more,
@@ -43,9 +43,9 @@ def make_flat(model: PreTrainedModel, gradients: bool = True) -> str:
         model: with its head, in float32.
         gradients: whether it will be trained.
     """
-    if model.device.type != "cpu":
-        # One call of attention for each example would keep an accelerator waiting; it wants one kernel for all.
-        return f"on {model.device.type} it would not be faster yet"
+    if model.device.type not in ("cpu", "cuda"):
+        # Nobody has looked whether the rest of torch that this needs is there.
+        return f"on {model.device.type} that is untried"
     if gradients and any(getattr(module, "layerdrop", 0.0) for module in model.modules()):
         return "it leaves out whole layers at random (layerdrop)"
     reason = _try(_install, model, gradients)
@@ -118,7 +118,7 @@ def _drops_by_example(model: PreTrainedModel, inputs: dict[str, Tensor]) -> bool
 
 def _weighed(outputs: list[Tensor]) -> Tensor:
     """Return a sum in which every output counts, each otherwise."""
-    sums = [(torch.linspace(-1.0, 1.0, each.numel()) * each).sum() for each in outputs]
+    sums = [(torch.linspace(-1.0, 1.0, each.numel(), device=each.device) * each).sum() for each in outputs]
     return torch.stack(sums).sum()
 
 
@@ -143,6 +143,7 @@ def _flat_outputs(
 def _outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> list[Tensor]:
     """Return what each head of each network says, of real tokens only, in one row."""
     found: list[Tensor] = []
+    inputs = {name: values.to(model.device) for name, values in inputs.items()}
     for network in networks(model):
         result = network(**inputs, use_cache=False) if _WRITTEN in inputs else network(**inputs)
         if "start_logits" in result:
