@@ -29,13 +29,17 @@ MUTATIONS = {
         "training/loop.py", "if not (math.isfinite(loss) and math.isfinite(norm)):", "if False:",
         "tests/training/test_loop.py::test_stops_at_the_first_value_that_is_not_finite",
     ),
+    "a spoilt step moves weights on the device": (
+        "training/torch_adamw.py", "spoilt = 1.0 - numbers.isfinite().all().float()", "spoilt = norm * 0.0",
+        "tests/training/test_late.py::test_a_spoilt_step_and_all_after_it_move_nothing",
+    ),
     "each micro-batch is divided by itself": (
         "training/loop.py", "weights = loss.weights(examples.targets_of(rows))",
         "weights = loss.weights(examples.targets_of(rows[: plan.micro_batch]))",
         "tests/training/test_loop.py::test_micro_batches_change_nothing",
     ),
     "dropout follows the global generator": (
-        "training/loop.py", "with kept, dropout_seed(device, plan.seed, number, index, rank):", "with kept:",
+        "training/loop.py", "with kept, dropout_seed(device, plan.seed, number - 1, index, rank):", "with kept:",
         "tests/training/test_loop.py::test_dropout_is_a_function_of_seed_and_step",
     ),
     "predictions keep the order of the batches": (

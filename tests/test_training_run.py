@@ -376,6 +376,23 @@ def test_late_rows_change_nothing_of_a_run_crashed_or_not(
     _assert_equal_runs(*extended)
 
 
+def test_numbers_that_are_read_late_change_nothing_of_a_run_stopped_or_not(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: validations, checkpoints and signals find the weights of their step."""
+    monkeypatch.setenv("GRAFTLM_KERNELS", "off")
+    recipe = _recipe(base, rows, **{"training.keep": "best", "training.checkpoint_steps": 4})
+    in_time = finetune(recipe, None, tmp_path / "in-time")
+    monkeypatch.setattr(training_run, "late_steps", lambda *_: 3)
+    _assert_equal_runs(in_time.path, finetune(recipe, None, tmp_path / "late").path)
+    with pytest.raises(Interrupted):
+        finetune(recipe, None, tmp_path / "stopped", StopAt(2, signal.SIGTERM))
+    steps = _log(tmp_path / "stopped")
+    assert steps[-1]["step"] > 2, "others had begun"
+    resume(tmp_path / "stopped")
+    _assert_equal_runs(in_time.path, tmp_path / "stopped")
+
+
 def test_a_half_written_line_of_the_log_is_made_again(base: Path, rows: Path, tmp_path: Path) -> None:
     recipe = _recipe(base, rows)
     whole = finetune(recipe, None, tmp_path / "whole")

@@ -25,6 +25,7 @@ from graftlm.rundir import RunDirectory, sync_folder
 from graftlm.subject import Subject
 from graftlm.training.averaging import AveragedWeights
 from graftlm.training.checkpoint import copy_weights, named_weights, newest_checkpoint, save_checkpoint
+from graftlm.training.late import Late, late_steps
 from graftlm.training.loop import Step, fit
 from graftlm.training.memory import place
 from graftlm.training.signals import StopRequest
@@ -154,6 +155,17 @@ class TrainingRun(Generic[Trained]):
             self._validate(start, stop)
         self.progress.stage("training")
         number = start
+        most = late_steps(self.optimizer, self.accelerator) if self.averages is None else 0
+
+        def settles(done: int) -> bool:
+            """Whether something is done with the weights after a step."""
+            return (
+                done in marks
+                or done == plan.total_steps
+                or stop.signal_number is not None
+                or self._save_due(done)
+            )
+
         # A run that had stopped by its patience, and was only interrupted afterwards, takes no step more.
         steps = (
             ()
@@ -161,6 +173,7 @@ class TrainingRun(Generic[Trained]):
             else fit(
                 wrapped, subject.examples, subject.loss(), self.optimizer, plan, self.accelerator, start,
                 subject.kept_features(self.run.path), subject.forward,
+                Late(most, settles) if most else None,
             )
         )  # fmt: skip
         for step in self._steps(steps):
@@ -173,6 +186,8 @@ class TrainingRun(Generic[Trained]):
                 best=self.best.value if self._chooses else None,
                 tokens_per_second=step.tokens / step.seconds,
             )  # fmt: skip
+            if not step.settled:
+                continue
             due = number in marks
             if self._stopping(stop):
                 self._save(number, validation_due=due)

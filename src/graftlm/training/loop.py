@@ -8,26 +8,31 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from graftlm.errors import Diverged
 from graftlm.kernels.keys import example_keys
 from graftlm.objectives._objective import Loss
 from graftlm.training.batching import Batch, Source, micro_batches
 from graftlm.training.frozen import KeptFeatures, set_training
+from graftlm.training.late import Late, Pending
 from graftlm.training.memory import SMALLER_MODEL, SMALLER_STEPS, memory_for
 from graftlm.training.optimisation import DECAY_SHARE, Stepping, learning_rate_factor, set_learning_rate
-from graftlm.training.order import Order
+from graftlm.training.order import Due, Order
 from graftlm.training.outputs import forward_where_targets
 from graftlm.training.randomness import dropout_seed
+from graftlm.training.torch_adamw import TorchAdamW
+
+_RATE = "training.learning_rate"
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,10 @@ class Plan:
 
     Args:
         total_steps: optimiser steps of the whole run.
-            due = next(steps)
-            rows = due.rows
-            factor = learning_rate_factor(
-                number, plan.total_steps, plan.warmup_share, plan.schedule, plan.decay_share
-            )
-            rate = set_learning_rate(optimizer, factor)
-            value, tokens = _accumulate(
-                model, due.source, rows, loss, plan, accelerator, number, features, forward
-            )
+        order: which examples each step gets.
+        micro_batch: examples of a forward pass; None takes all of a step at once.
+        seed: of the run.
+        warmup_share, schedule, decay_share: see `graftlm.training.optimisation.learning_rate_factor`.
         max_gradient_norm: clipping threshold, or None.
         autocast: dtype of the forward pass, or None for float32.
     """
@@ -72,7 +72,8 @@ class Step:
         learning_rate: the largest of the groups'.
         examples: in this step, over all ranks.
         tokens: real tokens of this rank's examples.
-        seconds: wall time.
+        seconds: wall time; of steps that are read late and together, an equal part.
+        settled: whether the weights are those after this step. Where it was read late, later ones may have begun.
     """
 
     number: int
@@ -83,6 +84,7 @@ class Step:
     examples: int
     tokens: int
     seconds: float
+    settled: bool = True
 
 
 Forward = Callable[[nn.Module, Batch, torch.dtype | None, NDArray[np.uint64] | None], tuple[Any, Any]]
@@ -100,6 +102,7 @@ def fit(
     start_step: int = 0,
     features: KeptFeatures | None = None,
     forward: Forward = forward_where_targets,
+    late: Late | None = None,
 ) -> Iterator[Step]:
     """Train and yield after every optimiser step, from ``start_step`` (steps already done) to the last.
 
@@ -109,6 +112,9 @@ def fit(
     Between steps some weights may be late (see `Stepping.attached`): run the model or take its state dict, or call
     ``optimizer.flush()``. When this generator has ended or was closed, none is.
 
+    With ``late`` nothing within a step waits for the device (`graftlm.training.late`), so a loss that is not finite is
+    noticed some steps later; on the device no weight has moved since. The optimiser is then a `TorchAdamW`.
+
     A body of which nothing moves reads as in evaluation; with its ``features`` of all examples it is not run at all.
 
     Raises:
@@ -117,33 +123,38 @@ def fit(
     """
     steps = plan.order.steps(examples, start_step)
     set_training(model)
+    pending = None if late is None else Pending[Step](late, time.perf_counter())
     with optimizer.attached():
-        for number in range(start_step, plan.total_steps):
-            began = time.perf_counter()
-            due = next(steps)
-            rows = due.rows
+        for number in range(start_step + 1, plan.total_steps + 1):
+            began, due = time.perf_counter(), next(steps)
             factor = learning_rate_factor(
-                number, plan.total_steps, plan.warmup_share, plan.schedule, plan.decay_share
+                number - 1, plan.total_steps, plan.warmup_share, plan.schedule, plan.decay_share
             )
             rate = set_learning_rate(optimizer, factor)
-            value, tokens = _accumulate(
-                model, due.source, rows, loss, plan, accelerator, number, features, forward
-            )
-            norm = finite_norm(optimizer, value, number + 1, rows.tolist(), "training.learning_rate")
-            with memory_for(f"step {number + 1}, the moments of AdamW", SMALLER_MODEL):
-                optimizer.clip_and_step(norm, plan.max_gradient_norm)
+            where = accelerator.device if pending is not None else torch.device("cpu")
+            value, tokens = _accumulate(model, due, loss, plan, accelerator, number, features, forward, where)
+            known = partial(_record, number, due, rate, tokens)
+            with memory_for(f"step {number}, the moments of AdamW", SMALLER_MODEL):
+                if pending is not None:
+                    assert isinstance(optimizer, TorchAdamW)
+                    numbers = optimizer.step_if_finite(value, plan.max_gradient_norm)
+                    records: Iterable[Step] = pending.add(number, numbers, known)
+                else:
+                    norm = finite_norm(optimizer, float(value), number, due.rows.tolist(), _RATE)
+                    optimizer.clip_and_step(norm, plan.max_gradient_norm)
+                    records = [known([float(value), norm], time.perf_counter() - began, True)]
             optimizer.zero_grad(set_to_none=True)
-            yield Step(
-                number=number + 1,
-                epoch=due.passes,
-                loss=value,
-                gradient_norm=norm,
-                learning_rate=rate,
-                examples=len(rows),
-                tokens=tokens,
-                seconds=time.perf_counter() - began,
-            )
+            yield from records
             set_training(model)
+
+
+def _record(
+    number: int, due: Due, rate: float, tokens: int, numbers: list[float], seconds: float, settled: bool
+) -> Step:
+    """Return the record of a step whose loss and norm are known, and finite."""
+    value, norm = numbers
+    require_finite(value, norm, number, due.rows.tolist(), _RATE)
+    return Step(number, due.passes, value, norm, rate, len(due.rows), tokens, seconds, settled)
 
 
 def finite_norm(
@@ -162,43 +173,49 @@ def finite_norm(
         Diverged: the loss or the norm is not finite.
     """
     norm = optimizer.gradient_norm()
+    require_finite(loss, norm, number, rows, rate_is_called)
+    return norm
+
+
+def require_finite(loss: float, norm: float, number: int, rows: Sequence[int], rate_is_called: str) -> None:
+    """Refuse a step whose loss or norm is not finite; arguments as of `finite_norm`."""
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise Diverged(
             f"step {number}: loss {loss}, gradient norm {norm}",
             rows=sorted(rows),
             fix=f"look at these rows, or lower {rate_is_called}; the last checkpoint is finite",
         )
-    return norm
 
 
 def _accumulate(
     model: nn.Module,
-    examples: Source,
-    rows: NDArray[np.int64],
+    due: Due,
     loss: Loss,
     plan: Plan,
     accelerator: Accelerator,
     number: int,
     features: KeptFeatures | None,
     forward: Forward,
-) -> tuple[float, int]:
-    """Run forward and backward over this rank's micro-batches; return the loss of the step and tokens."""
+    where: torch.device,
+) -> tuple[Tensor, int]:
+    """Run forward and backward over this rank's micro-batches; return the loss, kept ``where``, and tokens."""
+    examples, rows = due.source, due.rows
     device, ranks, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
     weights = loss.weights(examples.targets_of(rows))
     parts = micro_batches(rows, plan.micro_batch or len(rows), rank, ranks)
-    total, tokens = torch.zeros((), dtype=torch.float64), 0
+    total, tokens = torch.zeros((), dtype=torch.float64, device=where), 0
     # A rank without examples still takes part in the exchange of gradients, with a loss of zero.
     for index, part in enumerate(parts or [rows[:1]]):
         batch = examples.batch(part, device)
         last = index == max(0, len(parts) - 1)
-        place = f"step {number + 1}, micro-batch of {batch.size}"
+        place = f"step {number}, micro-batch of {batch.size}"
         with (
             memory_for(place, SMALLER_STEPS),
             contextlib.nullcontext() if last else accelerator.no_sync(model),
         ):
             kept = features.reading(batch) if features is not None else contextlib.nullcontext()
-            with kept, dropout_seed(device, plan.seed, number, index, rank):
-                keys = example_keys(plan.seed, number, part)
+            with kept, dropout_seed(device, plan.seed, number - 1, index, rank):
+                keys = example_keys(plan.seed, number - 1, part)
                 outputs, targets = forward(model, batch, plan.autocast, keys)
             value = sum(
                 (
@@ -212,8 +229,8 @@ def _accumulate(
             # DistributedDataParallel averages gradients over ranks; ours are shares of one sum. Not through
             # accelerate, which would divide by an accumulation count that a launcher may have left in the environment.
             (value * ranks).backward()
-        total += value.detach().double().cpu()
+        total += value.detach().to(where)
         tokens += batch.num_tokens if parts else 0
     if ranks > 1:
         total = torch.as_tensor(accelerator.reduce(total.to(device), reduction="sum")).cpu()
-    return float(total), tokens
+    return total, tokens
