@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from graftlm.config import Config
 from graftlm.data.features import Targets
+from graftlm.kernels.sending import sent
 from graftlm.objectives._objective import Term
 
 
@@ -32,11 +33,12 @@ class WeightedBinaryCrossEntropy:
 
     def terms(self, outputs: Tensor, targets: Tensor) -> list[Term]:
         """Return the summed loss of logits [items, labels] against targets [items, labels] of 0 and 1."""
+        weights = self.positive_weights
         logits = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         total = functional.binary_cross_entropy_with_logits(
             logits,
             targets.to(logits),
-            pos_weight=None if self.positive_weights is None else self.positive_weights.to(logits),
+            pos_weight=None if weights is None else sent(weights, logits.device).to(logits.dtype),
             reduction="sum",
         )
         return [Term("binary_cross_entropy", total)]

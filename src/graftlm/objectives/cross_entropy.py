@@ -15,6 +15,7 @@ from torch.nn import functional
 from graftlm.config import Config
 from graftlm.data.features import IGNORED, Targets
 from graftlm.errors import ConfigurationError, nearest
+from graftlm.kernels.sending import sent
 from graftlm.objectives._objective import Term
 
 
@@ -39,12 +40,13 @@ class WeightedCrossEntropy:
 
     def terms(self, outputs: Tensor, targets: Tensor) -> list[Term]:
         """Return the summed loss of logits [..., classes] against targets [...]; ignored ones add nothing."""
+        weights = self.class_weights
         logits = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         total = functional.cross_entropy(
             logits.flatten(0, -2),
             targets.flatten(),
             ignore_index=IGNORED,
-            weight=None if self.class_weights is None else self.class_weights.to(logits),
+            weight=None if weights is None else sent(weights, logits.device).to(logits.dtype),
             reduction="sum",
             label_smoothing=self.label_smoothing,
         )

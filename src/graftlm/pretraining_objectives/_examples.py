@@ -16,6 +16,7 @@ from graftlm.data.corruption.uniforms import Keys, corruption_keys
 from graftlm.data.features import IGNORED
 from graftlm.data.ragged import Ragged
 from graftlm.errors import DataError
+from graftlm.kernels.sending import sent
 from graftlm.training.batching import Batch
 
 Places = NDArray[np.int64]
@@ -112,16 +113,18 @@ class CorpusExamples:
         """Return these examples, padded, on the device."""
         made, cut = self._made(rows), self.pass_cut
         inputs = {
-            name: _padded(values, self.padding[name]).to(device) for name, values in made.inputs.items()
+            name: sent(_padded(values, self.padding[name]), device) for name, values in made.inputs.items()
         }
         real = _padded(_ones(made.inputs["input_ids"]), 0)
-        inputs["attention_mask"] = real.to(device)
+        inputs["attention_mask"] = sent(real, device)
         order = (
-            None if cut.in_order is None else torch.from_numpy(cut.in_order[rows].astype(np.int64)).to(device)
+            None
+            if cut.in_order is None
+            else sent(torch.from_numpy(cut.in_order[rows].astype(np.int64)), device)
         )
-        targets = _padded(made.targets, IGNORED).to(device)
-        judged = None if made.judged is None else _padded(made.judged, IGNORED).to(device)
-        chances = None if made.chances is None else torch.from_numpy(made.chances).to(device)
+        targets = sent(_padded(made.targets, IGNORED), device)
+        judged = None if made.judged is None else sent(_padded(made.judged, IGNORED), device)
+        chances = None if made.chances is None else sent(torch.from_numpy(made.chances), device)
         return Batch(inputs, targets, rows, real, True, order, judged, chances)
 
     def targets_of(self, rows: Places) -> dict[str, Tensor]:

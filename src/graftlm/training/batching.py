@@ -13,6 +13,7 @@ from torch import Tensor
 
 from graftlm.data.features import IGNORED, Features, Targets
 from graftlm.data.ragged import lengths_of
+from graftlm.kernels.sending import sent
 from graftlm.training.randomness import generator
 
 # Length-grouped order sorts within stretches of this many batches: long enough to save most padding, short enough
@@ -133,13 +134,13 @@ class Examples:
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
         """Pad the given examples to the longest of them and move them to the device."""
         inputs = {
-            name: self._padded([values[row] for row in rows], self.padding[name]).to(device)
+            name: sent(self._padded([values[row] for row in rows], self.padding[name]), device)
             for name, values in self.inputs.items()
         }
         ones = [[1] * len(self.inputs["input_ids"][row]) for row in rows]
         real = self._padded(ones, 0)
-        inputs["attention_mask"] = real.to(device)
-        targets = None if self.targets is None else self.targets_of(rows).to(device)
+        inputs["attention_mask"] = sent(real, device)
+        targets = None if self.targets is None else sent(self.targets_of(rows), device)
         return Batch(inputs, targets, rows, real, self.written)
 
     def take(self, rows: NDArray[np.int64]) -> Examples:

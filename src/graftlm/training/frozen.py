@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from graftlm.errors import MissingResource
+from graftlm.kernels.sending import sent
 from graftlm.models.flat.execution import pooled
 from graftlm.models.flat.passes import LastLayer, current_pass
 from graftlm.models.heads import body_is_frozen
@@ -73,7 +74,7 @@ class KeptFeatures:
             self._values[self._starts[row] : self._starts[row] + self._counts[row]] for row in batch.rows
         ]
         device = batch.inputs["input_ids"].device
-        kept = torch.from_numpy(np.concatenate(parts)).to(device)
+        kept = sent(torch.from_numpy(np.concatenate(parts)), device)
 
         def answer(*_: Any, **__: Any) -> Any:
             return self._answer(kept, batch)
