@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import errno
 import io
 import json
+import os
 import random
 import subprocess
 from pathlib import Path
@@ -19,7 +21,7 @@ from tests.tiny import WORDS, tiny_base
 
 import graftlm
 from graftlm import pretraining_proof, training_run
-from graftlm.errors import ConfigurationError, DataError, GraftError, RunError
+from graftlm.errors import ConfigurationError, DataError, GraftError, MissingResource, RunError
 from graftlm.models.base_model import load_model
 from graftlm.models.locating import locate
 from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
@@ -363,6 +365,30 @@ def test_an_interruption_while_the_corpus_is_prepared_goes_on(
     assert calls and real is Pretraining._tokens_of  # pyright: ignore[reportPrivateUsage]
     resume(tmp_path / "run")
     assert RunDirectory(tmp_path / "run").read_record()["state"] == "finished"
+
+
+@pytest.mark.parametrize("written", ["shards", "signatures"])
+def test_a_full_disk_while_the_corpus_is_prepared_keeps_what_is_written(
+    written: str, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, run = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), RunDirectory(tmp_path / "run")
+
+    def refuse(*_: Any) -> None:
+        raise full
+
+    place = {
+        "shards": "graftlm.data.corpus.writing.PartWriter._append",
+        "signatures": "graftlm.pretraining.build_corpus",  # what a library raises while a corpus is made
+    }[written]
+    with monkeypatch.context() as patch:
+        patch.setattr(place, refuse)
+        with pytest.raises(MissingResource, match=r"(?s)No space left on device.*--resume") as caught:
+            pretrain(_recipe(texts), run.path)
+    assert str(run.path) in caught.value.fix and caught.value.exit_code == 3
+    tokenizer = (run.tokenizer / "tokenizer.json").stat().st_mtime_ns
+    resume(run.path)
+    assert run.read_record()["state"] == "finished"
+    assert (run.tokenizer / "tokenizer.json").stat().st_mtime_ns == tokenizer
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
-from graftlm.errors import ConfigurationError, RunError
+from graftlm.errors import ConfigurationError, MissingResource, RunError
 from graftlm.pretraining import Pretraining
 from graftlm.pretraining_conclusion import conclude
 from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
@@ -18,6 +20,12 @@ from graftlm.training.devices import open_accelerator, resolve_precision
 from graftlm.training.order import shares_of_longer_run
 from graftlm.training_run import TrainingRun
 from graftlm.workflows.running import begin, recorded
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class _Unfinished(MissingResource):
+    """The machine lacked something while the corpus was prepared: what is written of it is kept."""
 
 
 def pretrain(
@@ -33,7 +41,7 @@ def pretrain(
     progress = progress or Silent()
     accelerator = open_accelerator(recipe.training.device)
     name = Path(recipe.corpus.path.removeprefix("hub:").partition("@")[0]).name.split(".")[0]
-    with begin(name or "corpus", run_directory, accelerator, kept_by=KeyboardInterrupt) as run:
+    with begin(name or "corpus", run_directory, accelerator, kept_by=(KeyboardInterrupt, _Unfinished)) as run:
         if accelerator.is_main_process:  # an interrupted preparation of the corpus goes on with --resume
             write_bytes(run.recipe, recipe.to_yaml().encode())
         training = _prepared(recipe, run, progress, accelerator)
@@ -106,8 +114,30 @@ def _prepared(
     recipe: PretrainingRecipe, run: RunDirectory, progress: Progress, accelerator: Accelerator
 ) -> TrainingRun[Pretraining]:
     autocast = resolve_precision(recipe.training.precision, accelerator.device)
-    subject = Pretraining(recipe, run, accelerator, autocast, progress)
+    with _kept_where_begun(run):
+        subject = Pretraining(recipe, run, accelerator, autocast, progress)
     return TrainingRun(subject, run, progress, accelerator)
+
+
+@contextlib.contextmanager
+def _kept_where_begun(run: RunDirectory) -> Generator[None]:
+    """Say how to go on where the disk is full, or the network gone, after hours that went into tokenizer and corpus."""
+    try:
+        yield
+    except (MissingResource, OSError) as error:
+        begun = run.corpus.exists() or run.tokenizer.exists()
+        if not begun or (isinstance(error, OSError) and error.errno not in _FULL):
+            raise
+        what, where, fix = (
+            (f"cannot be written: {error.strerror}", str(error.filename or run.path), "free disk space")
+            if isinstance(error, OSError)
+            else (error.what, error.where, error.fix)
+        )
+        raise _Unfinished(
+            what,
+            where=where,
+            fix=f"{fix or 'mend this'}; then go on from what is written: graft pretrain --resume {run.path}",
+        ) from None
 
 
 def _work(training: TrainingRun[Pretraining]) -> RunDirectory:
