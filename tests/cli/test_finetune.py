@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import yaml
 from tests.cli.conftest import Made
 from tests.rows import classified_rows, write_csv
+from tests.tiny import WORDS
 
 from graftlm.recipe import load_recipe
 from graftlm.run import Run
@@ -96,6 +98,29 @@ def test_dry_run_prints_a_recipe_and_writes_nothing(finished: Made, place: Path,
     assert any("4 labels: anger, joy, travel, weather" in line for line in comments)
     assert any("parameters move" in line for line in comments)
     assert any(re.search(r"about \d+ s of training on cpu", line) for line in comments)
+
+
+def test_a_dry_run_as_json_is_one_object_with_recipe_and_costs(finished: Made, place: Path, graft) -> None:
+    found = graft("finetune", finished.data, *finished.words, "--dry-run", "--json").json()
+    expected = load_recipe(None, [*finished.words, ("data.path", str(finished.data))])
+    assert found["recipe"] == expected.dump()
+    costs = found["costs"]
+    assert (costs["steps"], costs["epochs"], costs["train_rows"], costs["device"]) == (24, 6, 58, "cpu")
+    assert costs["seconds"] == pytest.approx(costs["training_tokens"] / costs["tokens_per_second"])
+    assert costs["state_bytes"] == 16 * costs["parameters"] == 16 * costs["moving_parameters"]
+    assert any("4 labels: anger, joy, travel, weather" in line for line in found["said"])
+
+
+def test_a_dry_run_of_a_pretraining_as_json_is_one_object(place: Path, graft) -> None:
+    rng = random.Random(3)
+    documents = [" ".join(rng.choices(WORDS[:80], k=30)) for _ in range(60)]
+    Path("texts.txt").write_text("\n\n".join(documents), encoding="utf-8")
+    words = (
+        "base=bert-tiny", "corpus.document=blank_line", "corpus.held_out_share=0.1", "tokenizer.vocabulary_size=250",
+        "training.max_length_tokens=24", "training.batch_tokens=480",
+    )  # fmt: skip
+    found = graft("pretrain", "texts.txt", *words, "--dry-run", "--json").json()
+    assert found["recipe"]["corpus"]["path"] == "texts.txt" and found["costs"]["steps"] > 0
 
 
 def test_a_dry_run_survives_labels_that_look_like_markup(finished: Made, place: Path, graft) -> None:

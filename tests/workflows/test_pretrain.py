@@ -468,13 +468,20 @@ def test_a_dry_run_says_what_it_will_cost_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = _recipe(texts)
-    said = dry_run_pretraining(recipe)
+    found = dry_run_pretraining(recipe)
+    said = found.to_yaml()
     steps = pretrain(recipe, tmp_path / "run").read_record()["steps"]
     assert f"# {steps} steps (1.5 passes)" in said and "tokens/s over" in said and "0.00% unknown" in said
     assert f"# learning rate {recipe.training.learning_rate or 1e-3:g} at its peak\n" in said
     assert [each.name for each in tmp_path.iterdir()] == ["run"]
     (tmp_path / "recipe.yaml").write_text(said, encoding="utf-8")
     assert load_pretraining(tmp_path / "recipe.yaml") == recipe
+    told = json.loads(found.to_json())
+    assert told["recipe"] == recipe.dump() and told["said"] == list(found.sentences)
+    assert (
+        told["costs"]["steps"] == steps
+        and told["costs"]["documents"]["train"] > told["costs"]["documents"]["held_out"] > 0
+    )
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_a_dry_run_takes_rows_in_memory_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = load_recipe(None, {"base": str(tiny_bert), "training.epochs": 1, "training.batch_size": 64})
-    text = dry_run(recipe, classified_rows(40))
+    text = dry_run(recipe, classified_rows(40)).to_yaml()
     assert "# 1 steps (1 passes over 29 rows)" in text
     assert "# learning rate 0.0001 at its peak, 64 rows a step; kept are the weights of the last step" in text
     assert list(tmp_path.iterdir()) == []

@@ -39,7 +39,7 @@ def finetune(
     dry_run
         Print the complete recipe and what the run will cost, and stop.
     json_output
-        Print the result as one JSON object on standard output.
+        Print the result, or that of --dry-run, as one JSON object on standard output.
     quiet
         No progress and no result table.
     """
@@ -79,7 +79,8 @@ def finetune(
             if dry_run:
                 from graftlm.workflows.dry_run import dry_run as preview
 
-                print(preview(recipe, tables), end="")
+                found = preview(recipe, tables)
+                print(found.to_json() if json_output else found.to_yaml().removesuffix("\n"))
                 return 0
             from graftlm.workflows.finetune import finetune as train
 

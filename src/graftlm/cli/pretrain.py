@@ -42,7 +42,7 @@ def pretrain(
     architectures
         List the architectures that can be named in `base`, and stop.
     json_output
-        Print the result as one JSON object on standard output.
+        Print the result, or that of --dry-run, as one JSON object on standard output.
     quiet
         No progress and no result table.
     """
@@ -80,7 +80,8 @@ def pretrain(
             if dry_run:
                 from graftlm.workflows.dry_run import dry_run_pretraining as preview
 
-                print(preview(recipe, progress), end="")
+                found = preview(recipe, progress)
+                print(found.to_json() if json_output else found.to_yaml().removesuffix("\n"))
                 return 0
             from graftlm.workflows.pretrain import pretrain as train
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -27,8 +30,33 @@ from graftlm.training.memory import place
 _TIMED_STEPS = 4
 
 
-def dry_run(recipe: Recipe, data: object = None) -> str:
-    """Return the complete recipe as YAML, with comment lines on rows, steps, parameters, memory and time.
+@dataclass(frozen=True)
+class DryRun:
+    """What a run would be.
+
+    Args:
+        recipe: complete, every default written out.
+        sentences: what was decided, and what the run will cost, for a reader.
+        costs: the same in numbers: steps, epochs, tokens, ``seconds`` of training, ``tokens_per_second``,
+            ``parameters`` and those that move, ``state_bytes`` of weights, gradients and optimiser.
+    """
+
+    recipe: Recipe | PretrainingRecipe
+    sentences: Sequence[str]
+    costs: Mapping[str, Any]
+
+    def to_yaml(self) -> str:
+        """Return the recipe as a YAML file's text, the sentences as comments above it."""
+        return "".join(f"# {line}\n" for line in self.sentences) + self.recipe.to_yaml()
+
+    def to_json(self) -> str:
+        """Return everything as one JSON object."""
+        found = {"recipe": self.recipe.dump(), "costs": dict(self.costs), "said": list(self.sentences)}
+        return json.dumps(found, ensure_ascii=False)
+
+
+def dry_run(recipe: Recipe, data: object = None) -> DryRun:
+    """Return the complete recipe, and what is known beforehand of rows, steps, parameters, memory and time.
 
     A few steps are really taken, on a model that is then thrown away; nothing is written.
     """
@@ -37,21 +65,23 @@ def dry_run(recipe: Recipe, data: object = None) -> str:
     subject = FineTuning(recipe, accelerator, autocast, Silent(), data)
     train, prepared = subject.examples, subject.prepared
     epochs = resolve_epochs(recipe, len(train))
-    tokens = int(train.lengths.sum()) * epochs
+    tokens = round(int(train.lengths.sum()) * epochs)
     held_out = sum(int(each.lengths.sum()) for name, each in prepared.examples.items() if name != "train")
-    comments = [
+    measured, costs = _cost(subject, accelerator, tokens)
+    sentences = [
         *prepared.dataset.decisions,
         *_labels(prepared.learnt.labels),
-        f"{subject.plan.total_steps} steps ({epochs:g} passes over {len(train)} rows), {tokens:,.0f} training tokens, "
+        f"{subject.plan.total_steps} steps ({epochs:g} passes over {len(train)} rows), {tokens:,} training tokens, "
         f"{held_out:,} held-out tokens",
         f"learning rate {resolve_learning_rate(recipe):g} at its peak, {recipe.training.batch_size} rows a step; "
         f"kept are the weights of the {'best validation' if recipe.training.keeps_best else 'last step'}",
-        *_cost(subject, accelerator, tokens),
+        *measured,
     ]
-    return _commented(comments, recipe.to_yaml())
+    counts = {"epochs": epochs, "train_rows": len(train), "held_out_tokens": held_out}
+    return DryRun(recipe, sentences, {**counts, **costs})
 
 
-def dry_run_pretraining(recipe: PretrainingRecipe, progress: Progress | None = None) -> str:
+def dry_run_pretraining(recipe: PretrainingRecipe, progress: Progress | None = None) -> DryRun:
     """Return the same for a pretraining.
 
     Tokenizer and tokens are really made, in a temporary folder: how long they take is in the answer.
@@ -62,29 +92,35 @@ def dry_run_pretraining(recipe: PretrainingRecipe, progress: Progress | None = N
         began = time.perf_counter()
         subject = Pretraining(recipe, RunDirectory(Path(folder)), accelerator, autocast, progress or Silent())
         prepared = time.perf_counter() - began
-        train = subject.corpus.train
-        judged = {
-            name: subject.judging[name].corpus for name in (HELD_OUT, GENERAL) if name in subject.judging
+        texts = {
+            "train": subject.corpus.train,
+            **{name: subject.judging[name].corpus for name in (HELD_OUT, GENERAL) if name in subject.judging},
         }
-        tokens = int(subject.examples.in_pass(0).lengths.sum()) * recipe.training.epochs
-        comments = [
+        tokens = round(int(subject.examples.in_pass(0).lengths.sum()) * recipe.training.epochs)
+        measured, costs = _cost(subject, accelerator, tokens)
+        sentences = [
             f"tokenizer with {len(subject.beginning.tokenizer):,} tokens",
             *(
                 f"{name}: {facts['tokens_per_word']:.2f} tokens per word, {facts['unknown_share']:.2%} unknown"
                 for name, facts in subject.tokenizer_report.items()
             ),
-            f"train: {train.num_documents:,} documents, {train.num_tokens:,} tokens",
             *(
                 f"{name}: {each.num_documents:,} documents, {each.num_tokens:,} tokens"
-                for name, each in judged.items()
+                for name, each in texts.items()
             ),
-            f"{subject.plan.total_steps} steps ({recipe.training.epochs:g} passes), {tokens:,.0f} training tokens, "
+            f"{subject.plan.total_steps} steps ({recipe.training.epochs:g} passes), {tokens:,} training tokens, "
             "special ones included",
             f"learning rate {subject.learning_rate:g} at its peak",
             f"{prepared:,.1f} s for tokenizer and corpus",
-            *_cost(subject, accelerator, tokens),
+            *measured,
         ]
-    return _commented(comments, recipe.to_yaml())
+        counts = {
+            "epochs": recipe.training.epochs,
+            "preparation_seconds": prepared,
+            "documents": {name: each.num_documents for name, each in texts.items()},
+            "tokens": {name: each.num_tokens for name, each in texts.items()},
+        }
+    return DryRun(recipe, sentences, {**counts, **costs})
 
 
 def _labels(names: Sequence[str]) -> list[str]:
@@ -92,8 +128,8 @@ def _labels(names: Sequence[str]) -> list[str]:
     return [f"{len(names)} labels: {', '.join(names[:20])}{more}"] if names else []
 
 
-def _cost(subject: Subject, accelerator: Accelerator, total_tokens: float) -> list[str]:
-    """Take a few steps, and return what the whole run will take, in sentences."""
+def _cost(subject: Subject, accelerator: Accelerator, total_tokens: int) -> tuple[list[str], dict[str, Any]]:
+    """Take a few steps, and return what the whole run will take, in sentences and in numbers."""
     model = subject.model
     place(model, accelerator.device)
     optimizer = subject.optimizer()
@@ -115,14 +151,17 @@ def _cost(subject: Subject, accelerator: Accelerator, total_tokens: float) -> li
         if timed == _TIMED_STEPS:
             break
     rate = tokens / seconds
-    return [
+    state_bytes = 4 * everything + 12 * moving
+    costs: dict[str, Any] = {
+        "steps": subject.plan.total_steps, "training_tokens": total_tokens, "seconds": total_tokens / rate,
+        "tokens_per_second": rate, "device": accelerator.device.type, "parameters": everything,
+        "moving_parameters": moving, "state_bytes": state_bytes,
+    }  # fmt: skip
+    sentences = [
         f"{moving:,} of {everything:,} parameters move; weights, gradients and optimiser state take "
-        f"{(4 * everything + 12 * moving) / 2**20:,.0f} MiB, activations come on top",
+        f"{state_bytes / 2**20:,.0f} MiB, activations come on top",
         f"about {total_tokens / rate:,.0f} s of training on {accelerator.device.type} "
         f"({rate:,.0f} tokens/s over {max(1, timed - 1)} steps, measured in {time.perf_counter() - began:.1f} s), "
         "validation and proof not included",
     ]
-
-
-def _commented(comments: Sequence[str], recipe: str) -> str:
-    return "".join(f"# {line}\n" for line in comments) + recipe
+    return sentences, costs
