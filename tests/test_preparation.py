@@ -13,20 +13,14 @@ from tests.rows import classified_rows
 from tests.tiny import FAMILIES, tiny_base, tiny_tokenizer
 from torch import nn
 
-from graftlm import preparation
+from graftlm import tokenising
 from graftlm.data.dataset import Split
 from graftlm.models.base_model import load_tokenizer
 from graftlm.models.locating import locate
-from graftlm.preparation import (
-    build_model,
-    dropout_options,
-    encoded,
-    open_encoder,
-    prepare,
-    resolve_learning_rate,
-)
+from graftlm.preparation import build_model, dropout_options, open_encoder, prepare, resolve_learning_rate
 from graftlm.progress import Silent
 from graftlm.recipe import load_recipe
+from graftlm.tokenising import encoded
 from graftlm.workflows.finetune import finetune
 
 
@@ -101,8 +95,8 @@ def test_tokenising_shows_how_far_it_is_where_it_takes_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, shown: list[tuple[int, int]]
 ) -> None:
     base, rows, listening = tiny_base(tmp_path / "base"), classified_rows(40), Listening()
-    monkeypatch.setattr(preparation, "PORTION_ROWS", 16)
-    monkeypatch.setattr(preparation, "WATCHED_SECONDS", seconds)
+    monkeypatch.setattr(tokenising, "PORTION_ROWS", 16)
+    monkeypatch.setattr(tokenising, "WATCHED_SECONDS", seconds)
     data = {"train": rows[:28], "validation": rows[28:32], "test": rows[32:]}
     prepare(load_recipe(overrides={"base": str(base)}), data, listening)
     assert listening.advanced == shown
@@ -130,10 +124,10 @@ def test_only_a_portion_of_rows_is_held_beside_the_tokens(
         assert len(features) >= rows
         return most - kept
 
-    monkeypatch.setattr(preparation, "PORTION_ROWS", 100)
+    monkeypatch.setattr(tokenising, "PORTION_ROWS", 100)
     beside(10)  # what is made once
     in_portions = beside(800)
-    monkeypatch.setattr(preparation, "PORTION_ROWS", 800)
+    monkeypatch.setattr(tokenising, "PORTION_ROWS", 800)
     assert in_portions < 0.5 * beside(800)
 
 

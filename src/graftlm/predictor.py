@@ -24,9 +24,11 @@ from graftlm.models.decoding import make_encoder, set_decoding
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.locating import BaseFiles, locate
+from graftlm.progress import Progress, Silent
 from graftlm.recipe import BATCH_TOKENS, PLUG_IN_SECTIONS
 from graftlm.rundir import require_folder
 from graftlm.tasks._task import Learnt, Task
+from graftlm.tokenising import Watched, encoded
 from graftlm.training.batching import Examples
 from graftlm.training.devices import choose_device, resolve_precision
 from graftlm.training.evaluation import predict_outputs
@@ -153,7 +155,7 @@ class Predictor:
         self,
         split: Split,
         batch_tokens: int,
-        on_batch: Callable[[int], None] = lambda examples: None,
+        progress: Progress | None = None,
         compared: bool = False,
     ) -> Sequence[Any]:
         """Return one prediction per row of a split, in order.
@@ -161,18 +163,28 @@ class Predictor:
         Args:
             split: rows.
             batch_tokens: most tokens of a forward pass, padding included.
-            on_batch: is told how many examples each forward pass had.
+            progress: is told how many rows are tokenised and predicted; None is silence.
             compared: the predictions will be compared with what the rows hold. Rows that hold nothing of the kind are
                 refused before anything is computed, and of texts that are known it is computed how probable they are.
 
         Raises:
             DataError: a row that is to be compared holds nothing to compare with.
         """
-        features = self.encode(split)
+        progress = progress or Silent()
+        progress.stage("tokenising")
+        features = encoded(self.task, split, self.encoder, Watched(progress, len(split)).add)
         if compared:
             self.task.targets(split, features, self.learnt)
         else:
             features = features.without_targets()
+        progress.stage("predicting")
+        done = 0
+
+        def on_batch(examples: int) -> None:
+            nonlocal done
+            done += examples
+            progress.advance(done, len(features))  # a long row has several examples
+
         outputs = self.outputs(split, features, batch_tokens, on_batch)
         return self.task.decode(outputs, split, features, self.learnt)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +37,7 @@ from graftlm.objectives._objective import Loss
 from graftlm.progress import Progress
 from graftlm.recipe import Recipe
 from graftlm.tasks._task import Learnt, Task
+from graftlm.tokenising import Watched, encoded
 from graftlm.training.batching import Examples
 from graftlm.training.loop import Plan
 from graftlm.training.optimisation import Stepping, build_optimizer
@@ -48,10 +47,6 @@ from graftlm.training.order import Epochs, steps_per_epoch
 # (Mosbach et al. 2021 train small sets for 20 epochs; measured here in docs/log.md).
 SMALL_DATA_STEPS = 1500
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
-# Rows tokenised at a time: enough for every core, few enough to be held as Python objects.
-PORTION_ROWS = 2048
-# Tokenising that takes longer shows how far it is.
-WATCHED_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -109,7 +104,7 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
         progress.say(note)
     features: dict[str, Features] = {}
     examples: dict[str, Examples] = {}
-    watched = _Watched(progress, sum(map(len, dataset.splits.values())))
+    watched = Watched(progress, sum(map(len, dataset.splits.values())))
     for name, split in dataset.splits.items():
         features[name] = encoded(task, split, encoder, watched.add)
         targets = task.targets(split, features[name], learnt)
@@ -117,42 +112,6 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
         _say_what_became_of_texts(task, split, encoder, features[name], progress)
     truncated = {name: each.truncated_rows for name, each in features.items()}
     return Prepared(dataset, findings, learnt, base, config, encoder, features, examples, truncated)
-
-
-class _Watched:
-    """Tells how many rows are tokenised, once that takes long enough to be watched."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self.progress, self.total, self.done, self.began = progress, total, 0, time.perf_counter()
-
-    def add(self, rows: int) -> None:
-        """So many more are done."""
-        self.done += rows
-        seconds = time.perf_counter() - self.began
-        if seconds > WATCHED_SECONDS:
-            self.progress.advance(self.done, self.total, rows_per_second=self.done / seconds)
-
-
-def encoded(task: Task, split: Split, encoder: TextEncoder, on_rows: Callable[[int], None]) -> Features:
-    """Return the features of a split, in order of its rows.
-
-    Rows are tokenised in portions, on all cores where the tokenizer can (``TOKENIZERS_PARALLELISM``), so that what a
-    tokenizer says beside the ids is never held for more than a portion.
-
-    Args:
-        task: says what is tokenised.
-        split: any number of rows; the features of each must depend on that row alone.
-        encoder: of the base model.
-        on_rows: is told the number of rows of each portion when it is done.
-    """
-    parts, sizes = list[Features](), list[int]()
-    for start in range(0, len(split), PORTION_ROWS) or (0,):
-        portion = split.take(range(start, min(start + PORTION_ROWS, len(split))))
-        # As one array at once: lists of integers take several times the memory.
-        parts.append(Features.joined([task.encode(portion, encoder)], [len(portion)]))
-        sizes.append(len(portion))
-        on_rows(len(portion))
-    return Features.joined(parts, sizes)
 
 
 def open_encoder(recipe: Recipe) -> tuple[BaseFiles, PreTrainedConfig, TextEncoder]:

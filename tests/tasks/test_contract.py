@@ -16,7 +16,7 @@ import pytest
 from tests.rows import LABELS, classified_rows, first_baseline
 from tests.tiny import tiny_base
 
-from graftlm import preparation
+from graftlm import tokenising
 from graftlm.catalog import Catalog
 from graftlm.data.assembling import assemble
 from graftlm.data.dataset import Split
@@ -26,9 +26,10 @@ from graftlm.data.options import DataOptions
 from graftlm.data.roles import INPUT_KINDS
 from graftlm.errors import DataError
 from graftlm.models.encoder import TextEncoder
-from graftlm.preparation import encoded, open_encoder
+from graftlm.preparation import open_encoder
 from graftlm.recipe import load_recipe
 from graftlm.tasks._task import Learnt
+from graftlm.tokenising import encoded
 from graftlm.workflows.finetune import finetune
 
 TASKS = Catalog("tasks").names()
@@ -316,7 +317,7 @@ def test_portions_and_single_rows_have_the_features_of_the_whole(
         split.columns["tags"][5] = ["O"] * 500
     learnt, whole = task.learn(split), task.encode(split, encoder)
     assert len(whole) > 23 if windowed(name) else 5 in whole.truncated_rows
-    monkeypatch.setattr(preparation, "PORTION_ROWS", 4)
+    monkeypatch.setattr(tokenising, "PORTION_ROWS", 4)
     done: list[int] = []
     found = encoded(task, split, encoder, done.append)
     assert done == [4, 4, 4, 4, 4, 3]

@@ -21,6 +21,7 @@ from graftlm.rundir import RunDirectory
 from graftlm.workflows.check import check
 from graftlm.workflows.demo import demo_recipe, sample_path
 from graftlm.workflows.dry_run import dry_run
+from graftlm.workflows.evaluate import evaluate
 from graftlm.workflows.finetune import finetune, resume
 from graftlm.workflows.new import option_lines
 from graftlm.workflows.predict import predict_file, predict_lines
@@ -35,6 +36,10 @@ class Listener(Silent):
     def __init__(self) -> None:
         self.warnings: list[str] = []
         self.counts: list[tuple[int, int]] = []
+        self.stages: list[str] = []
+
+    def stage(self, name: str) -> None:
+        self.stages.append(name)
 
     def warn(self, sentence: str) -> None:
         self.warnings.append(sentence)
@@ -66,6 +71,16 @@ def test_unseen_rows_without_text_are_refused_or_left_out_aloud() -> None:
     split = read_unseen(rows, TEXT, DataOptions(drop_empty_text=True), {}, listener)
     assert split.row_ids == ["list of dicts, row 1", "list of dicts, row 3"]
     assert listener.warnings == ["1 row with an empty text left out"]
+
+
+def test_an_evaluation_shows_how_far_its_tokenising_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graftlm.tokenising.PORTION_ROWS", 16)
+    monkeypatch.setattr("graftlm.tokenising.WATCHED_SECONDS", 0.0)
+    listener = Listener()
+    evaluate(run.path, classified_rows(40, seed=3), DataOptions(), "cpu", progress=listener, resamples=100)
+    assert listener.stages == ["tokenising", "predicting"]
+    assert listener.counts[:3] == [(16, 40), (32, 40), (40, 40)]
+    assert listener.counts[-1] == (40, 40)
 
 
 def test_pieces_of_a_file_are_joined_in_order(

@@ -58,15 +58,7 @@ def evaluate(
     for role in known:
         _refuse_unknown_labels(split, role, predictor.facts.labels)
     trained = _count_trained(path, split, known, progress)
-    progress.stage("predicting")
-    done = 0
-
-    def on_batch(examples: int) -> None:
-        nonlocal done
-        done += examples
-        progress.advance(min(done, len(split)), len(split))  # a long row has several examples
-
-    predictions = predictor.predict(split, batch_tokens, on_batch, compared=True)
+    predictions = predictor.predict(split, batch_tokens, progress, compared=True)
     same = predictor.task.same_answer(predictions, split)
     if same is not None:
         progress.warn(collapsed(same))
