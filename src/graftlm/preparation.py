@@ -29,6 +29,7 @@ from graftlm.models.base_model import (
     load_tokenizer,
     model_class_of,
 )
+from graftlm.models.chat import date_note
 from graftlm.models.decoding import make_encoder, set_decoding
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import BaseFiles, locate, suited_learning_rate
@@ -100,8 +101,9 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
     learnt = task.learn(dataset.splits["train"])
     progress.stage("tokenising")
     base, config, encoder = open_encoder(recipe)
-    if note := padding_note(encoder.tokenizer):
-        progress.say(note)
+    for note in (padding_note(encoder.tokenizer), date_note(encoder.tokenizer)):
+        if note:
+            progress.say(note)
     features: dict[str, Features] = {}
     examples: dict[str, Examples] = {}
     watched = Watched(progress, sum(map(len, dataset.splits.values())))

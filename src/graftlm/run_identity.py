@@ -60,9 +60,7 @@ def describe_changes(before: dict[str, Any], now: dict[str, Any], extending: boo
     # Checkpoints of version 0.1.0 say nothing about tokens.
     tokens = before.get("tokens", now["tokens"])
     if any(tokens.get(split) != now["tokens"].get(split) for split in kept):
-        changes.append(
-            "tokens: the same rows are other tokens, by another tokenizer or chat template, or by the date"
-        )
+        changes.append("tokens: the same rows are other tokens, by another tokenizer or chat template")
     if before["labels"] != now["labels"]:
         changes.append(f"labels: was {before['labels']}, now {now['labels']}")
     if before["base"] != now["base"]:

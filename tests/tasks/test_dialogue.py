@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import os
@@ -21,6 +22,7 @@ from graftlm.data.dataset import Split
 from graftlm.data.features import IGNORED, Features
 from graftlm.data.messages import Message
 from graftlm.errors import ConfigurationError, DataError, GraftError, ModelError
+from graftlm.models.chat import with_fixed_date
 from graftlm.models.encoder import TextEncoder
 from graftlm.predictor import Predictor
 from graftlm.preparation import open_encoder, prepare
@@ -503,6 +505,35 @@ def test_a_piped_chat_answers_every_line_and_remembers(
     monkeypatch.setattr("builtins.input", lambda prompt: "")
     assert predict(run.path, chat=True) == 0
     assert "ends with ... was cut at 60 tokens" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_template_that_writes_the_date_gives_the_same_tokens_on_every_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is resumed or repeated tomorrow would read other rows."""
+    dated = "\n {% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %} hello " + PLAIN
+    recipe, said = recipe_of(chat_base(tmp_path / "base", dated, [])), list[str]()
+
+    def today(*day: int) -> None:
+        clock = type("datetime", (datetime.datetime,), {"now": lambda: datetime.datetime(*day)})
+        monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", clock)
+
+    def on(*day: int) -> dict[str, Any]:
+        listener = Silent()
+        monkeypatch.setattr(listener, "say", said.append)
+        today(*day)
+        return identity(recipe, prepare(recipe, conversation_rows(12), listener))
+
+    assert describe_changes(on(2030, 1, 1), on(2031, 12, 22), extending=False) == []
+    assert any("it is 26 Jul 2024 on every day" in sentence for sentence in said)
+    tokenizer = open_encoder(recipe)[2].tokenizer
+    tokenizer.save_pretrained(tmp_path / "saved")
+    plain = transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")
+    written: Any = plain.apply_chat_template(dicts(TURNS), tokenize=False)
+    today(2024, 7, 26)
+    stock = transformers.AutoTokenizer.from_pretrained(tmp_path / "base")
+    assert written == stock.apply_chat_template(dicts(TURNS), tokenize=False)
+    assert "26 Jul 2024" in written and with_fixed_date(plain.chat_template) == plain.chat_template
 
 
 def test_a_run_is_not_continued_on_other_tokens(bases: dict[str, Path], tmp_path: Path) -> None:

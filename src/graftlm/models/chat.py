@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,16 @@ SAFE_TEMPLATE = (
     "{{ eos_token }}\n{% endfor %}{% if add_generation_prompt %}assistant:\n{% endif %}"
 )
 """For base models without a chat template: the role, a line break, what is said, the end token."""
+
+# Templates that write the date (Llama 3) ask this function for today's, which makes other tokens of the same rows
+# tomorrow. They get a macro of its name with the day that Llama 3 itself names where nobody tells it another.
+_DATE = date(2024, 7, 26)
+_CODES = ("%-d", "%-m", *(f"%{letter}" for letter in "aAbBcdDeFHIjmMpSxXyYZ"))
+_DATE_MACRO = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f" | replace('{code}', '{_DATE.strftime(code)}')" for code in _CODES)
+    + " }}{% endmacro %}\n"  # the renderer takes this line break, and no other, for part of the tag
+)
 
 # Private-use characters: no text of a template holds them.
 _OPEN, _CLOSE = "\ue000", "\ue001"
@@ -161,6 +172,23 @@ def closing_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
     (behind,) = _template_ids(tokenizer, _MARK.split(rendered)[-1:])
     known = tokenizer.added_tokens_decoder
     return behind[0] if behind and behind[0] in known and known[behind[0]].special else None
+
+
+def with_fixed_date(template: str) -> str:
+    """Return a chat template that writes the same date on every day; one that writes none is returned as it is."""
+    if "strftime_now" not in template or template.startswith(_DATE_MACRO):
+        return template
+    return _DATE_MACRO + template
+
+
+def date_note(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return what to say of a chat template that writes the date; None where it writes none."""
+    if not str(tokenizer.chat_template).startswith(_DATE_MACRO):
+        return None
+    return (
+        f"the chat template of the base model writes the date: here, and in the saved model, it is {_DATE:%d %b %Y} on "
+        "every day, so that the same rows stay the same tokens"
+    )
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, roles: Sequence[str], continued: bool) -> str:

@@ -9,7 +9,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 
 from graftlm.data.writing import Decoding
 from graftlm.errors import ConfigurationError, ModelError, clip, nearest
-from graftlm.models.chat import SAFE_TEMPLATE, closing_token
+from graftlm.models.chat import SAFE_TEMPLATE, closing_token, with_fixed_date
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import BaseFiles
 from graftlm.models.safety import verify_folder
@@ -69,7 +69,12 @@ def make_encoder(
     if chat:
         # Contents are kept apart by `ChatEncoder`; whoever renders the saved template reads its control tokens.
         tokenizer.split_special_tokens = False
-        tokenizer.chat_template = tokenizer.chat_template or SAFE_TEMPLATE
+        template: Any = tokenizer.chat_template or SAFE_TEMPLATE
+        tokenizer.chat_template = (
+            {name: with_fixed_date(each) for name, each in template.items()}
+            if isinstance(template, dict)
+            else with_fixed_date(template)
+        )
     if not config.is_encoder_decoder:
         # Who continues a batch of prompts must have them end together; what is saved are the initial settings.
         tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
