@@ -132,7 +132,7 @@ def test_every_option_is_explained_in_a_sentence() -> None:
         ("objective.name=mse", "objective: no objective is called 'mse'. Known: "),
         ("strategy=", "strategy: a section with a name is needed; known names: full"),
         ("training.learning_rate=fast", "training.learning_rate: Input should be a valid number, got 'fast'"),
-        ("training.learning_rate=-1", "training.learning_rate: Input should be greater than 0, got -1"),
+        ("training.learning_rate=-1", "training.learning_rate: must be more than 0, got -1"),
         ("training.batch_size=2.5", "training.batch_size: Input should be a valid integer, got 2.5"),
         ("seed=true", "seed: Input should be a valid integer, got True"),
         ("training.keep=first", "training.keep: Input should be 'best' or 'last', got 'first'"),
@@ -181,9 +181,7 @@ def test_a_file_is_refused_with_the_line_of_each_mistake(file: Path) -> None:
         in answer
     )
     file.write_text("strategy:\n  layer_decay: 2\n")
-    assert "recipe.yaml:2: strategy.layer_decay: Input should be less than or equal to 1, got 2" in refusal(
-        file=file
-    )
+    assert "recipe.yaml:2: strategy.layer_decay: must be 1 or less, got 2" in refusal(file=file)
 
 
 def test_overrides_are_words_or_pairs() -> None:

@@ -238,7 +238,7 @@ def explain(
         elif isinstance(cause := (item.get("ctx") or {}).get("error"), ConfigurationError):
             lines.append(f"{prefix}{key}: {cause.what}")
         else:
-            message = item["msg"].removeprefix("Value error, ")
+            message = _bound(item) or item["msg"].removeprefix("Value error, ")
             if item["type"] == "string_type" and isinstance(item["input"], int | float):
                 message = "a text is wanted here, put the number in quotes"
             if item["type"] in ("list_type", "tuple_type") and isinstance(item["input"], str):
@@ -251,6 +251,15 @@ def explain(
     asked = " ".join([listing, *about]) if len(about) == 1 and about != {""} else listing
     return ConfigurationError(
         "\n  ".join(dict.fromkeys(lines)), fix=f"`{asked}` lists the keys with type and default"
+    )
+
+
+def _bound(item: Any) -> str | None:
+    """Return what a number may be, where it is too great or too small; None where something else is wrong with it."""
+    limits: dict[str, Any] = item.get("ctx") or {}
+    wordings = {"gt": "more than {:g}", "ge": "{:g} or more", "lt": "less than {:g}", "le": "{:g} or less"}
+    return next(
+        (f"must be {form.format(limits[key])}" for key, form in wordings.items() if key in limits), None
     )
 
 

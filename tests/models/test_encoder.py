@@ -5,10 +5,15 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import pytest
+
+from graftlm.errors import ConfigurationError
 from graftlm.models.base_model import load_tokenizer
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import locate
+from graftlm.models.sequences import SequenceLimits
 
 LONG = "the parcel is late again and nobody in the team has an answer for me or for you at all today"
 
@@ -45,3 +50,37 @@ def test_pairs_are_joined_in_segments_and_the_longer_half_is_cut(tiny_bert: Path
     assert features.truncated_rows == [1]
     assert len(features.inputs["input_ids"][1]) == 12
     assert tokenizer.convert_ids_to_tokens(features.inputs["input_ids"][1])[-3:] == ["a", "day", "[SEP]"]
+
+
+@pytest.mark.parametrize(
+    ("read", "fewest"),
+    [
+        (lambda encoder: encoder(["the red bus"]), 3),
+        (lambda encoder: encoder(["the red bus"], ["a ticket"]), 5),
+        (lambda encoder: encoder.words([["the", "red", "bus"]]), 3),
+        (lambda encoder: encoder.windows(["the red bus"], ["a ticket is here"], 4), 5),
+        (lambda encoder: encoder.sequences(["the red bus"], None, "", ""), 3),
+    ],
+    ids=["text", "pair", "words", "question", "written"],
+)
+def test_a_limit_without_room_beside_special_tokens_is_refused(
+    read: Any, fewest: int, tiny_bert: Path
+) -> None:
+    tokenizer = load_tokenizer(locate(str(tiny_bert)))
+    for length in range(1, fewest):
+        with pytest.raises(
+            ConfigurationError, match=f"^task.max_length_tokens: {length} tokens leave no room"
+        ) as caught:
+            read(TextEncoder(tokenizer, length, encoder_decoder=True, max_target_tokens=4))
+        assert caught.value.fix == f"allow at least {fewest}"
+    features = read(TextEncoder(tokenizer, fewest, encoder_decoder=True, max_target_tokens=4))
+    assert {len(ids) for ids in features.inputs["input_ids"]} == {fewest}
+
+
+def test_a_prompt_without_room_names_the_least_that_does() -> None:
+    with pytest.raises(
+        ConfigurationError, match="leave 2 of 4 to what is read before them, which needs 8"
+    ) as caught:
+        _ = SequenceLimits(4, 2).prompt
+    assert caught.value.fix == "set task.max_length_tokens to 10 or more"
+    assert SequenceLimits(10, 2).prompt == 8

@@ -112,9 +112,9 @@ def test_chosen_layers_and_names_that_are_none() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("strategy.rank=0", "strategy.rank: Input should be greater than 0"),
-        ("strategy.alpha=-1", "strategy.alpha: Input should be greater than 0"),
-        ("strategy.dropout=1.0", "strategy.dropout: Input should be less than 1"),
+        ("strategy.rank=0", "strategy.rank: must be more than 0"),
+        ("strategy.alpha=-1", "strategy.alpha: must be more than 0"),
+        ("strategy.dropout=1.0", "strategy.dropout: must be less than 1"),
         ("strategy.target=[]", "strategy.target"),
         ("strategy.target=everything", "strategy.target"),
         ("strategy.rang=4", "Did you mean 'strategy.rank'"),

@@ -395,6 +395,11 @@ def test_a_full_disk_while_the_corpus_is_prepared_keeps_what_is_written(
     ("changes", "error", "said"),
     [
         ({"base": "bert-mnii"}, ConfigurationError, "bert-mini"),
+        (
+            {"training.max_length_tokens": 7},
+            ConfigurationError,
+            "max_length_tokens: must be 8 or more, got 7",
+        ),
         ({"base": "gpt2-mini", "objective.name": "masked_language_modelling"}, GraftError, "hidden"),
         ({"base": "bert-tiny", "objective.name": "replaced_token_detection"}, ConfigurationError, "ELECTRA"),
         (

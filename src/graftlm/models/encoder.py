@@ -61,7 +61,11 @@ class TextEncoder:
         """Return the features of ``texts``, in order, each joined with its pair where there are pairs.
 
         Of a pair that is too long, the longer half is cut first.
+
+        Raises:
+            ConfigurationError: the limit leaves no room for a token of each text.
         """
+        self._require_room("a text" if pairs is None else "a pair of texts", pair=pairs is not None)
         inputs: dict[str, list[Ragged]] = {name: [] for name in self.argument_names}
         truncated: list[int] = []
         for start in range(0, len(texts), _CHUNK):
@@ -90,7 +94,11 @@ class TextEncoder:
             questions: one for each row.
             contexts: of any length.
             stride_tokens: tokens that neighbouring windows share; less where a question leaves no room for twice that.
+
+        Raises:
+            ConfigurationError: the limit leaves no room for a token of each.
         """
+        self._require_room("a question and its context", pair=True)
         lengths, fitting, truncated = self._fitting(questions)
         strides: dict[int, list[int]] = {}
         for row, room in enumerate(self.max_length_tokens - lengths):
@@ -168,14 +176,7 @@ class TextEncoder:
         inputs: dict[str, list[Ragged]] = {name: [] for name in self.argument_names}
         row_of: list[int] = []
         answering: list[NDArray[np.int64]] = []
-        special = self.tokenizer.num_special_tokens_to_add()
-        room = self.max_length_tokens - special
-        if room < 1:
-            raise ConfigurationError(
-                f"{self.max_length_tokens} tokens leave no room for a word: {special} are special tokens",
-                where="task.max_length_tokens",
-                fix=f"allow at least {special + 1}",
-            )
+        room = self._require_room("a word", pair=False)
         overlap = room // _OVERLAP_SHARE
         space = " " if need_spaces(self.tokenizer) else ""
         for start in range(0, len(rows), _CHUNK):
@@ -219,6 +220,8 @@ class TextEncoder:
         """
         limits = SequenceLimits(self.max_length_tokens, self.max_target_tokens)
         prefixed = [prefix + source for source in sources]
+        if self.encoder_decoder:
+            self._require_room("a text", pair=False)
         with self._lock:
             if self.encoder_decoder:
                 return encoder_decoder_sequences(self.tokenizer, prefixed, targets, limits, self._reader)
@@ -234,6 +237,22 @@ class TextEncoder:
         limits = SequenceLimits(self.max_length_tokens, self.max_target_tokens)
         with self._lock:
             return ChatEncoder(self.tokenizer, self._reader, roles, limits).features(conversations, places)
+
+    def _require_room(self, what: str, pair: bool) -> int:
+        """Return the tokens left beside the special ones; refuse a limit that leaves none to each text.
+
+        A tokenizer asked for less leaves nothing of a text, or does not cut at all.
+        """
+        with self._lock:
+            special = self.tokenizer.num_special_tokens_to_add(pair=pair)
+        fewest = special + (2 if pair else 1)
+        if self.max_length_tokens < fewest:
+            raise ConfigurationError(
+                f"{self.max_length_tokens} tokens leave no room for {what}: {special} are special tokens",
+                where="task.max_length_tokens",
+                fix=f"allow at least {fewest}",
+            )
+        return self.max_length_tokens - special
 
     @property
     def _reader(self) -> TokenReader:

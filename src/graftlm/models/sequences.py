@@ -83,13 +83,16 @@ class SequenceLimits:
         room = self.most - self.written
         if room < _LEAST_PROMPT:
             fewer = self.most // 2
-            working = (
-                f" {fewer}, which leaves as much to be read," if self.most - fewer >= _LEAST_PROMPT else ""
+            shorter = (
+                f"allow {fewer}, which leaves as much to be read, or "
+                if self.most - fewer >= _LEAST_PROMPT
+                else ""
             )
             raise ConfigurationError(
-                f"{self.written} tokens to be written leave {max(room, 0)} of {self.most} to what is read before them",
+                f"{self.written} tokens to be written leave {max(room, 0)} of {self.most} to what is read before them, "
+                f"which needs {_LEAST_PROMPT}",
                 where="task.max_target_tokens",
-                fix=f"allow{working} or more to task.max_length_tokens",
+                fix=f"{shorter}set task.max_length_tokens to {self.written + _LEAST_PROMPT} or more",
             )
         return room
 
