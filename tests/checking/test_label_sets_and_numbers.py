@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from graftlm.checking.findings import Finding, check_dataset
 from graftlm.data.dataset import Dataset, Split
 from graftlm.data.roles import LABEL_SET, NUMBER, TEXT, TEXT_PAIR
@@ -44,6 +46,19 @@ def test_one_number_for_every_row_is_an_error() -> None:
     constant = found(NUMBER, train=[2.5, 2.5], test=[1.0])["constant_number"]
     assert (constant.severity, constant.places) == ("error", ["train.csv:2"])
     assert "constant_number" not in found(NUMBER, train=[2.5, 3.5])
+
+
+@pytest.mark.parametrize("numbers", [[1e-101, 2e-101], [5e-324, 0.0]])
+def test_numbers_whose_squares_underflow_are_an_error(numbers: list[float]) -> None:
+    even = found(NUMBER, train=numbers)["number_too_even"]
+    assert even.severity == "error" and "smaller unit" in even.fix
+    assert "number_too_even" not in found(NUMBER, train=[1e-99, 3e-99])
+
+
+def test_a_number_out_of_reach_of_those_of_train_is_an_error_with_its_place() -> None:
+    far = found(NUMBER, train=[1.0, 3.0], test=[2.0, 3e15])["number_out_of_reach"]
+    assert (far.severity, far.count, far.places) == ("error", 1, ["test.csv:3"])
+    assert "number_out_of_reach" not in found(NUMBER, train=[1.0, 3.0], test=[2.0, 1e14])
 
 
 def test_the_same_text_with_two_numbers_conflicts() -> None:

@@ -126,6 +126,13 @@ def test_bad_numbers_are_refused_with_their_place(written):
         train(texts(1.5, written, name="score"), NUMBER)
 
 
+@pytest.mark.parametrize("written", [1.1e100, "-1e200", 10**101])
+def test_numbers_whose_squares_overflow_are_refused_with_their_place(written):
+    with pytest.raises(DataError, match=r"beyond 1e\+100 in 1 row .* list of dicts, row 2") as caught:
+        train(texts(1.5, written, name="score"), NUMBER)
+    assert "logarithm" in caught.value.fix
+
+
 def test_a_validation_split_keeps_the_rarest_labels():
     rows = texts(*([["common"]] * 60 + [["common", "rare"]] * 20))
     chosen = DataOptions(validation_share=0.25, test_share=0.0)

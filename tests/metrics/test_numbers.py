@@ -19,6 +19,22 @@ def measured(truth, guess, **options):
     return score(sample, (), METRICS, "pearson", **options)
 
 
+@pytest.mark.parametrize("unit", [1e-97, 1e97])
+def test_the_greatest_and_smallest_units_score_alike(unit, seed):
+    truth = np.random.default_rng(seed).normal(size=(2, 40)) * 100
+    one, other = (measured(truth[0] * unit, truth.sum(0) * unit, resamples=100) for unit in (1.0, unit))
+    for name, power in (
+        ("pearson", 0),
+        ("spearman", 0),
+        ("mean_squared_error", 2),
+        ("root_mean_squared_error", 1),
+    ):
+        mine, theirs = (each.values[name] for each in (one, other))
+        assert [theirs.value, theirs.low, theirs.high] == pytest.approx(
+            [mine.value * unit**power, mine.low * unit**power, mine.high * unit**power], rel=1e-9, abs=0.0
+        )
+
+
 def test_agreement_with_scipy_and_scikit_learn(seed):
     random = np.random.default_rng(seed)
     for _ in range(1_000):

@@ -1,21 +1,51 @@
-"""Numbers to predict: not all the same."""
+"""Numbers to predict: not all the same, and near enough to each other that arithmetic tells them apart."""
 
 from __future__ import annotations
 
 from typing import cast
 
+import numpy as np
+
 from graftlm.checking.finding import Finding
 from graftlm.data.dataset import Dataset
 
+LEAST_DEVIATION = 1e-100
+"""Of the numbers of train: squares of smaller ones underflow."""
+FARTHEST = 1e15
+"""Standard deviations from the mean of train: beyond, the digits of a number do not hold both."""
+
 
 def check_numbers(dataset: Dataset, role: str) -> list[Finding]:
-    """Check one number column: train must hold different numbers."""
+    """Check one number column: train must hold different numbers, and no number may lie out of reach of them."""
     train = dataset.splits.get("train")
     if train is None:
         return []
-    values = cast("list[float]", train.columns[role])
-    if len(set(values)) > 1:
-        return []
-    message = f"train holds only one {role}, {values[0]:g}; there is nothing to learn"
-    fix = f"name another column (data.columns.{role}=...)"
-    return [Finding("error", "constant_number", message, len(train), train.row_ids[:1], fix)]
+    values = np.array(cast("list[float]", train.columns[role]), dtype=np.float64)
+    other = f"name another column (data.columns.{role}=...)"
+    if len(set(values.tolist())) <= 1:
+        message = f"train holds only one {role}, {values[0]:g}; there is nothing to learn"
+        return [Finding("error", "constant_number", message, len(train), train.row_ids[:1], other)]
+    mean, deviation = float(values.mean()), float(values.std())
+    if deviation < LEAST_DEVIATION:
+        message = (
+            f"the {role}s of train have a standard deviation of {deviation:g}; below {LEAST_DEVIATION:g} their squared "
+            "errors are 0"
+        )
+        fix = f"give the column in a smaller unit, or {other}"
+        return [Finding("error", "number_too_even", message, len(train), train.row_ids[:1], fix)]
+    findings: list[Finding] = []
+    for name, split in dataset.splits.items():
+        far = np.abs(np.array(cast("list[float]", split.columns[role])) - mean) / deviation > FARTHEST
+        if far.any():
+            rows = np.flatnonzero(far).tolist()
+            message = (
+                f"{len(rows)} of {len(split)} {role}s of {name} lie more than {FARTHEST:g} standard deviations from "
+                "the mean of train, too far to be computed with"
+            )
+            places = [split.row_ids[row] for row in rows]
+            findings.append(
+                Finding(
+                    "error", "number_out_of_reach", message, len(rows), places, "correct or remove these rows"
+                )
+            )
+    return findings

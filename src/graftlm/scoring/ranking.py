@@ -54,6 +54,7 @@ def weighted_correlation(
         for spread, values in zip(spreads, (one, other), strict=True)
     ]
     together = (weights * first * second).sum(axis=-1)
-    scale = np.sqrt(spreads[0] * spreads[1])
+    # Their product would leave the range of numbers long before they do.
+    scale = np.sqrt(spreads[0]) * np.sqrt(spreads[1])
     value = np.divide(together, scale, out=np.zeros_like(scale), where=~(constant[0] | constant[1]))
     return np.where(constant[0], np.nan, value)
