@@ -13,7 +13,7 @@ from graftlm.data.options import DataOptions
 from graftlm.data.roles import LABEL, columns_for_writing
 from graftlm.data.split_names import find_split_column
 from graftlm.data.table import Table, Tables
-from graftlm.data.tag_schemes import divided
+from graftlm.data.tag_schemes import mark_entities
 from graftlm.errors import ConfigurationError, clip
 from graftlm.recipe import (
     DEFAULT_MEMBERS,
@@ -147,7 +147,7 @@ def _beside_writing(table: Table, options: DataOptions) -> str:
 
 
 def _kind_of_tags(names: Sequence[str]) -> str:
-    return "tags" if any(divided(name) is None for name in names) else "entities"
+    return "entities" if mark_entities(names) else "tags"
 
 
 def _ask_about_two_texts(table: Table, options: DataOptions) -> None:

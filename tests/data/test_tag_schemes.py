@@ -7,7 +7,7 @@ import random
 import pytest
 from seqeval.metrics.sequence_labeling import get_entities
 
-from graftlm.data.tag_schemes import entity_types, read_scheme, repaired, spans_of
+from graftlm.data.tag_schemes import entity_types, mark_entities, read_scheme, repaired, spans_of
 
 
 def written(spans, length, scheme):
@@ -63,6 +63,27 @@ def test_any_tags_are_read_as_conlleval_reads_them(seed):
             tags = [mark if mark == "O" else f"{mark}-{source.choice('XY')}" for mark in marks]
             theirs = [(kind, first, last + 1) for kind, first, last in get_entities(tags)]
             assert spans_of(repaired(tags)) == theirs, tags
+
+
+def test_prefixes_alone_are_read_as_seqeval_reads_them(seed):
+    source = random.Random(seed)
+    for alphabet in ("BIO", "BIESO"):
+        for _ in range(1_000):
+            tags = source.choices(alphabet, k=source.randint(1, 8))
+            theirs = [(kind, first, last + 1) for kind, first, last in get_entities(tags)]
+            assert spans_of(repaired(tags)) == theirs, tags
+    assert read_scheme([["B", "I", "O", "B"]]).rows == [("B-_", "I-_", "O", "B-_")]
+
+
+@pytest.mark.parametrize(
+    ("tags", "entities"),
+    [
+        ("B-A O", True), ("B I O", True), ("I O", True), ("O", False), ("B I", False), ("N V O", False),
+        ("S O", False), ("B B-A O", False), ("B-A", True), ("S U E", False),
+    ],
+)  # fmt: skip
+def test_letters_alone_are_entities_beside_o_only(tags, entities):
+    assert mark_entities(tags.split()) == entities
 
 
 def test_tags_out_of_place_are_counted_with_their_places():

@@ -4,6 +4,8 @@
 - IOB2: the first word of every entity has ``B-``.
 - BIOES: besides, the last word has ``E-``, a single one ``S-``. BILOU writes ``L-`` and ``U-``, BMES ``M-`` inside.
 
+Prefixes alone (``B``, ``I``, ``O``) mark entities of one type without a name, which seqeval calls ``_``.
+
 A tag out of place is read as conlleval reads it: whatever does not continue an entity begins one.
 """
 
@@ -13,6 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 OUTSIDE = "O"
+UNNAMED = "_"
+"""The type of tags that are a prefix alone."""
 _PREFIXES = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S"}
 
 
@@ -42,11 +46,31 @@ class Reading:
 
 
 def divided(tag: str) -> tuple[str, str] | None:
-    """Return the prefix (B, I, E or S; empty for ``O``) and the type of a tag; None where it marks no entity."""
+    """Return the prefix (B, I, E or S; empty for ``O``) and the type of a tag; None where it marks no entity.
+
+    A prefix alone, such as ``B``, has the type ``_``.
+    """
     if tag == OUTSIDE:
         return "", ""
     prefix, dash, kind = tag.partition("-")
+    if not dash and prefix in _PREFIXES:
+        return _PREFIXES[prefix], UNNAMED
     return (_PREFIXES[prefix], kind) if dash and kind and prefix in _PREFIXES else None
+
+
+def mark_entities(tags: Iterable[str]) -> bool:
+    """Return whether tags look like those of entities.
+
+    Letters alone are prefixes where ``O`` stands beside ``B`` or ``I``; else they may be names of their own, such as
+    those of parts of speech.
+    """
+    distinct = set(tags)
+    letters = distinct & _PREFIXES.keys()
+    if any(divided(tag) is None for tag in distinct) or distinct <= {OUTSIDE}:
+        return False
+    return not letters or (
+        letters == distinct - {OUTSIDE} and OUTSIDE in distinct and bool(letters & {"B", "I"})
+    )
 
 
 def entity_types(tags: Iterable[str]) -> tuple[str, ...]:
@@ -58,7 +82,7 @@ def read_scheme(rows: Sequence[Sequence[str]]) -> Reading:
     """Recognise the scheme of a file and turn its tags into IOB2.
 
     Args:
-        rows: tags of each row, each ``O`` or a prefix, a dash and a type.
+        rows: tags of each row, each ``O``, or a prefix with a dash and a type, or a prefix alone.
 
     Raises:
         ValueError: a tag has no prefix.
@@ -90,7 +114,7 @@ def repaired(tags: Sequence[str]) -> tuple[str, ...]:
 def _parts(tag: str) -> tuple[str, str]:
     parts = divided(tag)
     if parts is None:
-        raise ValueError(f"{tag!r} is neither O nor a prefix, a dash and a type")
+        raise ValueError(f"{tag!r} is neither O nor a prefix, with a dash and a type or alone")
     return parts
 
 

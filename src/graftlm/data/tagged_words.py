@@ -10,7 +10,7 @@ from graftlm.data.options import DataOptions
 from graftlm.data.places import counted, first_places
 from graftlm.data.roles import Role
 from graftlm.data.table import Table
-from graftlm.data.tag_schemes import Reading, divided, read_scheme
+from graftlm.data.tag_schemes import UNNAMED, Reading, divided, read_scheme
 from graftlm.data.words import words_of
 from graftlm.errors import DataError, clip
 
@@ -149,7 +149,14 @@ def _refuse_other_lengths(table: Table, column: str, rows: Sequence[Tags], words
 
 
 def _refuse_plain(table: Table, column: str, names: Iterable[str], rows: Sequence[Tags]) -> None:
-    plain = sorted(name for name in names if divided(name) is None)
+    kinds = {name: divided(name) for name in names}
+    # Beside tags with types a prefix alone is a mistake; where all are alone, there is one type without a name.
+    typed = any(kind is not None and kind[1] not in ("", UNNAMED) for kind in kinds.values())
+    plain = sorted(
+        name
+        for name, kind in kinds.items()
+        if kind is None or (typed and kind[1] == UNNAMED and "-" not in name)
+    )
     if plain:
         wrong = [row for row, each in enumerate(rows) if not set(plain).isdisjoint(each)]
         raise DataError(
@@ -168,6 +175,10 @@ def _sentences(table: Table, column: str, reading: Reading) -> list[str]:
         if reading.scheme != "IOB2"
         else []
     )
+    if any(f"B-{UNNAMED}" in tags for tags in reading.rows):
+        said.append(
+            f"Tags of {table.source} (column {clip(column)}) have no type; that of all entities is called {UNNAMED}."
+        )
     if reading.misplaced:
         places = [
             f"{table.place(each.row)} (word {each.word + 1}: {clip(each.tag)} after {clip(each.before)})"

@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 from graftlm.data.roles import ENTITIES, TAGS, WORDS
 from graftlm.data.table import Table
-from graftlm.data.tag_schemes import OUTSIDE, divided
+from graftlm.data.tag_schemes import OUTSIDE, mark_entities
 
 _LOOKED_AT = 1000
 
@@ -50,8 +50,9 @@ def _described(table: Table, words: str, name: str) -> TaggedColumn | None:
     if not tags or len(tags) < len(items) or not _one_for_each_word(table, words, name):
         return None
     marked = next((tag for tag in tags if tag != OUTSIDE), tags[0])
-    entities = marked != OUTSIDE and all(divided(tag) is not None for tag in set(tags))
-    return TaggedColumn(name, "entities" if entities else "tags", f"a tag for each word, such as {marked!r}")
+    return TaggedColumn(
+        name, "entities" if mark_entities(tags) else "tags", f"a tag for each word, such as {marked!r}"
+    )
 
 
 def _numbered(table: Table, words: str, name: str) -> TaggedColumn | None:
