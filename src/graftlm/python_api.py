@@ -127,7 +127,13 @@ def pretrain(
 
 
 def evaluate(
-    path: str | Path, data: Any, *, batch_tokens: int = BATCH_TOKENS, device: str = "auto", **options: Any
+    path: str | Path,
+    data: Any,
+    *,
+    split: str | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    device: str = "auto",
+    **options: Any,
 ) -> Scores:
     """Score a run or model folder on labelled rows it has not seen; ``rows_in_training`` counts those it has.
 
@@ -135,6 +141,7 @@ def evaluate(
         path: a run directory or a model folder.
         data: as in `finetune`. Where a column names the split of each row, those of test are scored
             (``split_column=None`` scores all).
+        split: train, validation or test, where the data has splits; None: test.
         batch_tokens: most tokens of a forward pass, padding included.
         device: auto, cpu, cuda or mps.
         options: entries of the data section that say how rows are read, such as ``columns={"text": "review"}``.
@@ -142,7 +149,7 @@ def evaluate(
     in_memory = None if isinstance(data, str | Path) else data
     section = {f"data.{key}": value for key, value in options.items()}
     recipe = load_part("evaluate", SCORING_KEYS, section, str(data) if in_memory is None else "")
-    return evaluate_rows(Path(path), in_memory, recipe.data, device, batch_tokens)
+    return evaluate_rows(Path(path), in_memory, recipe.data, device, batch_tokens, split=split)
 
 
 def check(data: Any, **options: Any) -> CheckResult:

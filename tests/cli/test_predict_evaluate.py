@@ -262,6 +262,34 @@ def test_rows_that_were_in_training_are_counted_and_named(finished: Made, place:
     assert "rows.csv:2," not in outcome.err
 
 
+def test_of_a_folder_the_test_split_is_scored_aloud_and_another_on_demand(
+    finished: Made, place: Path, graft
+) -> None:
+    rows = classified_rows(30, seed=11)
+    (place / "parts").mkdir()
+    for name, first, last in (("train", 0, 5), ("validation", 5, 12), ("test", 12, 30)):
+        write_csv(place / "parts" / f"{name}.csv", rows[first:last])
+    words = ("evaluate", finished.run, "parts", "evaluation.resamples=100", "--json")
+    outcome = graft(*words)
+    assert outcome.json()["rows"] == 18
+    said = " ".join(outcome.err.split())
+    assert "Rows are those of the test split of parts; train, validation left aside." in said
+    assert graft(*words, "--split", "validation").json()["rows"] == 7
+    assert graft(*words, "--split", "train").json()["rows"] == 5
+    (place / "parts" / "test.csv").unlink()
+    refused = graft(*words)
+    assert refused.code == 2 and "--split train" in refused.err
+    write_csv(place / "all.csv", rows)
+    refused = graft("evaluate", finished.run, "all.csv", "--split", "test")
+    assert refused.code == 2 and "no splits" in refused.err and "data.split_column" in refused.err
+    split = [{**row, "split": ("train", "test", "validation")[at % 3]} for at, row in enumerate(rows)]
+    write_csv(place / "column.csv", split)
+    found = graft(
+        "evaluate", finished.run, "column.csv", "--split", "validation", "evaluation.resamples=100", "--json"
+    )
+    assert found.json()["rows"] == 10 and "calls validation" in found.err
+
+
 def test_of_a_file_with_a_split_column_the_test_rows_are_scored(
     finished: Made, place: Path, graft, truth: list[str]
 ) -> None:

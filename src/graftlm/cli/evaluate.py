@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -15,6 +15,7 @@ def evaluate(
     run: Path,
     source: str | None = None,
     *overrides: str,
+    split: Literal["train", "validation", "test"] | None = None,
     json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
@@ -25,11 +26,13 @@ def evaluate(
     run
         A run directory or a model folder.
     source
-        A labelled data file; left out, the stored scores of the run are shown. Where a column names the split of each
-        row, those of test are scored; data.split_column=null scores all.
+        A labelled data file or folder; left out, the stored scores of the run are shown. Where it has splits, by files
+        or by a column, test is scored; data.split_column=null scores all rows.
     overrides
         Keys that say how rows are read, computed and scored, for instance data.columns.text=review; any other is
         refused.
+    split
+        Score another split than test.
     json_output
         Print the scores as one JSON object on standard output.
     quiet
@@ -49,10 +52,10 @@ def evaluate(
     require_folder(run)
     source, overrides = split_words(source, overrides)
     if source is None:
-        if overrides:
+        if overrides or split:
             raise ConfigurationError(
                 "stored scores are shown as they are; options need rows to score",
-                fix="name a labelled data file",
+                fix="name a labelled data file or folder",
             )
         opened = Run.open(run)
         if opened.record["state"] != "finished":
@@ -80,6 +83,7 @@ def evaluate(
             recipe.training.device,
             recipe.evaluation.batch_tokens,
             progress,
+            split,
             confidence=recipe.evaluation.confidence,
             resamples=recipe.evaluation.resamples,
             seed=recipe.seed,

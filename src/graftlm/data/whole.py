@@ -1,4 +1,4 @@
-"""The rows of a source as one split, for prediction and evaluation: all, or those of test; nothing is carved."""
+"""The rows of a source as one split, for prediction and evaluation: all, or those of one split; nothing is carved."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ from graftlm.data.table import Table, Tables
 from graftlm.errors import ConfigurationError, DataError, clip
 
 
-def assemble_rows(tables: Tables, roles: Sequence[Role], options: DataOptions, said: list[str]) -> Split:
-    """Return the rows of a single table, or of the test split where the source has splits, by files or by a column.
+def assemble_rows(
+    tables: Tables, roles: Sequence[Role], options: DataOptions, said: list[str], wanted: str | None = None
+) -> Split:
+    """Return the rows of a single table, or of one split where the source has splits, by files or by a column.
 
-    Sentences about what was skipped, turned or left out are added to ``said``.
+    Sentences about which rows were taken, and what was skipped, turned or left out, are added to ``said``.
+
+    Args:
+        tables: the source.
+        roles: of its columns.
+        options: how they are read.
+        said: is added to.
+        wanted: train, validation or test; None: test where there are splits, else all.
 
     Raises:
-        DataError: a column is missing, a value does not fit its role, or there are splits but no test split.
-        ConfigurationError: ``data.split_column`` names no column, or the source has splits without it.
+        DataError: a column is missing, a value does not fit its role, or there are splits and not this one.
+        ConfigurationError: ``data.split_column`` names no column, or the source has splits without it, or none.
     """
     if options.split_column is not None and "all" not in tables.splits:
         raise ConfigurationError(
@@ -29,35 +38,48 @@ def assemble_rows(tables: Tables, roles: Sequence[Role], options: DataOptions, s
             where="data.split_column",
             fix="leave split_column out",
         )
-    name = "all" if "all" in tables.splits else "test"
-    if name not in tables.splits:
-        raise DataError(
-            f"this source has the splits {', '.join(tables.splits)}, and no test split",
-            where=tables.origin,
-            fix="name the file of the rows you mean",
+    single = "all" in tables.splits
+    if wanted is not None and single and options.split_column is None:
+        raise ConfigurationError(
+            f"this source has no splits, so none is called {wanted}",
+            where="--split",
+            fix="leave it out, or name the column that tells the split of each row: data.split_column=...",
         )
+    name = "all" if single else wanted or "test"
+    if name not in tables.splits:
+        other = next(iter(tables.splits))
+        raise DataError(
+            f"this source has the splits {', '.join(tables.splits)}, and no {name} split",
+            where=tables.origin,
+            fix=f"name the file of the rows you mean, or another split (graft evaluate --split {other})",
+        )
+    if len(tables.splits) > 1:
+        others = ", ".join(other for other in tables.splits if other != name)
+        said.append(f"Rows are those of the {name} split of {tables.origin}; {others} left aside.")
     table = with_joined_labels(tables, roles, options).splits[name]
     reserved = {column for column in (options.group_column, options.split_column) if column is not None}
     said += table.said
     assignment = assign_roles(table, roles, options.columns, reserved, tables.known_columns)
     said.append(columns_sentence(table, assignment, roles, options))
     split = split_of_table(name, table, roles, assignment, options, said)
-    return split if options.split_column is None else _called_test(split, table, options.split_column, said)
+    return (
+        split if options.split_column is None else _called(split, table, options.split_column, wanted, said)
+    )
 
 
-def _called_test(split: Split, table: Table, column: str, said: list[str]) -> Split:
-    """Return the rows that a column calls test; all where none is called train either."""
-    rows = rows_by_split(table, column)
-    if "test" in rows:
+def _called(split: Split, table: Table, column: str, wanted: str | None, said: list[str]) -> Split:
+    """Return the rows that a column calls so; without a wish all, where it calls none test or train."""
+    rows, name = rows_by_split(table, column), wanted or "test"
+    if name in rows:
         said.append(
-            f"Rows are those that column {clip(column)} calls test, {len(rows['test']):,} of "
+            f"Rows are those that column {clip(column)} calls {name}, {len(rows[name]):,} of "
             f"{counted(len(split), 'row')} (data.split_column=null takes all)."
         )
-        return split.take(rows["test"])
-    if "train" not in rows:
+        return split.take(rows[name])
+    if wanted is None and "train" not in rows:
         return split
     raise DataError(
-        f"the split column {clip(column)} calls rows {' and '.join(rows)}, and none test",
+        f"the split column {clip(column)} calls rows {' and '.join(rows)}, and none {name}",
         where=table.source,
         fix="name a file of just the rows you mean, or take all of them, those of train too: data.split_column=null",
     )

@@ -31,6 +31,7 @@ def evaluate(
     device: str = "auto",
     batch_tokens: int = BATCH_TOKENS,
     progress: Progress | None = None,
+    split: str | None = None,
     **bootstrap: Any,
 ) -> Scores:
     """Return all metrics with intervals of a run or model folder on labelled rows.
@@ -45,6 +46,7 @@ def evaluate(
         device: auto, cpu, cuda or mps.
         batch_tokens: most tokens of a forward pass, padding included.
         progress: who listens.
+        split: train, validation or test, where the source has splits; None: test.
         bootstrap: confidence, resamples, seed.
 
     Raises:
@@ -54,15 +56,15 @@ def evaluate(
     progress = progress or Silent()
     predictor = Predictor.open(path, device)
     known = predictor.trained_roles
-    split = read_unseen(data, known, options, predictor.facts.reading, progress, held_out=True)
+    rows = read_unseen(data, known, options, predictor.facts.reading, progress, held_out=True, wanted=split)
     for role in known:
-        _refuse_unknown_labels(split, role, predictor.facts.labels)
-    trained = _count_trained(path, split, known, progress)
-    predictions = predictor.predict(split, batch_tokens, progress, compared=True)
-    same = predictor.task.same_answer(predictions, split)
+        _refuse_unknown_labels(rows, role, predictor.facts.labels)
+    trained = _count_trained(path, rows, known, progress)
+    predictions = predictor.predict(rows, batch_tokens, progress, compared=True)
+    same = predictor.task.same_answer(predictions, rows)
     if same is not None:
         progress.warn(collapsed(same))
-    scores = predictor.task.score(predictions, split, predictor.learnt, **bootstrap)
+    scores = predictor.task.score(predictions, rows, predictor.learnt, **bootstrap)
     return replace(scores, rows_in_training=trained)
 
 

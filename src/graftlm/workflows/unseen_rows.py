@@ -45,10 +45,12 @@ def read_unseen(
     reading: Mapping[str, Any],
     progress: Progress,
     held_out: bool = False,
+    wanted: str | None = None,
 ) -> Split:
     """Return the rows of ``data`` (None reads ``options.path``), in order.
 
     With ``held_out``, of a table in which a column names the split of each row, those of test: as a training reads it.
+    ``wanted`` is another split than test.
 
     What ``options`` leave open is read as the training rows were (``reading``): by the same columns, where they are
     there. Rows with an empty text are refused, or left out aloud where ``options.drop_empty_text`` says so.
@@ -61,7 +63,7 @@ def read_unseen(
     options = _as_in_training(tables, roles, options, reading)
     if held_out:
         options = _with_split_column(tables, options, reading)
-    split = assemble_rows(tables, roles, options, said)
+    split = assemble_rows(tables, roles, options, said, wanted)
     for sentence in said:
         progress.say(sentence)
     names = [role.name for role in present(roles, split) if role.kind in INPUT_KINDS]
