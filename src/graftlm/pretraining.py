@@ -17,7 +17,7 @@ from graftlm.data.corpus.shards import Corpus
 from graftlm.data.places import first_places
 from graftlm.errors import ConfigurationError, Diverged
 from graftlm.models.flat.probe import make_flat
-from graftlm.models.generator import attach_generator, generator_of
+from graftlm.models.generator import attach_generator, continue_generator, generator_of
 from graftlm.models.gradient_checkpointing import require_checkpointing
 from graftlm.models.vocabulary import Vocabulary
 from graftlm.objectives._objective import Loss
@@ -28,7 +28,7 @@ from graftlm.pretraining_preparation import begin_with, tokenizer_report, tokens
 from graftlm.pretraining_recipe import PretrainingRecipe, general_text, load_pretraining
 from graftlm.progress import Progress
 from graftlm.run_identity import differences
-from graftlm.rundir import RunDirectory
+from graftlm.rundir import RunDirectory, run_around
 from graftlm.settings import Settings
 from graftlm.subject import Judgement
 from graftlm.training.frozen import KeptFeatures
@@ -100,11 +100,7 @@ class Pretraining:
         beside = self.objective.complete(self.model, recipe.seed)
         self.new_parameters += beside
         if beside:
-            count = sum(self.model.get_parameter(name).numel() for name in beside)
-            progress.say(
-                f"a new generator ({count:,} parameters of its own) is trained beside the network; it is no part of "
-                f"the base model and is saved as {run.generator}"
-            )
+            self._say_whose_generator(beside, run, progress)
         if training.gradient_checkpointing:
             require_checkpointing(self.model)  # before hours are spent on the text
         progress.stage("preparing the corpus")
@@ -154,6 +150,23 @@ class Pretraining:
         strategy: Any = self.recipe.strategy
         usual = self.objective.learning_rate if strategy.name == "full" else strategy.learning_rate
         return self.options.learning_rate or float(usual)
+
+    def _say_whose_generator(self, beside: Sequence[str], run: RunDirectory, progress: Progress) -> None:
+        """Go on with the generator of the run that made the base, where there is one; say so, or why not."""
+        count = sum(self.model.get_parameter(name).numel() for name in beside)
+        beginning = self.beginning
+        before = None if beginning.files is None else run_around(Path(beginning.files.folder))
+        which = "a new generator"
+        if before is not None and before.generator.is_dir():
+            reason = continue_generator(self.model, before.generator, beginning.tokenizer, beginning.known)
+            if reason is None:
+                which = f"the generator of {before.path}"
+            else:
+                progress.warn(f"the generator of {before.path} is not trained further: {reason}")
+        progress.say(
+            f"{which} ({count:,} parameters of its own) is trained beside the network; it is no part of "
+            f"the base model and is saved as {run.generator}"
+        )
 
     def _require_room(self, vocabulary: Vocabulary) -> None:
         """Refuse steps too small for the longest example, which may write beside what it reads."""

@@ -24,9 +24,11 @@ from graftlm import pretraining_proof, training_run
 from graftlm.errors import ConfigurationError, DataError, GraftError, MissingResource, RunError
 from graftlm.models.base_model import load_model
 from graftlm.models.locating import locate
+from graftlm.pretraining import Pretraining
 from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
 from graftlm.progress import Silent
 from graftlm.rundir import RunDirectory
+from graftlm.training.devices import open_accelerator
 from graftlm.workflows.dry_run import dry_run_pretraining
 from graftlm.workflows.pretrain import pretrain, resume
 
@@ -214,12 +216,23 @@ def test_of_replaced_token_detection_the_network_alone_is_saved_proved_and_train
     found = generator.state_dict()
     assert own.keys() <= found.keys() and all(torch.equal(own[name], found[name]) for name in own)
     assert torch.equal(generator.get_input_embeddings().weight, model.get_input_embeddings().weight)
-    # Trained further it gets a new generator, which judges the model before with what it draws after.
+    # Trained further it goes on with its generator, which judges the model before with what it draws after.
     said = Said()
     further = _recipe(texts, base=str(run.model), **objective, **{"training.epochs": 0.5})
-    run = pretrain(further, tmp_path / "further", said)
-    assert any("new generator" in line for line in said.lines)
-    assert all(name.startswith("generator.") for name in run.read_record()["new_parameters"])
+    for name in ("begun", "other"):
+        (tmp_path / name).mkdir()
+    begun = Pretraining(further, RunDirectory(tmp_path / "begun"), open_accelerator("cpu"), None, said)
+    assert any(line.startswith(f"the generator of {run.path}") for line in said.lines)
+    assert not any("new generator" in line for line in said.lines)
+    beside = begun.model.state_dict()
+    assert own.keys() and all(
+        torch.equal(beside[f"generator.{name}"], weight) for name, weight in own.items()
+    )
+    other = further.changed({"objective.generator_size": 0.25})
+    Pretraining(other, RunDirectory(tmp_path / "other"), open_accelerator("cpu"), None, said)
+    assert any("not trained further: it has another size" in line for line in said.lines)
+    assert any("a new generator" in line for line in said.lines)
+    run = pretrain(further, tmp_path / "further")
     change = json.loads(run.evaluation("held_out").read_text())["before"]["change"]["values"]
     assert (
         change["masked_accuracy"]["value"] == change["perplexity"]["value"] == 0.0 != change["loss"]["value"]
@@ -350,8 +363,6 @@ def test_another_text_under_the_same_name_is_refused(
 def test_an_interruption_while_the_corpus_is_prepared_goes_on(
     texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from graftlm.pretraining import Pretraining
-
     real, calls = Pretraining._tokens_of, []  # pyright: ignore[reportPrivateUsage]
 
     def interrupting(self: Any, sentences: Any) -> Any:

@@ -6,13 +6,17 @@ Clark et al., "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from graftlm.models.new_model import new_model
 
@@ -41,6 +45,42 @@ def add_generator(model: PreTrainedModel, size: float, seed: int) -> list[str]:
     generator.get_output_embeddings().weight = body.embeddings.word_embeddings.weight
     attach_generator(model, generator)
     return [name for name, _ in model.named_parameters() if name.startswith(PREFIX)]
+
+
+def continue_generator(
+    model: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase, known: PreTrainedTokenizerBase
+) -> str | None:
+    """Give the generator beside a network the weights of one that was saved; return why not, where it does not fit.
+
+    Args:
+        model: with its generator, see `add_generator`.
+        folder: of the saved generator, a masked language model of its own.
+        tokenizer: of the model.
+        known: of the network before words were added.
+    """
+    if tokenizer is not known:
+        return "words were added to the tokenizer"
+    own = {name: weight for name, weight in model.named_parameters() if name.startswith(PREFIX)}
+    try:
+        if tokens_of(folder) != tokenizer.backend_tokenizer.to_str():  # pyright: ignore[reportAttributeAccessIssue]
+            return "it has another tokenizer"
+        saved = load_file(folder / "model.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        return f"it cannot be read ({type(error).__name__})"
+    if any(
+        getattr(saved.get(name.removeprefix(PREFIX)), "shape", None) != each.shape
+        for name, each in own.items()
+    ):
+        return "it has another size (objective.generator_size)"
+    with torch.no_grad():
+        for name, weight in own.items():
+            weight.copy_(saved[name.removeprefix(PREFIX)])
+    return None
+
+
+def tokens_of(folder: Path) -> str:
+    """Return the saved fast tokenizer of a folder, as its backend writes it."""
+    return Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8")).to_str()
 
 
 def attach_generator(model: PreTrainedModel, generator: PreTrainedModel) -> None:
