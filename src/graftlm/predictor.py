@@ -27,7 +27,7 @@ from graftlm.models.locating import BaseFiles, locate
 from graftlm.progress import Progress, Silent
 from graftlm.recipe import BATCH_TOKENS, PLUG_IN_SECTIONS
 from graftlm.rundir import require_folder
-from graftlm.tasks._task import Learnt, Task
+from graftlm.tasks._task import SPEAKING, Learnt, Task
 from graftlm.tokenising import Watched, encoded
 from graftlm.training.batching import Examples
 from graftlm.training.devices import choose_device, resolve_precision
@@ -97,7 +97,15 @@ class Predictor:
                 fix="restore the folder as it was written",
             )
         chat = any(role.kind == "messages" for role in task.roles)
-        encoder = make_encoder(tokenizer, files, config, facts.max_length_tokens, decoding, chat)
+        encoder = make_encoder(
+            tokenizer,
+            files,
+            config,
+            facts.max_length_tokens,
+            decoding,
+            chat,
+            facts.rule.get(SPEAKING, "first"),
+        )
         if decoding is not None:
             set_decoding(loaded.model, encoder, files, decoding)
         place(loaded.model, chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,13 @@ from graftlm.models.base_model import (
 from graftlm.models.chat import date_note
 from graftlm.models.decoding import make_encoder, set_decoding
 from graftlm.models.encoder import TextEncoder
+from graftlm.models.families import reads_backwards_only
 from graftlm.models.locating import BaseFiles, locate, suited_learning_rate
 from graftlm.models.padding import padding_note
 from graftlm.objectives._objective import Loss
 from graftlm.progress import Progress
 from graftlm.recipe import Recipe
-from graftlm.tasks._task import Learnt, Task
+from graftlm.tasks._task import SPEAKING, Learnt, Task
 from graftlm.tokenising import Watched, encoded
 from graftlm.training.batching import Examples
 from graftlm.training.loop import Plan
@@ -101,6 +102,8 @@ def prepare(recipe: Recipe, data: object, progress: Progress) -> Prepared:
     learnt = task.learn(dataset.splits["train"])
     progress.stage("tokenising")
     base, config, encoder = open_encoder(recipe)
+    if encoder.speaking_token != "first":
+        learnt = replace(learnt, rule={**learnt.rule, SPEAKING: encoder.speaking_token})
     for note in (padding_note(encoder.tokenizer), date_note(encoder.tokenizer)):
         if note:
             progress.say(note)
@@ -136,7 +139,11 @@ def open_encoder(recipe: Recipe) -> tuple[BaseFiles, PreTrainedConfig, TextEncod
             where="task.max_length_tokens",
         )
     length = task.max_length_tokens or min(limit, task.default_length_tokens)
-    return base, config, make_encoder(tokenizer, base, config, length, decoding, chat="messages" in kinds)
+    return base, config, make_encoder(
+        tokenizer, base, config, length, decoding, "messages" in kinds,
+        # Before its last token nothing has read a word whole, where every token reads those before it alone.
+        "last" if "words" in kinds and reads_backwards_only(config) else "first",
+    )  # fmt: skip
 
 
 def _say_what_became_of_texts(

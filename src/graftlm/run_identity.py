@@ -14,6 +14,7 @@ from graftlm.data.ragged import Ragged
 from graftlm.preparation import Prepared
 from graftlm.recipe import Recipe, load_recipe
 from graftlm.settings import Settings
+from graftlm.tasks._task import SPEAKING
 
 # Keys that change where or how often, never what: they may differ on resume.
 _FREE = (
@@ -30,6 +31,7 @@ def identity(recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
         "labels": list(prepared.learnt.labels),
         "base": prepared.base.fingerprint,
         "tokens": {name: _tokens(features) for name, features in prepared.features.items()},
+        SPEAKING: prepared.encoder.speaking_token,
     }
 
 
@@ -61,6 +63,11 @@ def describe_changes(before: dict[str, Any], now: dict[str, Any], extending: boo
     tokens = before.get("tokens", now["tokens"])
     if any(tokens.get(split) != now["tokens"].get(split) for split in kept):
         changes.append("tokens: the same rows are other tokens, by another tokenizer or chat template")
+    # Before version 0.2 it was always the first.
+    if (spoke := before.get(SPEAKING, "first")) != now[SPEAKING]:
+        changes.append(
+            f"tokens: the {spoke} one of each word answered for it, now the {now[SPEAKING]} one does"
+        )
     if before["labels"] != now["labels"]:
         changes.append(f"labels: was {before['labels']}, now {now['labels']}")
     if before["base"] != now["base"]:

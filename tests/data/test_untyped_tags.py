@@ -13,7 +13,9 @@ from graftlm.opening import open_rows
 
 
 def _rows(*tags: str) -> list[dict[str, list[str]]]:
-    return [{"tokens": [f"w{at}" for at, _ in enumerate(each.split())], "tags": each.split()} for each in tags]
+    return [
+        {"tokens": [f"w{at}" for at, _ in enumerate(each.split())], "tags": each.split()} for each in tags
+    ]
 
 
 def _read(*tags: str) -> tuple[list[object], list[str]]:

@@ -7,8 +7,10 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +35,11 @@ from graftlm.models.base_model import load_tokenizer
 from graftlm.models.encoder import TextEncoder
 from graftlm.models.locating import locate
 from graftlm.objectives.cross_entropy import CrossEntropy
+from graftlm.predictor import Predictor
 from graftlm.progress import Silent
 from graftlm.recipe import load_recipe
 from graftlm.run import Run
+from graftlm.run_identity import describe_changes
 from graftlm.tasks._task import Learnt
 from graftlm.tasks._viterbi import allowed_transitions, best_tags
 from graftlm.tasks.token_classification import TokenClassification
@@ -172,6 +176,36 @@ def test_the_loss_is_that_of_stock_token_classification(family: str, tmp_path: P
     assert float(ours) == pytest.approx(float(theirs), rel=1e-6)
 
 
+def test_the_last_token_of_a_word_answers_where_most_was_read_before_it(
+    encoder: TextEncoder, seed: int
+) -> None:
+    draw = random.Random(seed)
+    for _ in range(20):
+        row = draw.choices(["a", "nicely", "verylyly", "the", "qqzzkk"], k=draw.randint(1, 40))
+        last = replace(encoder, speaking_token="last")
+        features = last.words([row])
+        whole = replace(last, max_length_tokens=10_000)
+        (ids,) = whole.words([row]).inputs["input_ids"]
+        words = encoder.tokenizer([row], is_split_into_words=True)["input_ids"]
+        assert list(ids) == words[0]
+        ends = [at for at, word in enumerate(whole.words([row]).words[0]) if word >= 0]
+        of = encoder.tokenizer([row], is_split_into_words=True).word_ids(0)
+        assert ends == [at for at, word in enumerate(of) if word is not None and word != of[at + 1]]
+        # In windows: each word once, by a token equal to that.
+        answers = {
+            int(word): (number, at)
+            for number, each in enumerate(features.words)
+            for at, word in enumerate(each)
+            if word >= 0
+        }
+        assert sorted(answers) == list(range(len(row)))
+        assert sum(int((each >= 0).sum()) for each in features.words) == len(row)
+        for word, (number, at) in answers.items():
+            assert features.inputs["input_ids"][number][at] == ids[ends[word]]
+            # What a window shares with the one before it, a quarter, had more before it there.
+            assert number == 0 or at - 1 >= (encoder.max_length_tokens - 2) // 4
+
+
 def byte_level_base(folder: Path) -> Path:
     """A tiny RoBERTa whose byte-level tokenizer knows ` the` and `the` as two tokens."""
     tiny_base(folder, "roberta")
@@ -238,6 +272,17 @@ def test_words_of_a_tokenizer_that_divides_before_it_makes_bytes(tmp_path: Path)
     assert list(again) == list(ids)
     card = (run.directory.model / "README.md").read_text(encoding="utf-8")
     assert '[[" your", " words"]], is_split_into_words=True' in card
+    # A decoder has read a word whole at its last token; models that were saved before had learnt the first.
+    assert run.predictor("cpu").encoder.speaking_token == "last" and "The last token of each word" in card
+    facts = json.loads((run.directory.model / "graftlm.json").read_text())
+    assert facts["rule"].pop("speaking_token") == "last"
+    shutil.copytree(run.directory.model, tmp_path / "before")
+    (tmp_path / "before" / "graftlm.json").write_text(json.dumps(facts))
+    assert Predictor.open(tmp_path / "before", "cpu").encoder.speaking_token == "first"
+    before = {**run.record["identity"]}
+    assert before.pop("speaking_token") == "last"
+    (change,) = describe_changes(before, run.record["identity"], extending=False)
+    assert change == "tokens: the first one of each word answered for it, now the last one does"
     plain = transformers.AutoTokenizer.from_pretrained(run.directory.model)
     assert plain([[f" {word}" for word in words]], is_split_into_words=True)["input_ids"] == [list(ids)]
 

@@ -10,7 +10,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 from graftlm.data.writing import Decoding
 from graftlm.errors import ConfigurationError, ModelError, clip, nearest
 from graftlm.models.chat import SAFE_TEMPLATE, closing_token, with_fixed_date
-from graftlm.models.encoder import TextEncoder
+from graftlm.models.encoder import SpeakingToken, TextEncoder
 from graftlm.models.locating import BaseFiles
 from graftlm.models.safety import verify_folder
 
@@ -46,6 +46,7 @@ def make_encoder(
     max_length_tokens: int,
     decoding: Decoding | None,
     chat: bool,
+    speaking_token: SpeakingToken = "first",
 ) -> TextEncoder:
     """Return the tokenizer at a length limit, ready for a model that reads only (``decoding`` None) or one that writes.
 
@@ -56,7 +57,7 @@ def make_encoder(
         ConfigurationError: the tokenizer knows no such language, or the model has no places for so many tokens.
     """
     if decoding is None:
-        return TextEncoder(tokenizer, max_length_tokens)
+        return TextEncoder(tokenizer, max_length_tokens, speaking_token=speaking_token)
     for key, code in (
         ("source_language", decoding.source_language),
         ("target_language", decoding.target_language),

@@ -6,7 +6,7 @@ import itertools
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ _WINDOWED_CHUNK = 64
 _CONTEXT_SHARE = 0.25
 
 
+SpeakingToken = Literal["first", "last"]
+
+
 @dataclass(frozen=True)
 class TextEncoder:
     """Tokenise, add special tokens, cut to the limit and count what was cut.
@@ -48,6 +51,7 @@ class TextEncoder:
         encoder_decoder: whether one part of the network reads and another writes.
         end_tokens: ids that end what is written.
         max_target_tokens: of the longest text that is written, its end token included; 0 where none is.
+        speaking_token: which token of a word answers for it, ``first`` or ``last``.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -55,6 +59,7 @@ class TextEncoder:
     encoder_decoder: bool = False
     end_tokens: frozenset[int] = frozenset()
     max_target_tokens: int = 0
+    speaking_token: SpeakingToken = "first"
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Features:
@@ -165,10 +170,11 @@ class TextEncoder:
         return encoded["offset_mapping"]
 
     def words(self, rows: Sequence[Sequence[str]]) -> Features:
-        """Return the features of rows given as words; the first token of a word answers for it.
+        """Return the features of rows given as words; one token of a word answers for it, see ``speaking_token``.
 
         A row beyond the limit becomes several examples, which overlap by a quarter. A word answers in the one where
         its first token has most tokens on its poorer side; where the row itself begins or ends, nothing is missing.
+        Where its last token answers, what is behind it was not read: then most tokens before it are wanted.
 
         Raises:
             ConfigurationError: the limit leaves no room for a word.
@@ -199,7 +205,7 @@ class TextEncoder:
                 for each in range(len(of_windows))
             ]
             for _, group in itertools.groupby(range(len(windows)), key=of_windows.__getitem__):
-                answering += _answering([windows[each] for each in group], overlap)
+                answering += _answering([windows[each] for each in group], overlap, self.speaking_token)
         joined = {name: Ragged.joined(parts) for name, parts in inputs.items()}
         return Features(joined, row_of, words=answering)
 
@@ -275,32 +281,44 @@ class TextEncoder:
         return {"input_ids": pad, "token_type_ids": self.tokenizer.pad_token_type_id}
 
 
-def _answering(windows: Sequence[NDArray[np.int64]], overlap: int) -> list[NDArray[np.int64]]:
+def _answering(
+    windows: Sequence[NDArray[np.int64]], overlap: int, speaking: SpeakingToken = "first"
+) -> list[NDArray[np.int64]]:
     """Return which word each token of each window answers for, -1 for none, so that each word has one token.
 
     Args:
         windows: the word of each token, -1 for special tokens, of all windows of a row.
         overlap: tokens, special ones apart, that a window shares with the one before it.
+        speaking: which token of a word answers.
     """
+    last = speaking == "last"
     if len(windows) == 1:  # nearly every row, so it is quick
         (window,) = windows
-        begins = np.append(True, window[1:] != window[:-1])[: len(window)]
-        return [np.where(begins, window, -1)]
+        changes = window[1:] != window[:-1]
+        speaks = np.append(changes, True) if last else np.append(True, changes)
+        return [np.where(speaks[: len(window)], window, -1)]
     answers = [np.full(len(window), -1, dtype=np.int64) for window in windows]
     places = [np.flatnonzero(window >= 0) for window in windows]
     starts = np.cumsum([0, *(len(place) - overlap for place in places[:-1])])
-    best: dict[int, tuple[int, int, int]] = {}  # word -> context, window, place of its first token in it
-    first: dict[int, int] = {}  # word -> position of its first token in the row
-    for number, (window, place, start) in enumerate(zip(windows, places, starts, strict=True)):
-        for position, at in enumerate(place.tolist()):
-            word = int(window[at])
-            if first.setdefault(word, int(start) + position) != int(start) + position:
-                continue
-            left = position if number else len(place)
-            right = len(place) - 1 - position if number < len(windows) - 1 else len(place)
-            context = min(left, right)
-            if word not in best or context > best[word][0]:
-                best[word] = (context, number, at)
+    found = [
+        (number, position, at, int(windows[number][at]))
+        for number, place in enumerate(places)
+        for position, at in enumerate(place.tolist())
+    ]
+    spoken: dict[int, int] = {}  # word -> position of the token that answers for it in the row
+    for number, position, _, word in found:
+        position = int(starts[number]) + position
+        spoken[word] = position if last else spoken.get(word, position)
+    best: dict[int, tuple[int, int, int]] = {}  # word -> context, window, place of that token in it
+    for number, position, at, word in found:
+        if int(starts[number]) + position != spoken[word]:
+            continue
+        size = len(places[number])
+        left = position if number else size
+        right = size - 1 - position if number < len(windows) - 1 else size
+        context = left if last else min(left, right)
+        if word not in best or context > best[word][0]:
+            best[word] = (context, number, at)
     for word, (_, number, at) in best.items():
         answers[number][at] = word
     return answers

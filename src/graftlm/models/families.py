@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from graftlm.errors import ModelError
-from graftlm.models.base_model import OFFSET_POSITIONS
+from graftlm.models.base_model import OFFSET_POSITIONS, mapped_class
 from graftlm.models.special_tokens import Layout
 from graftlm.models.tokenizer_options import TokenizerKind
 
@@ -55,6 +55,12 @@ def family_of(config: PreTrainedConfig) -> Family:
         where="model_type",
         fix="choose a family with an AutoModelForMaskedLM, AutoModelForCausalLM or AutoModelForSeq2SeqLM",
     )
+
+
+def reads_backwards_only(config: PreTrainedConfig) -> bool:
+    """Return whether each token has read those before it alone, as in models that write."""
+    one_network = not getattr(config, "is_encoder_decoder", False)
+    return one_network and mapped_class("AutoModelForCausalLM", config) is not None
 
 
 def usual_objective(config: PreTrainedConfig) -> str:

@@ -15,6 +15,7 @@ from graftlm.data.features import IGNORED, Encoder, Features, Outputs
 from graftlm.data.roles import WORDS
 from graftlm.data.words import words_of
 from graftlm.tasks._same_answer import only_answer
+from graftlm.tasks._task import SPEAKING, Learnt
 
 Tags = Sequence[str]
 
@@ -48,6 +49,12 @@ def tag_targets(split: Split, features: Features, labels: Sequence[str]) -> list
         known[words >= 0] = rows[row][words[words >= 0]]
         targets.append(known)
     return targets
+
+
+def speaking_words(learnt: Learnt) -> dict[str, str]:
+    """Return which token of a word answers for it, and what tells it in a list ``words`` of the word of each token."""
+    side = learnt.rule.get(SPEAKING, "first")
+    return {"side": side, "beside": "[None, *words]" if side == "first" else "[*words[1:], None]"}
 
 
 def word_log_probabilities(

@@ -13,6 +13,9 @@ from graftlm.data.table import Table
 from graftlm.data.writing import Decoding
 from graftlm.scoring.scores import Scores
 
+SPEAKING = "speaking_token"
+"""Key of a rule: which token of a word answers for it, first or last; models of version 0.1.0 have first."""
+
 
 @dataclass(frozen=True)
 class Learnt:

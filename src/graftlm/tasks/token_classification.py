@@ -27,6 +27,7 @@ from graftlm.tasks._tagging import (
     encode_words,
     frequent_tags,
     only_tag,
+    speaking_words,
     tag_options,
     tag_targets,
     tags_of,
@@ -36,13 +37,13 @@ from graftlm.tasks._task import Learnt
 from graftlm.tasks._viterbi import best_tags
 
 _USAGE = """\
-# The first token of each word speaks for it; the best sequence in which every I- continues an entity of its type.
+# The {side} token of each word speaks for it; the best sequence in which every I- continues an entity of its type.
 words = batch.word_ids(0)
-first = [token for token, (word, before) in enumerate(zip(words, [None, *words])) if word not in (None, before)]
+speaking = [token for token, (word, beside) in enumerate(zip(words, {beside})) if word not in (None, beside)]
 names = [model.config.id2label[index] for index in range(model.config.num_labels)]
 wall = [[0.0 if after[:2] != "I-" or before[2:] == after[2:] else -1e9 for after in names] for before in names]
 wall = torch.tensor(wall)
-scores = logits[0, first].log_softmax(-1)
+scores = logits[0, speaking].log_softmax(-1)
 total, steps = scores[0] + wall[names.index("O")], []
 for each in scores[1:]:
     best = (total[:, None] + wall).max(0)
@@ -50,7 +51,7 @@ for each in scores[1:]:
 path = [int(total.argmax())]
 for step in steps:
     path = [int(step[path[0]]), *path]
-print([(words[token], names[tag]) for token, tag in zip(first, path)])"""
+print([(words[token], names[tag]) for token, tag in zip(speaking, path)])"""
 
 _BASELINE = "each word's most frequent training tag"
 
@@ -90,10 +91,10 @@ class EntitiesPrediction:
 class TokenClassification(Config):
     """Words of a text -> entities, by a softmax over IOB2 tags for each word.
 
-    The first token of each word answers for it. The tags are the most probable sequence in which every ``I-`` continues
-    an entity of its type, so that no prediction is malformed. A text beyond the length limit is read in overlapping
-    windows, and each word answered where it has most context; none is cut. A word of which the tokenizer leaves
-    nothing is ``O``.
+    The first token of each word answers for it; of a model that reads backwards only (a decoder) the last. The tags are
+    the most probable sequence in which every ``I-`` continues an entity of its type, so that no prediction is
+    malformed. A text beyond the length limit is read in overlapping windows, and each word answered where it has most
+    context; none is cut. A word of which the tokenizer leaves nothing is ``O``.
 
     A text is divided into words as `graftlm.data.words.text_offsets` says: at white space and around punctuation.
     """
@@ -228,7 +229,7 @@ class TokenClassification(Config):
 
     def usage(self, learnt: Learnt, architecture: str) -> str:
         """Return how to read the logits with plain transformers."""
-        return _USAGE
+        return _USAGE.format(**speaking_words(learnt))
 
 
 def _prediction(tags: Sequence[str], chosen: NDArray[np.float64], offsets: Offsets) -> EntitiesPrediction:

@@ -27,6 +27,7 @@ from graftlm.tasks._tagging import (
     frequent_tags,
     most_frequent_tag,
     only_tag,
+    speaking_words,
     tag_options,
     tag_targets,
     tags_of,
@@ -57,9 +58,9 @@ class TagsPrediction:
 class WordTagging(Config):
     """Words of a text -> one of K tags for each, by a softmax over K logits.
 
-    The first token of each word answers for it. A text beyond the length limit is read in overlapping windows, and each
-    word answered where it has most context; none is cut. A word of which the tokenizer leaves nothing gets the most
-    frequent training tag.
+    The first token of each word answers for it; of a model that reads backwards only (a decoder) the last. A text
+    beyond the length limit is read in overlapping windows, and each word answered where it has most context; none is
+    cut. A word of which the tokenizer leaves nothing gets the most frequent training tag.
 
     A text is divided into words as `graftlm.data.words.text_offsets` says: at white space and around punctuation.
     """
@@ -192,12 +193,12 @@ class WordTagging(Config):
     def usage(self, learnt: Learnt, architecture: str) -> str:
         """Return how to read the logits with plain transformers."""
         return (
-            "# The first token of each word speaks for it.\n"
+            "# The {side} token of each word speaks for it.\n"
             "words = batch.word_ids(0)\n"
             "best = logits[0].argmax(-1).tolist()\n"
-            "print([(word, model.config.id2label[tag]) for tag, word, before in zip(best, words, [None, *words])\n"
-            "       if word not in (None, before)])"
-        )
+            "print([(word, model.config.id2label[tag]) for tag, word, beside in zip(best, words, {beside})\n"
+            "       if word not in (None, beside)])"
+        ).format(**speaking_words(learnt))
 
 
 def _tally(positions: Sequence[int], size: int) -> NDArray[np.int64]:
