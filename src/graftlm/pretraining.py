@@ -25,7 +25,7 @@ from graftlm.pretraining_evaluation import Saying, Sums, evaluate, frequencies, 
 from graftlm.pretraining_objectives._examples import CorpusExamples, require_examples
 from graftlm.pretraining_objectives._objective import PretrainingObjective, Reading
 from graftlm.pretraining_preparation import begin_with, tokenizer_report, tokens_fingerprint
-from graftlm.pretraining_recipe import PretrainingRecipe, general_text, load_pretraining
+from graftlm.pretraining_recipe import PretrainingRecipe, about_general_text, general_text, load_pretraining
 from graftlm.progress import Progress
 from graftlm.run_identity import differences
 from graftlm.rundir import RunDirectory, run_around
@@ -119,7 +119,8 @@ class Pretraining:
         require_examples(self._examples, training.short_share > 0.0)
         judging = {HELD_OUT: self.corpus.held_out} if self.corpus.held_out.num_documents else {}
         if (other := general_text(recipe.evaluation)) is not None:
-            judging[GENERAL] = built(other, run.general_text).train
+            with about_general_text():
+                judging[GENERAL] = built(other, run.general_text).train
         self.judging: Mapping[str, CorpusExamples] = {
             name: self.objective.examples(text, vocabulary, reading) for name, text in judging.items()
         }
@@ -208,7 +209,11 @@ class Pretraining:
         """Return one sentence for each difference that forbids to continue."""
         free = {*_FREE, *(_LONGER if extending else ())}
         complete = load_pretraining(start=Settings(before["recipe"])).dump()
-        found = [change for key, change in differences(complete, now["recipe"]) if key not in free]
+        found = [
+            change
+            for key, change in differences(complete, now["recipe"])
+            if not any(key == one or key.startswith(f"{one}.") for one in free)
+        ]
         said = {
             "corpus": "the text",
             "base": "the files of the base model",

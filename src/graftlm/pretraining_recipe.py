@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import re
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -21,8 +24,9 @@ from graftlm.catalog import Catalog
 from graftlm.composition import Composition, Overrides
 from graftlm.config import Config
 from graftlm.data.corpus.documents import look_at_beginnings
-from graftlm.data.corpus.options import CorpusOptions
+from graftlm.data.corpus.options import CorpusOptions, TextOptions
 from graftlm.data.options import Share
+from graftlm.errors import ConfigurationError, DataError
 from graftlm.models.architecture_sizes import require_known
 from graftlm.models.tokenizer_options import TokenizerOptions
 from graftlm.settings import Settings, dump_yaml
@@ -129,6 +133,10 @@ class PretrainingOptions(Config):
         return self
 
 
+def _with_path(given: object) -> object:
+    return {"path": given} if isinstance(given, str) else given
+
+
 class PretrainingEvaluation(Config):
     """How the held-out text is scored."""
 
@@ -138,9 +146,10 @@ class PretrainingEvaluation(Config):
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     """Level of the bootstrap intervals over documents."""
 
-    general_text: str | None = None
-    """Other text than the corpus, as in `corpus.path`, that is scored too; of a base model that is trained further it
-    tells what was forgotten. None: none."""
+    general_text: Annotated[TextOptions | None, BeforeValidator(_with_path)] = None
+    """Other text than the corpus that is scored too; of a base model that is trained further it tells what was
+    forgotten. A path as in `corpus.path`, or a section with `path` and any of `text_column`, `document_column`,
+    `split`, `document`, `encoding` and `max_row_bytes`, as in `corpus`. None: none."""
 
     proof: Literal["fresh_process", "none"] = "fresh_process"
     """After training, a fresh process reloads the saved model, which must say the same; none skips it aloud."""
@@ -212,14 +221,29 @@ def look_first(outline: PretrainingRecipe) -> None:
     require_known(outline.base)
     look_at_beginnings(outline.corpus)
     if (other := general_text(outline.evaluation)) is not None:
-        look_at_beginnings(other)
+        with about_general_text():
+            look_at_beginnings(other)
 
 
 def general_text(evaluation: PretrainingEvaluation) -> CorpusOptions | None:
     """Return how the text is read that is scored beside the held-out part; None where there is none."""
     if evaluation.general_text is None:
         return None
-    return CorpusOptions(path=evaluation.general_text, held_out_share=0.0, duplicates="keep")
+    return CorpusOptions(**evaluation.general_text.dump(), held_out_share=0.0, duplicates="keep")
+
+
+@contextlib.contextmanager
+def about_general_text() -> Generator[None]:
+    """Let an error about how text is read name the keys of ``evaluation.general_text``, called as in ``corpus``."""
+    try:
+        yield
+    except (ConfigurationError, DataError) as error:
+        keys = "|".join(TextOptions.model_fields)
+        what, where, fix = (
+            re.sub(rf"\bcorpus\.(?=({keys})\b)", "evaluation.general_text.", text)
+            for text in (error.what, error.where, error.fix)
+        )
+        raise type(error)(what, where=where, fix=fix) from None
 
 
 def load_pretraining(

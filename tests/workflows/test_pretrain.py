@@ -21,11 +21,12 @@ from tests.tiny import WORDS, tiny_base
 
 import graftlm
 from graftlm import pretraining_proof, training_run
+from graftlm.data.corpus.documents import read_documents
 from graftlm.errors import ConfigurationError, DataError, GraftError, MissingResource, RunError
 from graftlm.models.base_model import load_model
 from graftlm.models.locating import locate
 from graftlm.pretraining import Pretraining
-from graftlm.pretraining_recipe import PretrainingRecipe, load_pretraining
+from graftlm.pretraining_recipe import PretrainingRecipe, general_text, load_pretraining, look_first
 from graftlm.progress import Silent
 from graftlm.rundir import RunDirectory
 from graftlm.training.devices import open_accelerator
@@ -68,6 +69,10 @@ def _recipe(texts: Path, **changes: Any) -> PretrainingRecipe:
             **tokenizer, **changes,
         },
     )  # fmt: skip
+
+
+def _leaves(value: object) -> int:
+    return sum(map(_leaves, value.values())) if isinstance(value, dict) else 1
 
 
 def _weights(run: RunDirectory) -> dict[str, torch.Tensor]:
@@ -324,6 +329,34 @@ def test_a_base_trained_further_tells_what_changed(tiny_bert: Path, texts: Path,
     assert new["tokens_per_word"] < old["tokens_per_word"]
 
 
+def test_other_text_has_columns_and_an_encoding_of_its_own(texts: Path, tmp_path: Path) -> None:
+    """Those of the corpus do not count for it, and errors name its keys."""
+    rows = "".join(f'{{"body": "Zweites Stück Nummer {number} über Käse."}}\n' for number in range(20))
+    other = tmp_path / "other.jsonl"
+    other.write_text(rows, encoding="latin-1")
+    key = "evaluation.general_text"
+    section = {f"{key}.path": str(other), f"{key}.text_column": "body", f"{key}.encoding": "latin-1"}
+    recipe = _recipe(texts, **section)
+    assert _leaves(recipe.dump()) <= 60 and recipe.changed({}) == recipe
+    look_first(recipe)
+    found = general_text(recipe.evaluation)
+    assert found is not None and (found.text_column, found.encoding, found.duplicates) == (
+        "body",
+        "latin-1",
+        "keep",
+    )
+    (first, *others) = read_documents(found, Silent())
+    assert first.text == "Zweites Stück Nummer 0 über Käse." and len(others) == 19
+    with pytest.raises(DataError, match=r"evaluation\.general_text\.text_column=") as caught:
+        look_first(_recipe(texts, **{**section, f"{key}.text_column": "boddy"}))
+    assert "corpus." not in str(caught.value)
+    with pytest.raises(ConfigurationError, match=r"evaluation\.general_text\.colum: unknown option"):
+        _recipe(texts, **section, **{f"{key}.colum": "body"})
+    # A path alone is a section with everything else as it usually is.
+    plain = _recipe(texts, **{key: str(other)})
+    assert plain == _recipe(texts, **{f"{key}.path": str(other)})
+
+
 def test_lora_is_worked_into_the_base(tiny_bert: Path, texts: Path, tmp_path: Path) -> None:
     recipe = _recipe(texts, base=str(tiny_bert), **{"strategy.name": "lora", "strategy.rank": 2})
     run = pretrain(recipe, tmp_path / "run")
@@ -466,8 +499,7 @@ def test_a_corpus_of_nothing_is_refused(tmp_path: Path) -> None:
 
 def test_a_recipe_is_complete_within_sixty_fields_and_loads_back(texts: Path, tmp_path: Path) -> None:
     recipe = _recipe(texts)
-    leaves = lambda value: sum(map(leaves, value.values())) if isinstance(value, dict) else 1  # noqa: E731
-    assert leaves(recipe.dump()) <= 60
+    assert _leaves(recipe.dump()) <= 60
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe.to_yaml(), encoding="utf-8")
     assert load_pretraining(file) == recipe
