@@ -40,13 +40,12 @@ def evaluate(
     """
     import contextlib
 
-    from graftlm.cli.results import print_result, score_table, training_caption
+    from graftlm.cli.results import score_table, training_caption
     from graftlm.cli.words import split_words
     from graftlm.progress import Silent
     from graftlm.recipe import load_part
     from graftlm.reports.display import Display
     from graftlm.reports.terminal import Terminal
-    from graftlm.run import Run
     from graftlm.rundir import require_folder
 
     require_folder(run)
@@ -57,15 +56,7 @@ def evaluate(
                 "stored scores are shown as they are; options need rows to score",
                 fix="name a labelled data file or folder",
             )
-        opened = Run.open(run)
-        if opened.record["state"] != "finished":
-            raise RunError(
-                f"this run is {opened.record['state']}, so it has no scores yet",
-                where=str(run),
-                fix=f"graft finetune --resume {run}",
-            )
-        print_result(opened, json_output, quiet=False)
-        return 0
+        return _show_stored(run, json_output)
     from graftlm.data.loading import read_tables
     from graftlm.workflows.unseen_rows import EVALUATION_KEYS
 
@@ -92,4 +83,20 @@ def evaluate(
         print(json.dumps(scores.dump(), ensure_ascii=False))
     else:
         Terminal().print(score_table(scores, source, caption=training_caption(scores)))
+    return 0
+
+
+def _show_stored(path: Path, as_json: bool) -> int:
+    """Show the scores that a run already has."""
+    from graftlm.cli.results import print_result
+    from graftlm.run import Run
+
+    run = Run.open(path)
+    if run.record["state"] != "finished":
+        raise RunError(
+            f"this run is {run.record['state']}, so it has no scores yet",
+            where=str(path),
+            fix=f"graft finetune --resume {path}",
+        )
+    print_result(run, as_json, quiet=False)
     return 0
