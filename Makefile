@@ -44,7 +44,7 @@ bench: .venv/installed-dev kernels  ## every figure of the docs, measured again 
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/prediction_speed.py
 	$(BIN)/python benchmarks/prediction_speed.py --threads 1
-	$(INSTALL) --editable ".[bench]" && $(BIN)/python benchmarks/inference_speed.py
+	$(BIN)/python benchmarks/inference_speed.py
 
 docs: .venv/installed-docs  ## the site, into site/
 	$(BIN)/mkdocs build --strict

@@ -1,6 +1,6 @@
 """How fast are texts classified, beside everything else one would use on a CPU?
 
-    pip install "graftlm[bench]"
+    pip install "graftlm[onnx]"
     python benchmarks/inference_speed.py
 
 One fine-tuned all-MiniLM-L6-v2, two kinds of text: *short* (the development rows of SST-2) and *paragraphs* (of
@@ -10,9 +10,11 @@ timed, too.
 - ours: `Predictor` with all rows;
 - pipeline: transformers' own, with the best of several batch sizes;
 - sorted: plain torch, texts sorted by length, 32 a batch, padded to the longest of each;
-- onnx: the same batches by ONNX Runtime, the network exported by torch and fused by ONNX Runtime's optimiser;
-- onnx int8: that with weights and activations quantised dynamically. Not equal numbers: how many rows it decides
-  otherwise is told.
+- onnx: `Predictor` of the folder that `graft export` makes: the network fused by ONNX Runtime's optimiser;
+- ours int8: that folder in int8, each token quantised by itself;
+- onnx int8: the batches of *sorted* by ONNX Runtime with weights and activations quantised by its own
+  `quantize_dynamic`, one scale for all activations of a batch. Of either int8, whose numbers are not equal, it is told
+  how many rows it decides otherwise.
 
 All ways have the same threads and take turns; each round begins with another one. A ratio is the median over the rounds
 of the ratio of wall seconds within a round, with its range. Where a probability of the exact ways differs from plain
@@ -33,12 +35,15 @@ import torch
 import transformers
 from arguments import add_parallel_arguments, common_arguments
 from bundled_corpus import masc, wikitext
-from data_sets import load, shared_data
+from data_sets import Rows, load, shared_data
 from numpy.typing import NDArray
+from onnxruntime.quantization import quantize_dynamic
 from plain_predictions import Loaded, load_plain
 from records import machine, read_runs, run_key, show, stopwatch
 
 import graftlm
+from graftlm.models.exported.files import FILES
+from graftlm.models.exported.network import session_of
 from graftlm.predictor import Predictor
 from graftlm.rundir import write_json
 
@@ -47,7 +52,7 @@ TEXTS = {"short": 25, "paragraphs": 256}
 """Kind of text -> at most so many tokens, which only paragraphs reach."""
 ROWS, BATCH, ROUNDS = 800, 32, 5
 PIPELINE_BATCHES = (1, 8, 32, 128)
-EXACT = ("sorted", "pipeline", "onnx")
+QUANTISED = ("ours int8", "onnx int8")
 TOLERANCE = 1e-4
 MUSTS = {"short": 1.2, "paragraphs": 1.3}
 Way = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -64,9 +69,13 @@ def texts_of(kind: str, folder: Path) -> list[str]:
     return list(itertools.islice((line for line in lines if len(line.split()) >= 40), ROWS))
 
 
-def fine_tuned(texts: Sequence[str], tokens: int, folder: Path) -> Path:
+def labelled(texts: Sequence[str]) -> Rows:
+    """Return the first texts, labelled odd or even."""
+    return [{"text": text, "label": ("even", "odd")[row % 2]} for row, text in enumerate(texts[:64])]
+
+
+def fine_tuned(rows: Rows, tokens: int, folder: Path) -> Path:
     """Return a run whose model tells odd from even rows; how well does not matter here."""
-    rows = [{"text": text, "label": ("even", "odd")[row % 2]} for row, text in enumerate(texts[:64])]
     options: dict[str, Any] = {
         "base": "bundled:minilm-l6", "training.epochs": 1, "task.max_length_tokens": max(tokens, 128),
         "data.validation_share": 0.0, "data.test_share": 0.0, "training.device": "cpu",
@@ -74,8 +83,8 @@ def fine_tuned(texts: Sequence[str], tokens: int, folder: Path) -> Path:
     return graftlm.finetune(rows, run_directory=folder / "run", quiet=True, **options).path
 
 
-def ways(run: Path) -> Iterator[tuple[str, Way]]:
-    """Yield every way and its name."""
+def ways(run: Path, rows: Rows) -> Iterator[tuple[str, Way]]:
+    """Yield every way and its name; ``rows`` are those that an export is compared on."""
     plain = load_plain(run / "model")
     names = [plain.model.config.id2label[number] for number in range(plain.model.config.num_labels)]
     predictor = Predictor.open(run, device="cpu")
@@ -92,15 +101,24 @@ def ways(run: Path) -> Iterator[tuple[str, Way]]:
             return _scores([{each["label"]: each["score"] for each in row} for row in said], names)
 
         yield f"pipeline {size}", piped
-    for name, session in sessions(plain, run.parent):
-        inputs = [each.name for each in session.get_inputs()]
-
-        def run_session(
-            batch: Any, session: Any = session, inputs: list[str] = inputs
-        ) -> NDArray[np.float32]:
-            return session.run(None, {name: batch[name].numpy() for name in inputs})[0]
-
-        yield name, lambda texts, run=run_session: in_batches(plain, texts, run)
+    folder = run.parent / "export"
+    graftlm.export(run, folder, rows, int8=True, quiet=True)
+    for name, precision in (("onnx", "fp32"), ("ours int8", "int8")):
+        exported = Predictor.open(folder, precision=precision)
+        yield (
+            name,
+            lambda texts, exported=exported: _scores([each.scores for each in exported(list(texts))], names),
+        )
+    small = run.parent / "dynamic.onnx"
+    quantize_dynamic(folder / FILES["fp32"], small)
+    session = session_of(small.read_bytes())
+    inputs = [each.name for each in session.get_inputs()]
+    yield (
+        "onnx int8",
+        lambda texts: in_batches(
+            plain, texts, lambda batch: session.run(None, {name: batch[name].numpy() for name in inputs})[0]
+        ),
+    )
 
 
 def in_batches(
@@ -124,43 +142,16 @@ def _scores(said: Sequence[dict[str, float]], names: Sequence[str]) -> NDArray[n
     return np.array([[row[name] for name in names] for row in said], dtype=np.float32)
 
 
-def sessions(plain: Loaded, folder: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the exported network as sessions of ONNX Runtime, in single precision and quantised."""
-    try:
-        import onnxruntime  # pyright: ignore[reportMissingImports]
-        import onnxruntime.quantization  # pyright: ignore[reportMissingImports]
-        import onnxruntime.transformers.optimizer  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise SystemExit('ONNX Runtime is missing: pip install "graftlm[bench]"') from None
-    exact, small = folder / "network.onnx", folder / "network-int8.onnx"
-    example = dict(plain.tokenizer(["one text", "and another one"], padding=True, return_tensors="pt"))
-    rows, tokens = (torch.export.Dim(name, min=1, max=4_096) for name in ("rows", "tokens"))
-    torch.onnx.export(
-        plain.model, (), exact, kwargs=example, input_names=list(example), output_names=["logits"],
-        dynamic_shapes={name: {0: rows, 1: tokens} for name in example}, dynamo=True, external_data=False,
-    )  # fmt: skip
-    settings = plain.model.config
-    fused = onnxruntime.transformers.optimizer.optimize_model(
-        str(exact), "bert", num_heads=settings.num_attention_heads, hidden_size=settings.hidden_size
-    )
-    print("fused:", fused.get_fused_operator_statistics(), flush=True)
-    fused.save_model_to_file(str(exact))
-    onnxruntime.quantization.quantize_dynamic(exact, small)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    for name, file in (("onnx", exact), ("onnx int8", small)):
-        yield name, onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-
-
 def measure(kind: str, folder: Path) -> dict[str, Any]:
     """Return the seconds of every way in every round, and how far apart their probabilities are."""
     texts = texts_of(kind, folder)
     with tempfile.TemporaryDirectory() as place:
-        everyone = dict(ways(fine_tuned(texts, TEXTS[kind], Path(place))))
+        rows = labelled(texts)
+        everyone = dict(ways(fine_tuned(rows, TEXTS[kind], Path(place)), rows))
         found = {name: way(texts) for name, way in everyone.items()}  # also warms it
         apart = {name: float(np.abs(each - found["sorted"]).max()) for name, each in found.items()}
         for name, difference in apart.items():
-            if name.partition(" ")[0] in (*EXACT, "ours") and "int8" not in name and difference > TOLERANCE:
+            if name not in QUANTISED and difference > TOLERANCE:
                 raise SystemExit(f"{name} differs from plain torch by {difference:.1e}")
         seconds: dict[str, list[float]] = {name: [] for name in everyone}
         names = list(everyone)
@@ -169,9 +160,11 @@ def measure(kind: str, folder: Path) -> dict[str, Any]:
                 with stopwatch(digits=4) as passed:
                     everyone[name](texts)
                 seconds[name].append(passed["wall"])
-    otherwise = int((found["onnx int8"].argmax(-1) != found["sorted"].argmax(-1)).sum())
+    otherwise = {
+        name: int((found[name].argmax(-1) != found["sorted"].argmax(-1)).sum()) for name in QUANTISED
+    }
     return {
-        "rows": len(texts), "seconds": seconds, "apart": apart, "int8_decides_otherwise": otherwise,
+        "rows": len(texts), "seconds": seconds, "apart": apart, "decides_otherwise": otherwise,
         "machine": machine(),
     }  # fmt: skip
 
@@ -188,11 +181,11 @@ def tables(document: dict[str, Any]) -> str:
             (name for name in seconds if name.startswith("pipeline")),
             key=lambda name: np.median(seconds[name]),
         )
-        for name in ("ours", "sorted", best, "onnx", "onnx int8"):
+        for name in ("ours", "sorted", best, "onnx", *QUANTISED):
             ratio = seconds[name] / seconds["ours"]
             faster = f"{np.median(ratio):.2f} [{ratio.min():.2f}, {ratio.max():.2f}]"
-            exact = name not in ("ours", "onnx int8")
-            other = f", {run['int8_decides_otherwise']} rows decided otherwise" if name == "onnx int8" else ""
+            exact = name not in ("ours", *QUANTISED)
+            other = f", {run['decides_otherwise'][name]} rows decided otherwise" if name in QUANTISED else ""
             lines.append(
                 f"| {run['data']} | {run['rows']:,} | {name} | {run['rows'] / np.median(seconds[name]):,.0f} "
                 f"| {faster if name != 'ours' else ''} | {MUSTS[run['data']] if exact else ''} "

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from graftlm.python_api import (
         check,
         evaluate,
+        export,
         finetune,
         import_checkpoint,
         minimal_pairs,
@@ -36,6 +37,7 @@ _HOMES = {
     "Trainer": "graftlm.bridges.transformers",
     "check": "graftlm.python_api",
     "evaluate": "graftlm.python_api",
+    "export": "graftlm.python_api",
     "finetune": "graftlm.python_api",
     "import_checkpoint": "graftlm.python_api",
     "load_recipe": "graftlm.recipe",
@@ -52,6 +54,7 @@ __all__ = [
     "Trainer",
     "check",
     "evaluate",
+    "export",
     "finetune",
     "import_checkpoint",
     "load_recipe",

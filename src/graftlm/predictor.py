@@ -19,9 +19,11 @@ from graftlm.data.roles import INPUT_KINDS, Role
 from graftlm.errors import ConfigurationError, ModelError, clip
 from graftlm.models.adapters import find_base, holds_adapter, load_adapter
 from graftlm.models.artefact import ArtefactFacts, read_facts
-from graftlm.models.base_model import LoadedModel, length_limit, load_config, load_model, load_tokenizer
+from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer
 from graftlm.models.decoding import make_encoder, set_decoding
 from graftlm.models.encoder import TextEncoder
+from graftlm.models.exported.files import FILES, is_exported
+from graftlm.models.exported.network import ExportedNetwork, open_network
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.locating import BaseFiles, locate
 from graftlm.progress import Progress, Silent
@@ -43,7 +45,7 @@ class Predictor:
     others (to float rounding).
     """
 
-    model: PreTrainedModel
+    model: PreTrainedModel | ExportedNetwork
     encoder: TextEncoder
     task: Task
     facts: ArtefactFacts
@@ -52,36 +54,40 @@ class Predictor:
 
     @classmethod
     def open(cls, path: str | Path, device: str = "auto", precision: str = "fp32") -> Predictor:
-        """Load a run directory or its ``model`` folder.
+        """Load a run directory, its ``model`` folder or a folder that ``graft export`` made.
+
+        Args:
+            path: of the folder.
+            device: auto, cpu, cuda or mps. An exported network works on the CPU.
+            precision: fp32, bf16 or auto; of an exported network fp32 or int8.
 
         Raises:
             RunError: when there is no such folder.
             ModelError: when there is no finished model, or it cannot be loaded safely.
             ConfigurationError: when there is no such device or precision.
+            MissingResource: when an exported network needs ONNX Runtime, which is not installed.
         """
         chosen = choose_device(device)
-        autocast = resolve_precision(precision, chosen)
-        folder = Path(path)
-        require_folder(folder)
-        if (folder / "model").is_dir():
-            folder = folder / "model"
-        elif (folder / "run.json").exists():
-            raise ModelError(
-                "this run has no model yet",
-                where=str(folder),
-                fix=f"finish it: graft finetune --resume {folder}",
+        autocast = None if precision == "int8" else resolve_precision(precision, chosen)
+        folder = model_folder(Path(path))
+        if is_exported(folder):
+            chosen, autocast = _require_exported(device, precision), None
+        elif precision == "int8":
+            raise ConfigurationError(
+                "only an exported folder has a network in int8",
+                where="precision",
+                fix=f"graft export {path} NEW_FOLDER --int8, then open that",
             )
         facts = read_facts(folder)
         task = task_of(facts, folder)
-        files = replace(locate(str(folder)), adapter=True)
+        files = finished_files(folder)
         decoding = task.decoding
         tokenizer = load_tokenizer(files, positions=decoding is None)
-        loaded = _load_network(files, facts, task, tokenizer)
-        if loaded.new_parameters:
-            raise ModelError(
-                f"the saved model lacks the weights {loaded.new_parameters[:5]}", where=str(folder)
-            )
         config: Any = load_config(files)
+        if is_exported(folder):
+            model = open_network(folder, precision, config)
+        else:
+            model = load_network(files, facts, task, tokenizer)
         limit = length_limit(tokenizer, config)
         if not 0 < facts.max_length_tokens <= limit:
             raise ModelError(
@@ -106,18 +112,12 @@ class Predictor:
             chat,
             facts.rule.get(SPEAKING, "first"),
         )
-        if decoding is not None:
-            set_decoding(loaded.model, encoder, files, decoding)
-        place(loaded.model, chosen)
-        make_flat(loaded.model, gradients=False)
-        return cls(
-            loaded.model.eval(),
-            encoder,
-            task,
-            facts,
-            chosen,
-            autocast,
-        )
+        if isinstance(model, PreTrainedModel):
+            if decoding is not None:
+                set_decoding(model, encoder, files, decoding)
+            place(model, chosen)
+            make_flat(model, gradients=False)
+        return cls(model.eval(), encoder, task, facts, chosen, autocast)
 
     def __repr__(self) -> str:
         parts = [self.facts.task["name"], f"reads {', '.join(role.name for role in self.roles)}"]
@@ -218,18 +218,60 @@ class Predictor:
         return outputs
 
 
-def _load_network(
+def model_folder(path: Path) -> Path:
+    """Return the folder of the model that ``path`` means: of a run its ``model`` folder, else the folder itself.
+
+    Raises:
+        RunError: there is no such folder.
+        ModelError: the run has no model yet.
+    """
+    require_folder(path)
+    if (path / "model").is_dir():
+        return path / "model"
+    if (path / "run.json").exists():
+        raise ModelError(
+            "this run has no model yet", where=str(path), fix=f"finish it: graft finetune --resume {path}"
+        )
+    return path
+
+
+def finished_files(folder: Path) -> BaseFiles:
+    """Return the files of a model that was trained, which may be an adapter or an exported network."""
+    return replace(locate(str(folder)), finished=True)
+
+
+def load_network(
     files: BaseFiles, facts: ArtefactFacts, task: Task, tokenizer: PreTrainedTokenizerBase
-) -> LoadedModel:
-    """Return the network of a saved model, or its base model with the saved adapter and head."""
+) -> PreTrainedModel:
+    """Return the network of a saved model, or its base model with the saved adapter and head.
+
+    Raises:
+        ModelError: weights are missing or damaged.
+    """
     if not holds_adapter(files.folder):
-        return load_model(files, task.architectures, {}, seed=0)
+        loaded = load_model(files, task.architectures, {}, seed=0)
+        if loaded.new_parameters:
+            raise ModelError(
+                f"the saved model lacks the weights {loaded.new_parameters[:5]}", where=str(files.folder)
+            )
+        return loaded.model
     padding = tokenizer.pad_token_id if task.decoding is None else None
     options = task.model_options(learnt_of(facts))
     base = find_base(files.folder, facts.base)
     loaded = load_model(base, task.architectures, options, seed=0, pad_token_id=cast("int | None", padding))
     load_adapter(loaded.model, files.folder)
-    return replace(loaded, new_parameters=[])
+    return loaded.model
+
+
+def _require_exported(device: str, precision: str) -> torch.device:
+    """Return where an exported network works; refuse what only a network of torch can."""
+    if device not in ("auto", "cpu") or precision not in FILES:
+        raise ConfigurationError(
+            f"an exported network works on the CPU, in fp32 or int8, got {clip(device)} and {clip(precision)}",
+            where="device" if precision in FILES else "precision",
+            fix="open the run itself for another device or precision",
+        )
+    return torch.device("cpu")
 
 
 def learnt_of(facts: ArtefactFacts) -> Learnt:

@@ -22,6 +22,7 @@ from graftlm.scoring.scores import Scores
 from graftlm.workflows.check import CheckResult
 from graftlm.workflows.check import check as check_rows
 from graftlm.workflows.evaluate import evaluate as evaluate_rows
+from graftlm.workflows.export import export as write_network
 from graftlm.workflows.finetune import finetune as train
 from graftlm.workflows.finetune import resume as continue_run
 from graftlm.workflows.import_checkpoint import import_checkpoint as convert
@@ -29,7 +30,7 @@ from graftlm.workflows.minimal_pairs import score_minimal_pairs
 from graftlm.workflows.pretrain import pretrain as train_base
 from graftlm.workflows.pretrain import resume as continue_pretraining
 from graftlm.workflows.push import push as upload
-from graftlm.workflows.unseen_rows import SCORING_KEYS
+from graftlm.workflows.unseen_rows import READING_KEYS, SCORING_KEYS
 
 
 def finetune(
@@ -133,6 +134,7 @@ def evaluate(
     split: str | None = None,
     batch_tokens: int = BATCH_TOKENS,
     device: str = "auto",
+    precision: str = "fp32",
     **options: Any,
 ) -> Scores:
     """Score a run or model folder on labelled rows it has not seen; ``rows_in_training`` counts those it has.
@@ -144,12 +146,15 @@ def evaluate(
         split: train, validation or test, where the data has splits; None: test.
         batch_tokens: most tokens of a forward pass, padding included.
         device: auto, cpu, cuda or mps.
+        precision: see `Predictor.open`; int8 is for folders from `export`.
         options: entries of the data section that say how rows are read, such as ``columns={"text": "review"}``.
     """
     in_memory = None if isinstance(data, str | Path) else data
     section = {f"data.{key}": value for key, value in options.items()}
     recipe = load_part("evaluate", SCORING_KEYS, section, str(data) if in_memory is None else "")
-    return evaluate_rows(Path(path), in_memory, recipe.data, device, batch_tokens, split=split)
+    return evaluate_rows(
+        Path(path), in_memory, recipe.data, device, batch_tokens, split=split, precision=precision
+    )
 
 
 def check(data: Any, **options: Any) -> CheckResult:
@@ -197,6 +202,37 @@ def minimal_pairs(
         progress = Silent() if quiet or not _watched() else stack.enter_context(Display())
         found = score_minimal_pairs(str(base), Path(path), rows, within_word, device, progress=progress)
     return Scores.load(found["scores"])
+
+
+def export(
+    run: Run | str | Path,
+    folder: str | Path,
+    data: Any = None,
+    *,
+    int8: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Write the network of a finished run as ONNX and return how it compares with the trained one.
+
+    `Predictor.open` opens the folder; its layout is the one that optimum and transformers.js read.
+
+    Args:
+        run: a finished run or its directory.
+        folder: to be made.
+        data: labelled rows to compare on, as in `finetune`; None takes the validation rows of the run, which were
+            read from a file.
+        int8: write a quantised network as well.
+        quiet: show nothing.
+        options: entries of the data section that say how rows are read, such as ``columns={"text": "review"}``.
+    """
+    in_memory = None if isinstance(data, str | Path) else data
+    section = {f"data.{key}": value for key, value in options.items()}
+    recipe = load_part("export", READING_KEYS, section, str(data) if isinstance(data, str | Path) else "")
+    with contextlib.ExitStack() as stack:
+        progress = Silent() if quiet or not _watched() else stack.enter_context(Display())
+        path = run.path if isinstance(run, Run) else Path(run)
+        return write_network(path, Path(folder), in_memory, recipe.data, int8, progress)
 
 
 def push(

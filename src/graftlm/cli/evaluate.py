@@ -18,13 +18,14 @@ def evaluate(
     split: Literal["train", "validation", "test"] | None = None,
     json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
+    int8: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Score a finished model on labelled rows, or show the scores a run already has.
 
     Parameters
     ----------
     run
-        A run directory or a model folder.
+        A run directory, a model folder or an exported folder.
     source
         A labelled data file or folder; left out, the stored scores of the run are shown. Where it has splits, by files
         or by a column, test is scored; data.split_column=null scores all rows.
@@ -37,6 +38,8 @@ def evaluate(
         Print the scores as one JSON object on standard output.
     quiet
         No progress.
+    int8
+        Of an exported folder, score its quantised network.
     """
     import contextlib
 
@@ -51,7 +54,7 @@ def evaluate(
     require_folder(run)
     source, overrides = split_words(source, overrides)
     if source is None:
-        if overrides or split:
+        if overrides or split or int8:
             raise ConfigurationError(
                 "stored scores are shown as they are; options need rows to score",
                 fix="name a labelled data file or folder",
@@ -75,6 +78,7 @@ def evaluate(
             recipe.evaluation.batch_tokens,
             progress,
             split,
+            "int8" if int8 else "fp32",
             confidence=recipe.evaluation.confidence,
             resamples=recipe.evaluation.resamples,
             seed=recipe.seed,

@@ -24,13 +24,14 @@ def predict(
     output: Path | None = None,
     quiet: Annotated[bool, Parameter(negative="")] = False,
     chat: Annotated[bool, Parameter(negative="")] = False,
+    int8: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Predict rows: one JSON object a line, in the order of the rows.
 
     Parameters
     ----------
     run
-        A run directory or a model folder.
+        A run directory, a model folder or an exported folder.
     source
         A data file with a text column, or - for one text a line on standard input. Left out: standard input, which
         on a terminal asks for one text after the other.
@@ -42,6 +43,8 @@ def predict(
         No progress.
     chat
         Talk with a model of dialogue: what was said before is part of each turn. Goes with a device only.
+    int8
+        Of an exported folder, ask its quantised network.
     """
     from graftlm.rundir import require_folder
 
@@ -70,7 +73,7 @@ def predict(
     from graftlm.progress import Silent
     from graftlm.workflows.predict import predict_file, predict_lines
 
-    predictor = Predictor.open(run, options.training.device)
+    predictor = Predictor.open(run, options.training.device, "int8" if int8 else "fp32")
     if talking:
         return _chat(predictor) if chat or _replies(predictor) else _interactive(predictor)
     if tables is None:

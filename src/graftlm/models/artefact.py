@@ -121,7 +121,10 @@ def save_folder(folder: Path, write: Callable[[Path], None], fix: str = _RESUME)
         partial.mkdir(parents=True)
         with quiet_transformers():
             write(partial)
-        for file in partial.iterdir():
+        for file in partial.rglob("*"):
+            if file.is_dir():
+                sync_folder(file)
+                continue
             with file.open("rb+") as stream:
                 os.fsync(stream.fileno())
         shutil.rmtree(folder, ignore_errors=True)
@@ -175,3 +178,10 @@ def read_facts(folder: Path) -> ArtefactFacts:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ModelError(f"{_FACTS} is damaged: {place}: {first['msg']}", where=str(folder)) from None
+
+
+def copy_facts(source: Path, folder: Path) -> None:
+    """Copy what only we need of a saved model, its facts and its recipe, into another folder of the same model."""
+    for name in (_FACTS, "recipe.yaml"):
+        if (source / name).exists():
+            write_bytes(folder / name, (source / name).read_bytes())

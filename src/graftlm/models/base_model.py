@@ -74,7 +74,7 @@ class LoadedModel:
 
 def load_config(files: BaseFiles) -> PreTrainedConfig:
     """Return the configuration of a base model after checking the whole folder, see `verify_folder`."""
-    return build_config(verify_folder(files.folder, files.adapter))
+    return build_config(verify_folder(files.folder, files.finished))
 
 
 def load_tokenizer(files: BaseFiles, words: bool = False, positions: bool = True) -> PreTrainedTokenizerBase:

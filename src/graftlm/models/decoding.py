@@ -144,7 +144,7 @@ def set_decoding(model: PreTrainedModel, encoder: TextEncoder, files: BaseFiles,
 
 
 def _stored(files: BaseFiles) -> dict[str, Any]:
-    path = verify_folder(files.folder, files.adapter).folder / "generation_config.json"
+    path = verify_folder(files.folder, files.finished).folder / "generation_config.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 

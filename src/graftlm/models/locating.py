@@ -41,14 +41,15 @@ class BaseFiles:
         name: as the user wrote it, without the revision.
         revision: commit on the hub; None for local folders and bundled models.
         fingerprint: sha256 over the sha256 of every file that decides what the model is.
-        adapter: whether the folder may hold an adapter of GraftLM instead of a whole model.
+        finished: whether the folder may hold what is made of a base model: an adapter or an exported network of GraftLM
+            instead of weights.
     """
 
     folder: Path
     name: str
     revision: str | None
     fingerprint: str
-    adapter: bool = False
+    finished: bool = False
 
 
 @dataclass(frozen=True)

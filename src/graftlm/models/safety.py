@@ -19,7 +19,15 @@ import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from graftlm.errors import ModelError, clip, nearest
-from graftlm.models.weight_files import ADAPTER, ADAPTER_WEIGHTS, WEIGHTS, WeightFiles, find_weights, inside
+from graftlm.models.weight_files import (
+    ADAPTER,
+    ADAPTER_WEIGHTS,
+    EXPORT_REPORT,
+    WEIGHTS,
+    WeightFiles,
+    find_weights,
+    inside,
+)
 
 CONFIG_BYTES = 1_000_000
 LARGEST = 2**24
@@ -50,7 +58,7 @@ class VerifiedFolder:
     Args:
         folder: where it is.
         config: config.json without private keys.
-        weights: its safetensors files, headers checked.
+        weights: its safetensors files, headers checked; none of an exported network.
     """
 
     folder: Path
@@ -58,18 +66,18 @@ class VerifiedFolder:
     weights: WeightFiles
 
 
-def verify_folder(folder: Path, adapter: bool = False) -> VerifiedFolder:
+def verify_folder(folder: Path, finished: bool = False) -> VerifiedFolder:
     """Check config.json, the other JSON files and the headers of the weights; build nothing.
 
     Args:
         folder: of a model.
-        adapter: whether it may hold an adapter and its head instead of a whole model.
+        finished: whether it may hold an adapter and its head, or an exported network, instead of a whole model.
 
     Raises:
         ModelError: anything that could run code, exhaust memory or was damaged, with its place.
     """
     adapted = (folder / ADAPTER).exists()
-    if adapted and not adapter:
+    if adapted and not finished:
         raise ModelError(
             "this folder holds an adapter, which would be left out",
             where=str(folder),
@@ -90,7 +98,17 @@ def verify_folder(folder: Path, adapter: bool = False) -> VerifiedFolder:
         # The tokenizer finds its files by itself; they must not lead out of the folder either.
         if path.suffix in READ:
             inside(folder, path.name)
-    return VerifiedFolder(folder, config, find_weights(folder, ADAPTER_WEIGHTS if adapted else WEIGHTS))
+    exported = (folder / EXPORT_REPORT).exists()
+    if exported and not finished:
+        raise ModelError(
+            "this folder holds a network that was exported for prediction; it cannot be trained",
+            where=str(folder),
+            fix="name the model/ folder of the run that it was exported from",
+        )
+    weights = (
+        WeightFiles((), 0) if exported else find_weights(folder, ADAPTER_WEIGHTS if adapted else WEIGHTS)
+    )
+    return VerifiedFolder(folder, config, weights)
 
 
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:

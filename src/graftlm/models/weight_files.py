@@ -19,6 +19,9 @@ from graftlm.errors import ModelError, clip
 WEIGHTS = "model.safetensors"
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """What peft calls its files."""
+EXPORT_REPORT = "export.json"
+"""Of a folder that `graft export` made: how its networks were made, their sha256, and how they compare with the network
+that was trained. Such a folder has no safetensors."""
 HEADER_BYTES = 16_000_000
 """Longest header: 20,000 tensors need about 3 MB, so real sharded models stay far below."""
 TENSORS = 20_000

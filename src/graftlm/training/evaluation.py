@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
+from torch import nn
 from transformers import PreTrainedModel
 
 from graftlm.data.features import Outputs
+from graftlm.models.exported.network import ExportedNetwork
 from graftlm.training.batching import Batch, Examples, prediction_batches
 from graftlm.training.memory import SMALLER_BATCHES, memory_for
 from graftlm.training.outputs import forward
@@ -19,7 +21,7 @@ from graftlm.training.writing import write
 
 
 def predict_outputs(
-    model: PreTrainedModel,
+    model: PreTrainedModel | ExportedNetwork,
     examples: Examples,
     batch_tokens: int,
     device: torch.device,
@@ -46,6 +48,7 @@ def predict_outputs(
                 f"prediction, batch of {len(rows)} x {examples.lengths[rows].max()} tokens", SMALLER_BATCHES
             ):
                 if examples.written:
+                    assert isinstance(model, PreTrainedModel)  # what writes is not exported
                     outputs = write(model, examples, rows, device, autocast)
                 else:
                     outputs = _read(model, examples.batch(rows, device), autocast)
@@ -55,14 +58,12 @@ def predict_outputs(
     return [outputs for _, outputs in sorted(parts, key=lambda part: part[0])]
 
 
-def _most_written(model: PreTrainedModel) -> int:
+def _most_written(model: nn.Module) -> int:
     settings: Any = model.generation_config
     return settings.max_new_tokens or 0
 
 
-def _read(
-    model: PreTrainedModel, batch: Batch, autocast: torch.dtype | None
-) -> Sequence[NDArray[np.float32]]:
+def _read(model: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Sequence[NDArray[np.float32]]:
     outputs = forward(model, batch, autocast).float().cpu().numpy()
     if outputs.ndim < 3:
         return list(outputs)

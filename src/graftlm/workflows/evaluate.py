@@ -32,6 +32,7 @@ def evaluate(
     batch_tokens: int = BATCH_TOKENS,
     progress: Progress | None = None,
     split: str | None = None,
+    precision: str = "fp32",
     **bootstrap: Any,
 ) -> Scores:
     """Return all metrics with intervals of a run or model folder on labelled rows.
@@ -40,13 +41,14 @@ def evaluate(
     scored. Rows whose text was in training are scored as well, counted in the result, and warned about.
 
     Args:
-        path: a run directory or a model folder.
+        path: a run directory, a model folder or an exported one.
         data: rows in memory, or tables that were read; None reads ``options.path``.
         options: which columns hold text and label.
         device: auto, cpu, cuda or mps.
         batch_tokens: most tokens of a forward pass, padding included.
         progress: who listens.
         split: train, validation or test, where the source has splits; None: test.
+        precision: see `Predictor.open`.
         bootstrap: confidence, resamples, seed.
 
     Raises:
@@ -54,7 +56,7 @@ def evaluate(
             before anything is computed.
     """
     progress = progress or Silent()
-    predictor = Predictor.open(path, device)
+    predictor = Predictor.open(path, device, precision)
     known = predictor.trained_roles
     rows = read_unseen(data, known, options, predictor.facts.reading, progress, held_out=True, wanted=split)
     for role in known:

@@ -82,7 +82,7 @@ def _try(
 
 
 def _compare(model: PreTrainedModel, gradients: bool) -> str:
-    inputs = _random_batch(model)
+    inputs = random_batch(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad] if gradients else []
     with torch.set_grad_enabled(bool(trained)), _mode(model, training=False):
         usual, flat = _outputs(model, inputs), _flat_outputs(model, inputs, None)
@@ -154,7 +154,7 @@ def _outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> list[Tensor]:
     return [(each[real] if each.shape[:2] == real.shape else each).flatten() for each in found]
 
 
-def _random_batch(model: PreTrainedModel) -> dict[str, Tensor]:
+def random_batch(model: PreTrainedModel) -> dict[str, Tensor]:
     """Return random tokens of a few lengths, padded on the right; no generator of the caller's is touched."""
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None) or getattr(config, "local_attention", None) or 0

@@ -1,0 +1,1 @@
+"""Networks exported for ONNX Runtime: how they are written, made smaller, and run."""
