@@ -8,6 +8,7 @@ import random
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import graftlm
 from graftlm.cli.app import run as graft
 from graftlm.errors import ConfigurationError, GraftError, MissingResource, ModelError, RunError
 from graftlm.models.exported import files
+from graftlm.models.exported.network import ExportedNetwork, session_of
 from graftlm.predictor import Predictor
 from graftlm.run import Run
 from graftlm.scoring.paired import paired_difference
@@ -49,7 +51,11 @@ def trained(folder: Path, task: str, base: Path, rows: Any = None, **options: An
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Run:
-    return trained(tmp_path_factory.mktemp("exported"), "text_classification", tiny_bert)
+    # Trained until outputs are large: rounding those of a random network moves nothing.
+    return trained(
+        tmp_path_factory.mktemp("exported"), "text_classification", tiny_bert, classified_rows(80),
+        **{"training.epochs": 8},
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -118,24 +124,33 @@ def test_texts_are_answered_in_their_order_and_alone_as_among_others(
     run: Run, folder: Path, texts: list[str]
 ) -> None:
     exact = scores(run.predictor("cpu"), texts)
-    for precision, apart in (("fp32", 1e-5), ("int8", 0.05)):
+    assert len(np.unique(exact.round(3), axis=0)) > 20  # the order could not be told from equal rows
+    for precision, apart in (("fp32", 1e-5), ("int8", 0.1)):
         predictor = Predictor.open(folder, precision=precision)
         together = scores(predictor, texts)
         np.testing.assert_allclose(together, exact, atol=apart)
-        np.testing.assert_allclose(scores(predictor, texts[::-1]), together[::-1], atol=2e-3)
+        np.testing.assert_allclose(scores(predictor, texts[::-1])[::-1], together, atol=apart)
         alone = np.concatenate([scores(predictor, [text]) for text in texts])
-        # In int8 rounding may take a number over the edge of a step, which is then one step of one number of one token.
-        np.testing.assert_allclose(alone, together, atol=1e-5 if precision == "fp32" else 2e-3)
-    assert len(np.unique(exact.round(6), axis=0)) > 20
-    assert np.abs(together - exact).max() > 0  # it is another network
+        if precision == "fp32":
+            np.testing.assert_allclose(alone, together, atol=1e-5)
+        else:  # in the mean: rounding may take a number of a token over the edge of a step
+            error = np.abs(together - exact).mean()
+            assert error > 1e-5 and np.abs(alone - together).mean() < 0.05 * error
 
 
 @needs_onnx
-def test_what_stands_beside_a_text_does_not_move_its_scales(folder: Path, texts: list[str]) -> None:
-    """One scale for a batch would: the text beside it is the loudest of all."""
-    predictor = Predictor.open(folder, precision="int8")
-    beside = [scores(predictor, [texts[0], other])[0] for other in texts[1:]]
-    assert np.ptp(beside, axis=0).max() < 2e-3
+def test_one_scale_for_a_batch_would_be_noticed(folder: Path, texts: list[str], tmp_path: Path) -> None:
+    """What `test_texts_are_answered_in_their_order_and_alone_as_among_others` asks is not met by any quantisation."""
+    from onnxruntime.quantization import quantize_dynamic
+
+    quantize_dynamic(folder / "onnx/model.onnx", tmp_path / "dynamic.onnx")
+    predictor = Predictor.open(folder)
+    exact = scores(predictor, texts)
+    session = session_of((tmp_path / "dynamic.onnx").read_bytes())
+    predictor = replace(predictor, model=ExportedNetwork(session, predictor.model.config))
+    together = scores(predictor, texts)
+    alone = np.concatenate([scores(predictor, [text]) for text in texts])
+    assert np.abs(alone - together).mean() > 0.05 * np.abs(together - exact).mean()
 
 
 @needs_onnx
