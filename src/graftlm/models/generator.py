@@ -61,8 +61,9 @@ def continue_generator(
     if tokenizer is not known:
         return "words were added to the tokenizer"
     own = {name: weight for name, weight in model.named_parameters() if name.startswith(PREFIX)}
+    backend: Any = tokenizer.backend_tokenizer  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        if tokens_of(folder) != tokenizer.backend_tokenizer.to_str():  # pyright: ignore[reportAttributeAccessIssue]
+        if tokens_of(folder) != backend.to_str():
             return "it has another tokenizer"
         saved = load_file(folder / "model.safetensors")
     except (OSError, ValueError, SafetensorError) as error:

@@ -100,7 +100,8 @@ def _write(
     progress.stage("exporting")
     arguments = [*predictor.encoder.argument_names, "attention_mask"]
     fused = export_network(model, arguments, length_limit(tokenizer, config), exact)
-    networks = {"fp32": _compared("fp32", exact, predictor, split, trained, progress) | {"fused": fused}}
+    networks = {"fp32": _compared("fp32", exact, predictor, split, trained, progress)}
+    networks["fp32"]["fused"] = fused
     _require_same(networks["fp32"]["parity"])
     if int8:
         progress.stage("quantising")

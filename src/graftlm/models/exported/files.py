@@ -52,13 +52,10 @@ def read_report(folder: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         version, networks = report["format_version"], report["networks"]
-        known = isinstance(networks, dict) and all(
-            isinstance(each["sha256"], str) for each in networks.values()
-        )
+        if not all(isinstance(each["sha256"], str) for each in dict(networks).values()):
+            raise ValueError("a network without a checksum")
     except (ValueError, KeyError, TypeError, RecursionError):
-        known, version = False, None
-    if not known:
-        raise ModelError(f"{EXPORT_REPORT} is damaged", where=str(path), fix=_DAMAGED)
+        raise ModelError(f"{EXPORT_REPORT} is damaged", where=str(path), fix=_DAMAGED) from None
     if version != FORMAT_VERSION:
         raise ModelError(
             f"this export has format version {version!r}; this GraftLM reads {FORMAT_VERSION}",
