@@ -20,6 +20,7 @@ from graftlm.models.locating import locate
 from graftlm.preparation import build_model, dropout_options, open_encoder, prepare, resolve_learning_rate
 from graftlm.progress import Silent
 from graftlm.recipe import load_recipe
+from graftlm.run_identity import describe_changes
 from graftlm.tokenising import encoded
 from graftlm.workflows.finetune import finetune
 
@@ -171,3 +172,17 @@ def test_a_small_base_of_our_own_has_a_rate_of_its_own_for_all_of_its_weights() 
     assert rate(base="bundled:english-encoder", **{"strategy.name": "lora"}) == 5e-4
     assert rate(base="bundled:english-encoder", **{"training.learning_rate": 2e-5}) == 2e-5
     assert rate(base="bundled:unheard-of") == 1e-4  # refused where it is loaded
+
+
+def test_a_run_from_before_bases_had_rates_is_not_continued_at_another() -> None:
+    recipe = load_recipe(overrides={"base": "bundled:english-encoder", "data.path": "rows.csv"})
+    now: dict[str, Any] = {
+        "recipe": recipe.dump(), "data": {}, "labels": [], "base": "", "tokens": {}, "speaking_token": "first",
+        "learning_rate": resolve_learning_rate(recipe),
+    }  # fmt: skip
+    before = {key: value for key, value in now.items() if key != "learning_rate"}
+    (change,) = describe_changes(before, now, extending=False)
+    assert change.startswith("training.learning_rate: was 0.0001, now 0.001; ")
+    named = {**recipe.dump(), "training": {**recipe.training.dump(), "learning_rate": 1e-4}}
+    assert describe_changes(before, {**now, "recipe": named, "learning_rate": 1e-4}, extending=False) == []
+    assert describe_changes(now, now, extending=False) == []

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graftlm.data.features import Features
 from graftlm.data.ragged import Ragged
-from graftlm.preparation import Prepared
+from graftlm.preparation import Prepared, resolve_learning_rate
 from graftlm.recipe import Recipe, load_recipe
 from graftlm.settings import Settings
 from graftlm.tasks._task import SPEAKING
@@ -20,7 +20,10 @@ from graftlm.tasks._task import SPEAKING
 _FREE = (
     "data.path", "data.validation", "data.test", "training.checkpoint_steps", "training.device",
     "training.gradient_checkpointing", "training.micro_batch", "evaluation.batch_tokens",
+    "training.learning_rate",  # what it comes to is compared
 )  # fmt: skip
+
+_RATE = "learning_rate"
 
 
 def identity(recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
@@ -32,6 +35,7 @@ def identity(recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
         "base": prepared.base.fingerprint,
         "tokens": {name: _tokens(features) for name, features in prepared.features.items()},
         SPEAKING: prepared.encoder.speaking_token,
+        _RATE: resolve_learning_rate(recipe),
     }
 
 
@@ -54,8 +58,14 @@ def describe_changes(before: dict[str, Any], now: dict[str, Any], extending: boo
     """Return one sentence per difference; ``training.epochs`` may differ when extending."""
     free = {*_FREE, *(("training.epochs",) if extending else ())}
     # What a recipe of an earlier version does not say was then what is now its default.
-    complete = load_recipe(start=Settings(before["recipe"])).dump()
-    changes = [change for key, change in differences(complete, now["recipe"]) if key not in free]
+    old = load_recipe(start=Settings(before["recipe"]))
+    changes = [change for key, change in differences(old.dump(), now["recipe"]) if key not in free]
+    # Before version 0.2 no base model had a rate of its own.
+    rate = before.get(_RATE) or old.training.learning_rate or float(cast("Any", old.strategy).learning_rate)
+    if rate != now[_RATE]:
+        changes.append(
+            f"training.learning_rate: was {rate:g}, now {now[_RATE]:g}; to go on, write the former into recipe.yaml of the run"
+        )
     kept = {split for split, rows in now["data"].items() if before["data"].get(split) == rows}
     for split in sorted({*before["data"], *now["data"]} - kept):
         changes.append(f"data: the rows of {split} are not the same")

@@ -290,6 +290,25 @@ def test_of_a_folder_the_test_split_is_scored_aloud_and_another_on_demand(
     assert found.json()["rows"] == 10 and "calls validation" in found.err
 
 
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_rows_that_chose_the_weights_are_said_to_have(keep: str, tiny_bert: Path, place: Path, graft) -> None:
+    rows = classified_rows(40, seed=12)
+    (place / "parts").mkdir()
+    for name, first, last in (("train", 0, 20), ("validation", 20, 30), ("test", 30, 40)):
+        write_csv(place / "parts" / f"{name}.csv", rows[first:last])
+    words = (
+        "training.epochs=1",
+        "evaluation.resamples=100",
+        "evaluation.proof=none",
+        f"training.keep={keep}",
+    )
+    graft("finetune", "parts", f"base={tiny_bert}", *words, "--run-dir", "run")
+    for split, chose in (("validation", keep == "best"), ("test", False)):
+        outcome = graft("evaluate", "run", "parts", "--split", split, "evaluation.resamples=100")
+        assert outcome.code == 0
+        assert ("these rows also chose the weights" in " ".join(outcome.err.split())) == chose
+
+
 def test_of_a_file_with_a_split_column_the_test_rows_are_scored(
     finished: Made, place: Path, graft, truth: list[str]
 ) -> None:

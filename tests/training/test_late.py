@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -66,6 +67,15 @@ def test_weights_and_records_are_those_of_steps_read_in_time(seed: int, flat: bo
         assert one.seconds > 0
     # The records of 2, 3 and 4 come together when 4 is asked for, those of 5 and 6 at the end.
     assert [step.settled for step in found] == [False, False, False, True, False, True]
+
+
+def test_what_is_done_with_settled_weights_is_no_time_of_the_next_step(seed: int) -> None:
+    seconds: dict[int, float] = {}
+    for step in _late(seed, network(seed), Late(8, _settling(4))):
+        seconds[step.number] = step.seconds
+        if step.number == 4:
+            time.sleep(2.0)
+    assert seconds[5] < 0.9  # 5 and 6 are read together: each would have half of the two seconds
 
 
 def test_settled_weights_are_those_after_the_step(seed: int) -> None:

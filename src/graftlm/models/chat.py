@@ -183,7 +183,10 @@ def with_fixed_date(template: str) -> str:
 
 def date_note(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """Return what to say of a chat template that writes the date; None where it writes none."""
-    if not str(tokenizer.chat_template).startswith(_DATE_MACRO):
+    given: Any = tokenizer.chat_template  # one, or several by name
+    if not any(
+        str(each).startswith(_DATE_MACRO) for each in (given.values() if isinstance(given, dict) else [given])
+    ):
         return None
     return (
         f"the chat template of the base model writes the date: here, and in the saved model, it is {_DATE:%d %b %Y} on "

@@ -77,6 +77,9 @@ class Pending(Generic[Record]):
         self._known_at = now if due else self._known_at
         for behind, (values, record) in enumerate(read, 1 - len(read)):
             yield record(values, seconds, behind == 0 and not self._steps)
+        if not self._steps:
+            # What was done with the settled weights is not time of the next step.
+            self._known_at = time.perf_counter()
 
 
 class _Numbers:

@@ -18,7 +18,7 @@ from graftlm.errors import DataError
 from graftlm.predictor import Predictor
 from graftlm.progress import Progress, Silent
 from graftlm.recipe import BATCH_TOKENS
-from graftlm.reports.figures import collapsed
+from graftlm.reports.figures import SELECTED, collapsed, read_evaluation
 from graftlm.rundir import run_around
 from graftlm.scoring.scores import Scores
 from graftlm.workflows.unseen_rows import read_unseen
@@ -62,6 +62,7 @@ def evaluate(
     for role in known:
         _refuse_unknown_labels(rows, role, predictor.facts.labels)
     trained = _count_trained(path, rows, known, progress)
+    _say_what_they_chose(path, rows, predictor, progress)
     predictions = predictor.predict(rows, batch_tokens, progress, compared=True)
     same = predictor.task.same_answer(predictions, rows)
     if same is not None:
@@ -86,6 +87,15 @@ def _refuse_unknown_labels(split: Split, role: Role, labels: Sequence[str]) -> N
             where=split.row_ids[rows[0]],
             fix="correct these labels or leave the rows out",
         )
+
+
+def _say_what_they_chose(path: Path, split: Split, predictor: Predictor, progress: Progress) -> None:
+    """Warn where these are the validation rows; a model folder without its run does not tell whether they chose."""
+    if split.fingerprint != predictor.facts.data.get("validation"):
+        return
+    run = run_around(path)
+    if run is None or read_evaluation(run, "validation")["selected"]:
+        progress.warn(f"{SELECTED}, so expect less on new rows")
 
 
 def _count_trained(path: Path, split: Split, roles: Sequence[Role], progress: Progress) -> int | None:
