@@ -64,7 +64,8 @@ def describe_changes(before: dict[str, Any], now: dict[str, Any], extending: boo
     rate = before.get(_RATE) or old.training.learning_rate or float(cast("Any", old.strategy).learning_rate)
     if rate != now[_RATE]:
         changes.append(
-            f"training.learning_rate: was {rate:g}, now {now[_RATE]:g}; to go on, write the former into recipe.yaml of the run"
+            f"training.learning_rate: was {rate:g}, now {now[_RATE]:g}; to go on, write the former into recipe.yaml of "
+            "the run"
         )
     kept = {split for split, rows in now["data"].items() if before["data"].get(split) == rows}
     for split in sorted({*before["data"], *now["data"]} - kept):
