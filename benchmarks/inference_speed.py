@@ -37,7 +37,6 @@ from arguments import add_parallel_arguments, common_arguments
 from bundled_corpus import masc, wikitext
 from data_sets import Rows, load, shared_data
 from numpy.typing import NDArray
-from onnxruntime.quantization import quantize_dynamic
 from plain_predictions import Loaded, load_plain
 from records import machine, read_runs, run_key, show, stopwatch
 
@@ -109,6 +108,10 @@ def ways(run: Path, rows: Rows) -> Iterator[tuple[str, Way]]:
             name,
             lambda texts, exported=exported: _scores([each.scores for each in exported(list(texts))], names),
         )
+    from onnxruntime.quantization import (
+        quantize_dynamic,
+    )  # of the extra [onnx], which the export has asked for
+
     small = run.parent / "dynamic.onnx"
     quantize_dynamic(folder / FILES["fp32"], small)
     session = session_of(small.read_bytes())
