@@ -17,6 +17,7 @@ different rows than the sample.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -84,6 +85,7 @@ def score(
         resamples=resamples,
         labels=tuple(labels),
         references=[int(number) for number in getattr(sample, "references", [])] if labels else [],
+        undefined=frozenset(name for name, value in measured.items() if math.isnan(value)),
         confusion=sample.matrix().tolist() if isinstance(sample, Confusion) else [],
     )
 

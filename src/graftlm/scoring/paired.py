@@ -29,17 +29,20 @@ def paired_difference(
 ) -> Score:
     """Return the second value minus the first, with its interval.
 
+    Draws on which a value is undefined say nothing; where all are, the difference is 0, as is one of all rows.
+
     Args:
-        values_of: positions of rows, some of them several times -> the value of either way on them.
+        values_of: positions of rows, some several times -> the value of either way on them, NaN where undefined.
         rows: how many there are, at least one.
         confidence: coverage of the interval.
         resamples: draws.
         seed: the same seed and the same rows give the same interval.
     """
     generator = np.random.default_rng(seed)
-    drawn = [values_of(generator.integers(rows, size=rows)) for _ in range(resamples)]
-    low, high = np.quantile(
-        [other - one for one, other in drawn], [(1 - confidence) / 2, (1 + confidence) / 2]
-    )
+    drawn = np.array([values_of(generator.integers(rows, size=rows)) for _ in range(resamples)])
+    differences = drawn[:, 1] - drawn[:, 0]
+    if np.isnan(differences).all():
+        differences[:] = 0.0
+    low, high = np.nanquantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
     one, other = values_of(np.arange(rows))
-    return Score(other - one, float(low), float(high))
+    return Score(float(np.nan_to_num(other - one)), float(low), float(high))

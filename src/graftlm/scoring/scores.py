@@ -36,6 +36,7 @@ class Scores:
         rows_in_training: rows whose text was in training, for which the score is optimistic; None where nobody
             looked (the held-out rows of a run) or could look (a model folder without its run).
         signatures: name of a value -> how exactly its scorer measured, where it has settings of its own.
+        undefined: names of the values that are 0 because these rows do not define them; not stored.
     """
 
     values: dict[str, Score]
@@ -49,6 +50,7 @@ class Scores:
     confusion: list[list[int]]
     rows_in_training: int | None = None
     signatures: dict[str, str] = field(default_factory=dict[str, str])
+    undefined: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def headline(self) -> Score:
@@ -58,6 +60,7 @@ class Scores:
     def dump(self) -> dict[str, Any]:
         """Return plain JSON values; `load` gives an equal object back. What nobody looked for is left out."""
         values = {**asdict(self), "labels": list(self.labels)}
+        del values["undefined"]
         return {key: value for key, value in values.items() if value is not None and value != {}}
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -75,7 +76,7 @@ def parity(predictor: Predictor, split: Split, trained: Answers, exported: Answe
 
 
 def _change(predictor: Predictor, split: Split, trained: Answers, exported: Answers) -> Score:
-    """Return exported minus trained in the primary metric, paired by rows."""
+    """Return exported minus trained in the primary metric, paired by rows; undefined is NaN, not the 0 of a score."""
 
     def values_of(rows: NDArray[np.int64]) -> tuple[float, float]:
         some = split.take(rows.tolist())
@@ -83,6 +84,8 @@ def _change(predictor: Predictor, split: Split, trained: Answers, exported: Answ
             predictor.task.score([each.predictions[row] for row in rows], some, predictor.learnt, resamples=1)
             for each in (trained, exported)
         )
+        if one.primary in one.undefined or other.primary in other.undefined:
+            return math.nan, math.nan
         return one.headline.value, other.headline.value
 
     return paired_difference(values_of, len(split))
