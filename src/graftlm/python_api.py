@@ -30,7 +30,7 @@ from graftlm.workflows.minimal_pairs import score_minimal_pairs
 from graftlm.workflows.pretrain import pretrain as train_base
 from graftlm.workflows.pretrain import resume as continue_pretraining
 from graftlm.workflows.push import push as upload
-from graftlm.workflows.unseen_rows import READING_KEYS, SCORING_KEYS
+from graftlm.workflows.unseen_rows import SCORING_KEYS
 
 
 def finetune(
@@ -228,7 +228,7 @@ def export(
     """
     in_memory = None if isinstance(data, str | Path) else data
     section = {f"data.{key}": value for key, value in options.items()}
-    recipe = load_part("export", READING_KEYS, section, str(data) if isinstance(data, str | Path) else "")
+    recipe = load_part("export", SCORING_KEYS, section, str(data) if isinstance(data, str | Path) else "")
     with contextlib.ExitStack() as stack:
         progress = Silent() if quiet or not _watched() else stack.enter_context(Display())
         path = run.path if isinstance(run, Run) else Path(run)

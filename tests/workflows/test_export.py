@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,20 @@ from tests.tiny import WORDS, tiny_base
 
 import graftlm
 from graftlm.cli.app import run as graft
+from graftlm.data.dataset import Split
 from graftlm.errors import ConfigurationError, GraftError, MissingResource, ModelError, RunError
 from graftlm.models.exported import files
+from graftlm.models.exported.exporting import difference
 from graftlm.models.exported.network import ExportedNetwork, session_of
+from graftlm.models.exported.quantising import quantise
 from graftlm.predictor import Predictor
+from graftlm.reports.export_card import render_export_card
 from graftlm.run import Run
 from graftlm.scoring.paired import paired_difference
+from graftlm.tasks._task import Learnt
+from graftlm.tasks.text_regression import NumberPrediction, TextRegression
+from graftlm.workflows.export import _require_same
+from graftlm.workflows.parity import Answers, parity
 
 _MISSING = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
 needs_onnx = pytest.mark.skipif(
@@ -35,6 +44,7 @@ OPTIONS: dict[str, Any] = {
     "training.epochs": 2, "training.learning_rate": 5e-3, "training.device": "cpu", "evaluation.proof": "none",
     "evaluation.resamples": 100, "task.max_length_tokens": 32,
 }  # fmt: skip
+FAMILIES = ("roberta", "distilbert", "gpt2", "llama")
 READING = [name for name in SAMPLES if name not in ("text_generation", "dialogue")]
 
 
@@ -75,6 +85,13 @@ def scores(predictor: Predictor, texts: list[str], batch_tokens: int = 4096) -> 
     return np.array([list(each.scores.values()) for each in predictor(texts, batch_tokens)])
 
 
+def products_in_int8(folder: Path) -> int:
+    import onnx
+
+    nodes = onnx.load(folder / "onnx/model_quantized.onnx").graph.node
+    return sum(node.op_type == "MatMulIntegerToFloat" for node in nodes)
+
+
 @needs_onnx
 @pytest.mark.parametrize("task", READING)
 def test_every_task_that_reads_is_exported_with_its_numbers(
@@ -82,8 +99,11 @@ def test_every_task_that_reads_is_exported_with_its_numbers(
 ) -> None:
     options = {"task.stride_tokens": 4} if task == "question_answering" else {}
     run = trained(tmp_path, task, tiny_bert, **options)
-    report = graftlm.export(run, tmp_path / "export", quiet=True)
+    report = graftlm.export(run, tmp_path / "export", int8=True, quiet=True)
     found = report["networks"]["fp32"]["parity"]
+    # Two layers of six products; the product of the head, of tokens or of a pooled one, stays in single precision.
+    pooled = task in ("text_classification", "multi_label_classification", "text_regression")
+    assert products_in_int8(tmp_path / "export") == 12 + pooled
     assert found["largest_difference"] <= 1e-5 * max(1.0, found["largest_output"])
     assert found["decided_alike"] in (1.0, None) and not found["significant_loss"]
     before, after = run.predictor("cpu"), Predictor.open(tmp_path / "export")
@@ -99,10 +119,10 @@ def test_every_task_that_reads_is_exported_with_its_numbers(
 
 
 @needs_onnx
-@pytest.mark.parametrize("kind", ["pairs", "lora", "roberta", "distilbert"])
+@pytest.mark.parametrize("kind", ["pairs", "lora", "roberta", "distilbert", "gpt2", "llama"])
 def test_pairs_adapters_and_other_families(kind: str, tiny_bert: Path, tmp_path: Path) -> None:
     rows, options = classified_rows(40), {}
-    base = tiny_base(tmp_path / "base", kind) if kind in ("roberta", "distilbert") else tiny_bert
+    base = tiny_base(tmp_path / "base", kind) if kind in FAMILIES else tiny_bert
     if kind == "pairs":
         rows = [{"text": row["text"], "text_pair": "by train", "label": row["label"]} for row in rows]
     if kind == "lora":
@@ -110,6 +130,11 @@ def test_pairs_adapters_and_other_families(kind: str, tiny_bert: Path, tmp_path:
     run = trained(tmp_path, "text_classification", base, rows, **options)
     report = graftlm.export(run, tmp_path / "export", int8=True, quiet=True)
     assert set(report["networks"]) == {"fp32", "int8"}
+    products = {"gpt2": 2 * 4, "llama": 2 * 7}.get(
+        kind, 2 * 6 + 1
+    )  # of two layers, and a pooler or what is like one
+    assert products_in_int8(tmp_path / "export") == products
+    assert report["networks"]["int8"]["int8_share"] > 0.95
     before, after = run.predictor("cpu"), Predictor.open(tmp_path / "export")
     inputs = [(row["text"], row["text_pair"]) if kind == "pairs" else row["text"] for row in rows]
     np.testing.assert_allclose(scores(after, inputs), scores(before, inputs), atol=1e-5)
@@ -179,7 +204,7 @@ def test_the_folder_holds_what_the_hub_expects_and_a_card_that_runs(
     }
     card = (folder / "README.md").read_text()
     assert "library_name: onnx" in card and "AutoModelForSequenceClassification" not in card
-    assert "| int8 |" in card and "| fp32 |" in card
+    assert "| int8 |" in card and "| fp32 |" in card and "% of its weights in int8." in card
     code = card.split("```python\n")[1].split("```")[0].replace("path/to/folder", str(folder))
     said: dict[str, Any] = {}
     exec(compile(code.replace("print(", "found = ("), "card", "exec"), said)
@@ -230,6 +255,142 @@ def test_nothing_is_written_where_the_network_says_something_else(
     with pytest.raises(ModelError, match="says something else"):
         graftlm.export(run, tmp_path / "export", quiet=True)
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_onnx
+def test_what_is_not_a_number_is_infinitely_different(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    def network(factor: float) -> bytes:
+        constant = helper.make_tensor("factor", TensorProto.FLOAT, [], [factor])
+        row, other = (helper.make_tensor_value_info(name, kind, ["rows"]) for name, kind in
+                      (("attention_mask", TensorProto.INT64), ("logits", TensorProto.FLOAT)))  # fmt: skip
+        nodes = [
+            helper.make_node("Cast", ["attention_mask"], ["real"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["real", "factor"], ["logits"]),
+        ]
+        graph = helper.make_graph(nodes, "tiny", [row], [other], [constant])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.checker.check_model(model)
+        return model.SerializeToString()
+
+    batch = {"attention_mask": np.ones(3, dtype=np.int64)}
+    assert difference(network(1.0), network(1.5), batch) == 0.5
+    assert difference(network(1.0), network(float("nan")), batch) == float("inf")
+    forward = ExportedNetwork.forward
+
+    def broken(self: ExportedNetwork, **inputs: Any) -> Any:
+        said = forward(self, **inputs)
+        said.logits[0] = float("nan")
+        return said
+
+    monkeypatch.setattr(ExportedNetwork, "forward", broken)
+    with pytest.raises(GraftError, match="outputs are not finite for 1 of"):
+        graftlm.export(run, tmp_path / "export", quiet=True)
+    # A prediction refuses such outputs by itself; should it ever hand them on, the comparison refuses them.
+    for apart in (float("nan"), float("inf")):
+        with pytest.raises(ModelError, match="says something else"):
+            _require_same({"largest_difference": apart, "largest_output": 1.0})
+    _require_same({"largest_difference": 1e-5, "largest_output": 1.0})
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_onnx
+def test_what_torch_cannot_export_is_said_without_colours(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("\x1b[96mFailed\x1b[0m to export")
+
+    monkeypatch.setattr("torch.onnx.export", fail)
+    with pytest.raises(
+        ModelError, match="torch cannot export a bert network: RuntimeError: 'Failed to export'"
+    ):
+        graftlm.export(run, tmp_path / "export", quiet=True)
+
+
+@needs_onnx
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products_with_a_bias_inside_are_quantised_and_the_last_one_is_not(
+    transposed: bool, seed: int, tmp_path: Path
+) -> None:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    random_weights = np.random.default_rng(seed)
+    first, second = (random_weights.normal(size=size).astype(np.float32) for size in ((16, 24), (24, 2)))
+    bias = random_weights.normal(size=24).astype(np.float32)
+    constants = {"first": first.T.copy() if transposed else first, "second": second, "bias": bias}
+    nodes = [
+        helper.make_node("Gemm", ["x", "first", "bias"], ["hidden"], transB=int(transposed)),
+        helper.make_node("MatMul", ["hidden", "second"], ["both"]),
+        helper.make_node("Split", ["both"], ["one", "other"], axis=-1, num_outputs=2),
+    ]
+    graph = helper.make_graph(
+        nodes, "tiny", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 16])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 1]) for name in ("one", "other")],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )  # fmt: skip
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9),
+        tmp_path / "exact",
+    )
+    share = quantise(tmp_path / "exact", tmp_path / "small")
+    assert share == pytest.approx(16 * 24 / (16 * 24 + 24 * 2))
+    kinds = [node.op_type for node in onnx.load(tmp_path / "small").graph.node]
+    assert kinds.count("MatMulIntegerToFloat") == kinds.count("MatMul") == 1 and "Gemm" not in kinds
+    rows = random_weights.normal(size=(50, 16)).astype(np.float32)
+    found = np.concatenate(session_of((tmp_path / "small").read_bytes()).run(None, {"x": rows}), axis=1)
+    expected = (rows @ first + bias) @ second
+    assert 0 < np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
+@needs_onnx
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("# My model\n\nWords --- and\n---\nmore.\n\n", "more."),
+        ("---\nlicense: mit\n---\n# My model\n\n", "license: mit"),
+        ("---\n: [\n---\n# My model\n\n", ": ["),
+        ("---\nnothing here ends\n\n", "nothing here ends"),
+    ],
+)
+def test_a_card_that_its_user_edited_is_followed(
+    folder: Path, run: Run, tmp_path: Path, head: str, said: str
+) -> None:
+    (tmp_path / "README.md").write_text(f"{head}## How to use it\n\nso\n\n## How it was made\n\nwell\n")
+    card = render_export_card(tmp_path, folder, json.loads((folder / "export.json").read_text()))
+    assert card.startswith("---\n") and "library_name: onnx\ntags:\n- onnx\n---\n" in card
+    assert said in card and card.endswith("## How it was made\n\nwell\n") and "\nso\n" not in card
+
+
+@needs_onnx
+def test_of_given_rows_in_splits_those_of_test_are_never_taken(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, parts = classified_rows(30, seed=3), tmp_path / "parts"
+    parts.mkdir()
+    for name, first, last in (("train", 0, 5), ("validation", 5, 12), ("test", 12, 30)):
+        write_csv(parts / f"{name}.csv", rows[first:last])
+    report = graftlm.export(run, tmp_path / "one", parts, quiet=True)
+    assert (report["compared_on"]["split"], report["networks"]["fp32"]["parity"]["rows"]) == ("validation", 7)
+    called = [{**row, "split": ("train", "test")[at % 3 == 0]} for at, row in enumerate(rows)]
+    assert (
+        graftlm.export(run, tmp_path / "two", called, quiet=True)["networks"]["fp32"]["parity"]["rows"] == 20
+    )
+    (parts / "validation.csv").unlink()
+    assert graftlm.export(run, tmp_path / "three", parts, quiet=True)["compared_on"]["split"] == "train"
+    data = write_csv(tmp_path / "called.csv", [{**row, "split": "test"} for row in rows])
+    words = ["--data", str(data), "data.split_column=split", "--quiet"]
+    assert graft(["export", str(run.path), str(tmp_path / "four"), *words]) == 2
+    assert "calls rows test, and none validation or train" in capsys.readouterr().err
+    (parts / "test.csv").unlink()
+    assert graft(["predict", str(run.path), str(parts), "--quiet"]) == 2
+    refused = capsys.readouterr().err
+    assert "has the splits train, and no test split" in refused and "--split" not in refused
 
 
 def test_models_that_write_are_refused(tmp_path: Path) -> None:
@@ -352,3 +513,40 @@ def test_a_paired_difference_is_narrow_where_both_err_alike(seed: int) -> None:
     assert found.high - found.low < 0.06  # unpaired it would be twice that
     same = paired_difference(lambda rows: (right[rows].mean(), right[rows].mean()), 400)
     assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+
+
+def test_draws_on_which_a_metric_is_undefined_say_nothing(seed: int) -> None:
+    random_rows = np.random.default_rng(seed)
+    # One row of a hundred carries what is measured: a third of the draws have none of it, and no value.
+    carries = np.arange(100) == random_rows.integers(100)
+
+    def values_of(rows: np.ndarray) -> tuple[float, float]:
+        return (1.0, 0.25) if carries[rows].any() else (float("nan"), 0.0)
+
+    found = paired_difference(values_of, 100)
+    assert (found.value, found.low, found.high) == (-0.75, -0.75, -0.75)
+    nothing = paired_difference(lambda rows: (float("nan"), float("nan")), 100)
+    assert (nothing.value, nothing.low, nothing.high) == (0.0, 0.0, 0.0)
+
+
+def test_a_loss_is_seen_where_a_metric_is_undefined_on_many_draws() -> None:
+    """All numbers but one are equal: a third of the draws have no correlation with anything."""
+    numbers = np.zeros(60)
+    numbers[7] = 1.0
+    split = Split(
+        "validation", {"text": ["a"] * 60, "number": numbers.tolist()}, [str(at) for at in range(60)]
+    )
+    predictor: Any = SimpleNamespace(task=TextRegression(), learnt=Learnt(()))
+
+    def answers(given: np.ndarray, some: Split = split) -> Answers:
+        predictions = [NumberPrediction(float(number)) for number in given]
+        scores = predictor.task.score(predictions, some, predictor.learnt, resamples=10)
+        return Answers([given[:, None]], predictions, scores)
+
+    found = parity(predictor, split, answers(numbers), answers(-numbers))
+    assert found["significant_loss"]
+    assert [found["change"][key] for key in ("value", "low", "high")] == pytest.approx([-2.0] * 3)
+    equal = replace(split, columns={**split.columns, "number": [0.0] * 60})
+    scores = answers(numbers, equal).scores
+    assert scores.headline.value == 0.0 and scores.primary in scores.undefined
+    assert "undefined" not in scores.dump() and not answers(numbers).scores.undefined

@@ -32,7 +32,7 @@ def export(
     overrides
         Keys that say how the rows of --data are read, for instance data.columns.text=review; any other is refused.
     data
-        A labelled data file to compare on instead of the rows of the run.
+        Labelled data to compare on instead of the rows of the run; where they have splits validation, else train.
     int8
         Write a quantised network as well: a quarter of the size. The report says what it costs.
     json_output
@@ -56,12 +56,12 @@ def export(
             fix="name other rows with --data",
         )
     from graftlm.data.loading import read_tables
-    from graftlm.workflows.unseen_rows import READING_KEYS
+    from graftlm.workflows.unseen_rows import SCORING_KEYS
 
-    options = load_part("graft export", READING_KEYS, overrides, data or "").data
+    options = load_part("graft export", SCORING_KEYS, overrides, data or "").data
     tables = read_tables(None, options) if data is not None else None
     # Only now is torch loaded: a file that cannot be read is refused without it.
-    from graftlm.reports.export_card import parity_sentence
+    from graftlm.reports.export_card import parity_sentence, size_of
     from graftlm.workflows.export import export as write
 
     with contextlib.ExitStack() as stack:
@@ -71,6 +71,6 @@ def export(
         print(json.dumps(report, ensure_ascii=False))
         return 0
     for precision, network in report["networks"].items():
-        print(f"{precision}, {network['bytes'] / 1e6:.1f} MB: {parity_sentence(network['parity'])}")
+        print(f"{precision}, {size_of(network)}: {parity_sentence(network['parity'])}")
     print(f"{folder}   (onnx/  config.json  export.json  README.md; use it: graft predict {folder} rows.csv)")
     return 0

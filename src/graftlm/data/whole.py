@@ -15,7 +15,13 @@ from graftlm.errors import ConfigurationError, DataError, clip
 
 
 def assemble_rows(
-    tables: Tables, roles: Sequence[Role], options: DataOptions, said: list[str], wanted: str | None = None
+    tables: Tables,
+    roles: Sequence[Role],
+    options: DataOptions,
+    said: list[str],
+    wanted: str | None = None,
+    usual: Sequence[str] = ("test",),
+    choosable: bool = False,
 ) -> Split:
     """Return the rows of a single table, or of one split where the source has splits, by files or by a column.
 
@@ -26,7 +32,9 @@ def assemble_rows(
         roles: of its columns.
         options: how they are read.
         said: is added to.
-        wanted: train, validation or test; None: test where there are splits, else all.
+        wanted: train, validation or test; None: the first of ``usual`` where there are splits, else all.
+        usual: splits that will do, the best one first.
+        choosable: whether the user can name a split, with ``--split``.
 
     Raises:
         DataError: a column is missing, a value does not fit its role, or there are splits and not this one.
@@ -45,13 +53,16 @@ def assemble_rows(
             where="--split",
             fix="leave it out, or name the column that tells the split of each row: data.split_column=...",
         )
-    name = "all" if single else wanted or "test"
-    if name not in tables.splits:
-        other = next(iter(tables.splits))
+    sought = ["all"] if single else [wanted] if wanted is not None else usual
+    name = next((name for name in sought if name in tables.splits), None)
+    if name is None:
+        other = (
+            f", or another split (graft evaluate --split {next(iter(tables.splits))})" if choosable else ""
+        )
         raise DataError(
-            f"this source has the splits {', '.join(tables.splits)}, and no {name} split",
+            f"this source has the splits {', '.join(tables.splits)}, and no {' or '.join(sought)} split",
             where=tables.origin,
-            fix=f"name the file of the rows you mean, or another split (graft evaluate --split {other})",
+            fix=f"name the file of the rows you mean{other}",
         )
     if len(tables.splits) > 1:
         others = ", ".join(other for other in tables.splits if other != name)
@@ -62,24 +73,27 @@ def assemble_rows(
     assignment = assign_roles(table, roles, options.columns, reserved, tables.known_columns)
     said.append(columns_sentence(table, assignment, roles, options))
     split = split_of_table(name, table, roles, assignment, options, said)
-    return (
-        split if options.split_column is None else _called(split, table, options.split_column, wanted, said)
-    )
+    if options.split_column is None:
+        return split
+    return _called(split, table, options.split_column, wanted, usual, said)
 
 
-def _called(split: Split, table: Table, column: str, wanted: str | None, said: list[str]) -> Split:
+def _called(
+    split: Split, table: Table, column: str, wanted: str | None, usual: Sequence[str], said: list[str]
+) -> Split:
     """Return the rows that a column calls so; without a wish all, where it calls none test or train."""
-    rows, name = rows_by_split(table, column), wanted or "test"
-    if name in rows:
+    rows, sought = rows_by_split(table, column), usual if wanted is None else [wanted]
+    name = next((name for name in sought if name in rows), None)
+    if name is not None:
         said.append(
             f"Rows are those that column {clip(column)} calls {name}, {len(rows[name]):,} of "
             f"{counted(len(split), 'row')} (data.split_column=null takes all)."
         )
         return split.take(rows[name])
-    if wanted is None and "train" not in rows:
+    if wanted is None and not rows.keys() & {"train", "test"}:
         return split
     raise DataError(
-        f"the split column {clip(column)} calls rows {' and '.join(rows)}, and none {name}",
+        f"the split column {clip(column)} calls rows {' and '.join(rows)}, and none {' or '.join(sought)}",
         where=table.source,
-        fix="name a file of just the rows you mean, or take all of them, those of train too: data.split_column=null",
+        fix="name a file of just the rows you mean, or take all of them: data.split_column=null",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,12 @@ def parity_sentence(found: dict[str, Any]) -> str:
     )
 
 
+def size_of(network: dict[str, Any]) -> str:
+    """Return how large an exported network is, and how much of it is in int8."""
+    share = f", {network['int8_share']:.0%} of its weights in int8" if "int8_share" in network else ""
+    return f"{network['bytes'] / 1e6:.1f} MB{share}"
+
+
 def render_export_card(source: Path, folder: Path, report: dict[str, Any]) -> str:
     """Return the card as Markdown.
 
@@ -58,12 +65,22 @@ def render_export_card(source: Path, folder: Path, report: dict[str, Any]) -> st
 
 
 def _for_onnx(text: str) -> str:
-    """Return the beginning of a card whose front matter says what kind of folder this is."""
-    _, matter, rest = text.split("---\n", 2)
-    values = yaml.safe_load(matter)
+    """Return the beginning of a card whose front matter says what kind of folder this is; users may have edited it."""
+    values, rest = _front_matter(text)
     values["library_name"] = "onnx"
-    values["tags"] = [*values["tags"], "onnx"]
+    tags = values.get("tags") or []
+    values["tags"] = [*(tags if isinstance(tags, list) else [tags]), "onnx"]
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n{rest}"
+
+
+def _front_matter(text: str) -> tuple[dict[str, Any], str]:
+    """Return the values at the head of a card and what follows; none and the whole text where there is no such head."""
+    if text.startswith("---\n") and text.count("\n---\n"):
+        matter, _, rest = text.removeprefix("---\n").partition("\n---\n")
+        with contextlib.suppress(yaml.YAMLError):
+            if isinstance(values := yaml.safe_load(matter), dict):
+                return values, rest
+    return {}, text
 
 
 def _usage(folder: Path) -> str:
@@ -100,6 +117,8 @@ def _parity(report: dict[str, Any]) -> str:
             f"| {precision} | {each['bytes'] / 1e6:.1f} | {name} | {values[0]} | {values[1]} "
             f"| {change(Score(**found['change']))} | {alike} | {found['largest_difference']:.1g} |"
         )
+    shares = [size_of(each) for each in report["networks"].values() if "int8_share" in each]
+    lines += [f"\nThe network in int8: {share}." for share in shares]
     worse = [name for name, each in report["networks"].items() if each["parity"]["significant_loss"]]
     lines += [f"\n**The network in {name} is significantly worse than the trained one.**" for name in worse]
     return "\n".join(lines)

@@ -58,7 +58,9 @@ def evaluate(
     progress = progress or Silent()
     predictor = Predictor.open(path, device, precision)
     known = predictor.trained_roles
-    rows = read_unseen(data, known, options, predictor.facts.reading, progress, held_out=True, wanted=split)
+    rows = read_unseen(
+        data, known, options, predictor.facts.reading, progress, usual=("test",), wanted=split, choosable=True
+    )
     for role in known:
         _refuse_unknown_labels(rows, role, predictor.facts.labels)
     trained = _count_trained(path, rows, known, progress)

@@ -28,6 +28,8 @@ from graftlm.workflows.unseen_rows import read_unseen
 
 TOLERANCE = 1e-4
 """Of outputs in single precision, relative to the largest: more is not rounding."""
+LEAST_INT8_SHARE = 0.8
+"""Of the weights of products and tables, by entries; below it there is a warning."""
 
 
 def export(
@@ -41,7 +43,7 @@ def export(
     """Write the network of a finished run as ONNX, whole or not at all; return the report of the export.
 
     What it says about labelled rows is compared with what the trained network says: the validation rows of the run, or
-    where it had none those of train, or else the rows that are given.
+    where it had none those of train, or else the rows that are given, of which the same holds where they have splits.
 
     Args:
         path: the run directory, or a model folder.
@@ -105,8 +107,13 @@ def _write(
     _require_same(networks["fp32"]["parity"])
     if int8:
         progress.stage("quantising")
-        quantise(exact, small)
+        share = quantise(exact, small)
         networks["int8"] = _compared("int8", small, predictor, split, trained, progress)
+        networks["int8"]["int8_share"] = share
+        if share < LEAST_INT8_SHARE:
+            progress.warn(
+                f"only {share:.0%} of the weights are in int8: this family has products of other kinds"
+            )
     report = {
         "format_version": FORMAT_VERSION,
         "graftlm_version": version("graftlm"),
@@ -134,7 +141,7 @@ def _compared(
 
 def _require_same(found: dict[str, Any]) -> None:
     allowed = TOLERANCE * max(1.0, found["largest_output"])
-    if found["largest_difference"] > allowed:
+    if not found["largest_difference"] <= allowed:  # so that what is not a number is refused
         raise ModelError(
             f"the exported network says something else: outputs differ by up to {found['largest_difference']:.2g}, "
             f"rounding explains {allowed:.2g}; nothing was written",
@@ -163,7 +170,8 @@ def _rows(
     """Return the labelled rows on which networks are compared, never those of test."""
     options = options or DataOptions()
     if data is not None or options.path:
-        split = read_unseen(data, predictor.trained_roles, options, predictor.facts.reading, progress)
+        roles, reading = predictor.trained_roles, predictor.facts.reading
+        split = read_unseen(data, roles, options, reading, progress, usual=("validation", "train"))
     else:
         split = _rows_of_run(path, predictor)
     if len(split) > MOST_ROWS:

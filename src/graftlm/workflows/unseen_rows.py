@@ -44,13 +44,15 @@ def read_unseen(
     options: DataOptions,
     reading: Mapping[str, Any],
     progress: Progress,
-    held_out: bool = False,
+    usual: Sequence[str] = (),
     wanted: str | None = None,
+    choosable: bool = False,
 ) -> Split:
     """Return the rows of ``data`` (None reads ``options.path``), in order.
 
-    With ``held_out``, of a table in which a column names the split of each row, those of test: as a training reads it.
-    ``wanted`` is another split than test.
+    Of a source in splits the first of ``usual`` is taken, test where nothing is said. With ``usual`` a column that
+    names the split of each row counts as well, as a training reads it. ``wanted`` is another split; ``choosable``: the
+    user can ask for it.
 
     What ``options`` leave open is read as the training rows were (``reading``): by the same columns, where they are
     there. Rows with an empty text are refused, or left out aloud where ``options.drop_empty_text`` says so.
@@ -61,9 +63,9 @@ def read_unseen(
     said: list[str] = []
     tables = read_tables(data, options)
     options = _as_in_training(tables, roles, options, reading)
-    if held_out:
+    if usual:
         options = _with_split_column(tables, options, reading)
-    split = assemble_rows(tables, roles, options, said, wanted)
+    split = assemble_rows(tables, roles, options, said, wanted, usual or ("test",), choosable)
     for sentence in said:
         progress.say(sentence)
     names = [role.name for role in present(roles, split) if role.kind in INPUT_KINDS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import tempfile
 import warnings
 from collections.abc import Generator, Mapping, Sequence
@@ -22,6 +23,8 @@ from graftlm.models.base_model import quiet_transformers
 from graftlm.models.exported.network import session_of
 from graftlm.models.flat.probe import random_batch
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""With which torch paints its messages."""
 MARGIN = 1e-5
 """A fused network is kept where no output moves by more than this share of the largest."""
 
@@ -44,6 +47,8 @@ def export_network(model: PreTrainedModel, arguments: Sequence[str], longest: in
     batch = {name: values for name, values in batch.items() if name in taken}
     # The pieces of which this is made are those that ONNX Runtime knows as one operation.
     network.set_attn_implementation("eager")
+    # Decoders that only read would give the keys and values of their tokens beside what is asked.
+    network.config.use_cache = False
     rows, tokens = (
         torch.export.Dim(name, min=1, max=most) for name, most in (("rows", 2**20), ("tokens", longest))
     )
@@ -58,7 +63,7 @@ def export_network(model: PreTrainedModel, arguments: Sequence[str], longest: in
     except Exception as error:  # whatever torch meets in the code of a family
         raise ModelError(
             f"torch cannot export a {network.config.model_type} network: {type(error).__name__}: "
-            f"{clip(str(error), 300)}",
+            f"{clip(_COLOURS.sub('', str(error)), 300)}",
             fix="serve the run itself: graft predict RUN",
         ) from error
     return _fuse(network, file, {name: values.numpy() for name, values in batch.items()})
@@ -77,6 +82,8 @@ def merged(model: PreTrainedModel) -> PreTrainedModel:
 def difference(one: bytes, other: bytes, batch: Mapping[str, NDArray[np.int64]]) -> float:
     """Return how far the outputs of two networks are apart on a batch, as a share of the largest output.
 
+    What is not a finite number is infinitely far from everything.
+
     Args:
         one, other: networks of ONNX.
         batch: as they take it; padding is not looked at where each token has an output.
@@ -87,6 +94,8 @@ def difference(one: bytes, other: bytes, batch: Mapping[str, NDArray[np.int64]])
     for first, second in zip(*outputs, strict=True):
         if first.shape[:2] == real.shape:
             first, second = first[real], second[real]
+        if not (np.isfinite(first).all() and np.isfinite(second).all()):
+            return float("inf")
         apart = max(apart, float(np.abs(first - second).max() / max(1.0, np.abs(first).max())))
     return apart
 

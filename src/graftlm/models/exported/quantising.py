@@ -5,11 +5,13 @@ found when it is computed: its largest size / 127. So no rows are needed to find
 token only, and, other than where one scale serves a whole batch (ONNX Runtime's ``quantize_dynamic``), a text is
 answered alone as among others. See decision 22.
 
-Embedding tables have a scale for each entry. Attention, normalisation, pooler and head stay in single precision.
+Embedding tables have a scale for each entry. Attention, normalisation and the product that gives the outputs, the last
+one of the head, stay in single precision.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,25 @@ _CONTRIBUTED = "com.microsoft"
 """Operations of ONNX Runtime that are no part of the standard; it has them on every platform, browsers included."""
 _LEAST_ROWS = 64
 """Smaller tables, such as that of the two segments, are not worth it."""
+_MOVES = frozenset(
+    (
+        "Flatten",
+        "Gather",
+        "GatherND",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    )
+)
+"""Operations between the last product and the outputs that choose and arrange numbers, and compute none."""
 
 
-def quantise(source: Path, target: Path) -> None:
-    """Write the quantised form of a network.
+def quantise(source: Path, target: Path) -> float:
+    """Write the quantised form of a network; return the share of its weights, by entries, that is in int8.
 
     Args:
         source: in single precision.
@@ -37,6 +54,11 @@ def quantise(source: Path, target: Path) -> None:
 
     model = onnx.load(source)
     graph = model.graph
+    weights = {
+        each.name: math.prod(each.dims)
+        for each in graph.initializer
+        if each.data_type == onnx.TensorProto.FLOAT and len(each.dims) > 1
+    }
     quantiser = _Quantiser(graph)
     nodes: list[Any] = []
     for node in graph.node:
@@ -52,6 +74,26 @@ def quantise(source: Path, target: Path) -> None:
     # Shapes of what is not there any more.
     del graph.value_info[:]
     onnx.save(model, target)
+    return 1.0 - sum(size for name, size in weights.items() if name in read) / max(1, sum(weights.values()))
+
+
+def _products_of_outputs(graph: Any, constants: set[str]) -> set[str]:
+    """Return the names of products from which a network has its outputs as they are, but for a bias and their order."""
+    makers = {name: node for node in graph.node for name in node.output}
+    found: set[str] = set()
+    waiting = [each.name for each in graph.output]
+    while waiting:
+        name = waiting.pop()
+        node = makers.get(name)
+        if node is None:
+            continue
+        if node.op_type in ("MatMul", "Gemm"):
+            found.add(name)
+        elif node.op_type in _MOVES:
+            waiting.append(node.input[0])
+        elif node.op_type == "Add" and constants & set(node.input):
+            waiting += set(node.input) - constants
+    return found
 
 
 class _Quantiser:
@@ -63,6 +105,7 @@ class _Quantiser:
         self._helper, self._types, self._numpy = helper, TensorProto, numpy_helper
         self._graph = graph
         self._constants = {each.name: each for each in graph.initializer}
+        self._heads = _products_of_outputs(graph, set(self._constants))
         self._tokens: dict[str, tuple[str, str]] = {}
         self._weights: dict[str, tuple[str, str]] = {}
         for name, value in (
@@ -73,30 +116,39 @@ class _Quantiser:
 
     def replaced(self, node: Any) -> list[Any]:
         """Return the nodes that stand for one of the original."""
-        if node.op_type == "MatMul" and self._is_table(node.input[1]):
-            return self._product(node)
-        axis = next((each.i for each in node.attribute if each.name == "axis"), 0)
-        if node.op_type == "Gather" and axis == 0 and self._is_table(node.input[0], _LEAST_ROWS):
+        set_to = {each.name: self._helper.get_attribute_value(each) for each in node.attribute}
+        if node.op_type in ("MatMul", "Gemm") and self._is_table(node.input[1]):
+            plain = (
+                set_to.get("transA", 0) == 0 and set_to.get("alpha", 1.0) == set_to.get("beta", 1.0) == 1.0
+            )
+            if plain and node.output[0] not in self._heads:
+                return self._product(node, turned=bool(set_to.get("transB", 0)))
+        if (
+            node.op_type == "Gather"
+            and set_to.get("axis", 0) == 0
+            and self._is_table(node.input[0], _LEAST_ROWS)
+        ):
             return self._entries(node)
         return [node]
 
-    def _product(self, node: Any) -> list[Any]:
-        """Tokens times weights: in integers, then both scales."""
-        source, weight = node.input
+    def _product(self, node: Any, turned: bool) -> list[Any]:
+        """Tokens times weights: in integers, both scales, the bias of `Gemm`. ``turned``: weights transposed."""
+        source, weight, *added = node.input
         (output,) = node.output
+        product = f"{output}_product" if added else output
         nodes: list[Any] = []
         if source not in self._tokens:
             nodes += self._quantised_tokens(source)
         tokens, scales = self._tokens[source]
-        integers, weight_scales = self._quantised(weight, axis=0, top=WEIGHT_TOP)
+        integers, weight_scales = self._quantised(weight, axis=0, top=WEIGHT_TOP, turned=turned)
         nodes += [
             self._node(
                 "MatMulIntegerToFloat", [tokens, integers, "int8_one", weight_scales, "int8_zero"], f"{output}_steps",
                 domain=_CONTRIBUTED,
             ),
-            self._node("Mul", [f"{output}_steps", scales], output),
+            self._node("Mul", [f"{output}_steps", scales], product),
         ]  # fmt: skip
-        return nodes
+        return [*nodes, self._node("Add", [product, *added], output)] if added else nodes
 
     def _quantised_tokens(self, source: str) -> list[Any]:
         def name(what: str) -> str:
@@ -124,10 +176,11 @@ class _Quantiser:
             self._node("Mul", [f"{output}_float", f"{output}_scale"], output),
         ]
 
-    def _quantised(self, name: str, axis: int, top: int) -> tuple[str, str]:
-        """Return the names of a constant in int8 and of its scales, one along ``axis``."""
-        if (key := f"{name}_{axis}") not in self._weights:
+    def _quantised(self, name: str, axis: int, top: int, turned: bool = False) -> tuple[str, str]:
+        """Return the names of a constant in int8 and of its scales, one along ``axis``; ``turned``: transposed."""
+        if (key := f"{name}_{axis}{'_turned' * turned}") not in self._weights:
             values: NDArray[np.float32] = self._numpy.to_array(self._constants[name])
+            values = np.ascontiguousarray(values.T) if turned else values
             scales = np.maximum(np.abs(values).max(axis=axis, keepdims=True) / top, _TINY).astype(np.float32)
             integers = np.clip(np.rint(values / scales), -top, top).astype(np.int8)
             self._constant(f"{key}_int8", integers)
