@@ -543,7 +543,7 @@ def test_other_rows_are_not_also_called_other_tokens() -> None:
     recipe = load_recipe(None, {"data.path": "a.csv"}).dump()
     before: dict[str, Any] = {
         "recipe": recipe, "labels": ["a"], "base": "b", "data": {"train": "1", "test": "2"},
-        "tokens": {"train": "3", "test": "4"},
+        "tokens": {"train": "3", "test": "4"}, "speaking_token": "first", "learning_rate": 1e-4,
     }  # fmt: skip
     rows = {**before, "data": {"train": "5", "test": "2"}, "tokens": {"train": "6", "test": "4"}}
     assert describe_changes(before, rows, extending=False) == ["data: the rows of train are not the same"]

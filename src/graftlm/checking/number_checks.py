@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
-
-import numpy as np
 
 from graftlm.checking.finding import Finding
 from graftlm.data.dataset import Dataset
@@ -20,12 +19,13 @@ def check_numbers(dataset: Dataset, role: str) -> list[Finding]:
     train = dataset.splits.get("train")
     if train is None:
         return []
-    values = np.array(cast("list[float]", train.columns[role]), dtype=np.float64)
+    values = cast("list[float]", train.columns[role])
     other = f"name another column (data.columns.{role}=...)"
-    if len(set(values.tolist())) <= 1:
+    if len(set(values)) <= 1:
         message = f"train holds only one {role}, {values[0]:g}; there is nothing to learn"
         return [Finding("error", "constant_number", message, len(train), train.row_ids[:1], other)]
-    mean, deviation = float(values.mean()), float(values.std())
+    mean = math.fsum(values) / len(values)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
     if deviation < LEAST_DEVIATION:
         message = (
             f"the {role}s of train have a standard deviation of {deviation:g}; below {LEAST_DEVIATION:g} their squared "
@@ -35,9 +35,12 @@ def check_numbers(dataset: Dataset, role: str) -> list[Finding]:
         return [Finding("error", "number_too_even", message, len(train), train.row_ids[:1], fix)]
     findings: list[Finding] = []
     for name, split in dataset.splits.items():
-        far = np.abs(np.array(cast("list[float]", split.columns[role])) - mean) / deviation > FARTHEST
-        if far.any():
-            rows = np.flatnonzero(far).tolist()
+        rows = [
+            row
+            for row, value in enumerate(cast("list[float]", split.columns[role]))
+            if abs(value - mean) / deviation > FARTHEST
+        ]
+        if rows:
             message = (
                 f"{len(rows)} of {len(split)} {role}s of {name} lie more than {FARTHEST:g} standard deviations from "
                 "the mean of train, too far to be computed with"
