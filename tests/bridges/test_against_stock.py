@@ -22,6 +22,8 @@ CASES = [
 
 def _both(family: str, kind: str, seed: int, tmp_path: Path, more: Any = None, **changes: Any) -> list[Any]:
     found: list[Any] = []
+    # With AdamW's usual 1e-8 an entry whose gradient happens to be as small takes a step made of its rounding.
+    changes.setdefault("adam_epsilon", 1e-6)
     for cls in (graftlm.Trainer, transformers.Trainer):
         watching = Watching()
         made = trainer(

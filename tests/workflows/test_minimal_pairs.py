@@ -86,17 +86,19 @@ def make(folder: Path, family: str, seed: int, steps: int) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("family", "method"), [("gpt2", "log-likelihood"), ("bert", "pseudo-log-likelihood")]
+    # A masked network sees one word of a sentence a step: of 25 seeds ten had not learnt to agree after 80 steps.
+    ("family", "method", "steps"),
+    [("gpt2", "log-likelihood", 80), ("bert", "pseudo-log-likelihood", 240)],
 )
 def test_a_network_that_learnt_the_language_prefers_its_sentences(
-    tmp_path: Path, seed: int, family: str, method: str
+    tmp_path: Path, seed: int, family: str, method: str, steps: int
 ) -> None:
     folder = write_pairs(tmp_path / "pairs", seed)
     before, after = (
         score_minimal_pairs(
-            str(make(tmp_path / f"{family}-{steps}", family, seed, steps)), folder, resamples=200
+            str(make(tmp_path / f"{family}-{taken}", family, seed, taken)), folder, resamples=200
         )
-        for steps in (0, 80)
+        for taken in (0, steps)
     )
     assert after["method"] == method
     values = after["scores"]["values"]
