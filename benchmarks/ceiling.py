@@ -5,7 +5,7 @@
 The products of linear layers that some steps of ours compute, forward and back, are written down with their shapes and
 strides. Then the steps are taken again, and after each its products alone are computed once more by torch, on other
 numbers. Their share of the step is what is left when all else takes no time: a step cannot be faster than by the
-inverse of that share on this machine. Networks and rows are those of `training_speed.py`. Products inside our attention
+inverse of that share on this machine. Networks and rows are those of `timed_rows.py`. Products inside our attention
 are no part of the share.
 """
 
@@ -22,9 +22,10 @@ import numpy as np
 import torch
 import transformers
 from records import machine, read_runs, run_key, show
+from timed_rows import MIXES, NETWORKS
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from training_speed import MIXES, NETWORKS, Mix, our_steps
+from training_speed import Ours
 
 from graftlm.rundir import write_json
 
@@ -69,16 +70,16 @@ class Product:
         return time.perf_counter() - began
 
 
-def measure(network: str, mix: Mix) -> dict[str, Any]:
+def measure(network: str, rows: str) -> dict[str, Any]:
     """Return the seconds of every step, of its products alone, and their operations."""
     products: list[Products] = []
-    steps = our_steps(network, mix, 0.1, 1_000)
+    steps = Ours(network, rows, 0.1, "full").steps(1_000)
     for _ in range(WARM + STEPS):
         with Products() as found:
             next(steps)
         products.append(found)
     whole, alone = list[float](), list[float]()
-    steps = our_steps(network, mix, 0.1, 1_000)
+    steps = Ours(network, rows, 0.1, "full").steps(1_000)
     for number in range(WARM + STEPS):
         began = time.perf_counter()
         next(steps)
@@ -91,13 +92,13 @@ def measure(network: str, mix: Mix) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def table(runs: list[dict[str, Any]]) -> str:
+def tables(document: dict[str, Any]) -> str:
     """Return the Markdown table of a result file."""
     lines = [
         "| network | rows | threads | ms a step, median | products alone | their share | G operations / s in them |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
-    for run in runs:
+    for run in document["runs"]:
         whole, alone = np.array(run["step_seconds"]), np.array(run["product_seconds"])
         rate = float(np.sum(run["operations"]) / alone.sum()) / 1e9
         lines.append(
@@ -123,10 +124,10 @@ def main() -> None:
     for network in [] if chosen.table else chosen.networks:
         for mix in chosen.mixes:
             key = run_key(network=network, mix=mix, threads=chosen.threads)
-            found = measure(network, MIXES[mix])
+            found = measure(network, mix)
             runs[key] = {"key": key, "network": network, "mix": mix, **found, "machine": machine()}
             write_json(chosen.output, {"runs": list(runs.values())})
-    show("ceiling", table(list(runs.values())), into_page=chosen.output == RESULTS)
+    show("ceiling", tables({"runs": list(runs.values())}), into_page=chosen.output == RESULTS)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/gpu_speed.py
 
 Nothing of this has been measured yet: the project has had no GPU. The script is ready to run where there is one, and
-begins no turn after ``--seconds``. Rows and mixes are those of `training_speed.py`, the network is BERT-base with
+begins no turn after ``--seconds``. Rows and mixes are those of `timed_rows.py`, the network is BERT-base with
 random weights, batches have 16 rows, precision is bf16 by autocast on all sides:
 
 - ours: flat, numbers read late, dropout 0.1 by key; *without dropout*: the same with 0, where attention goes through
@@ -32,8 +32,9 @@ import transformers
 from accelerate import Accelerator
 from records import machine
 from stock_trainer import without_padding
+from timed_rows import BATCH, DECAY, MIXES, RATE, Mix, make_examples
 from torch import nn
-from training_speed import BATCH, DECAY, MIXES, RATE, Mix, SameBatches, make_examples, plan, stock_rows
+from training_speed import SameBatches, plan, stock_rows
 from transformers import AutoTokenizer, DataCollatorWithPadding, PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from turns import times_faster
@@ -109,7 +110,7 @@ class Bench:
         loss: Any = (AnswerSpan() if self.mix.answers else CrossEntropy()).bind(
             self.examples.targets, ["0", "1"]
         )
-        chosen = replace(plan(self.examples, steps), autocast=precision)
+        chosen = replace(plan(steps), autocast=precision)
         late = Late(LATE_STEPS, lambda number: number in (self.warm, steps))
         accelerator = Accelerator(cpu=self.device.type == "cpu")
         losses: list[float] = []
@@ -132,7 +133,7 @@ class Bench:
                     report_to=[], use_cpu=self.device.type == "cpu", disable_tqdm=True, bf16=precision is not None,
                     logging_steps=1 if same else 10 * steps, dataloader_pin_memory=self.device.type != "cpu",
                 ),
-                train_dataset=stock_rows(self.examples, self.mix),  # pyright: ignore[reportArgumentType]
+                train_dataset=stock_rows(self.examples, self.mix.answers),  # pyright: ignore[reportArgumentType]
                 data_collator=DataCollatorWithPadding(tokenizer),
                 callbacks=[_At(at)],
             )  # fmt: skip

@@ -31,7 +31,7 @@ import torch
 from accelerate import Accelerator
 from memory import peak_mib
 from records import machine, read_runs, run_key, show
-from training_speed import BATCH, DECAY, RATE, SEED, Mix, make_examples, make_model
+from timed_rows import BATCH, SEED, Mix, make_examples, make_model
 from transformers import PreTrainedModel
 
 from graftlm.data.dataset import Split
@@ -41,10 +41,9 @@ from graftlm.preparation import encoded, open_encoder
 from graftlm.progress import Silent
 from graftlm.recipe import load_recipe
 from graftlm.rundir import write_json
-from graftlm.strategies.full import Full
 from graftlm.training.batching import Examples
 from graftlm.training.loop import Plan, fit
-from graftlm.training.optimisation import Stepping, build_optimizer
+from graftlm.training.optimisation import Stepping
 from graftlm.training.order import Epochs
 from graftlm.workflows.finetune import finetune
 
@@ -112,9 +111,8 @@ def measure_tokens() -> dict[str, list[float]]:
     for length in LENGTHS:
         batch = TOKENS_IN_STEP // length
         mix = Mix(length, 0.0, length, length, length, 2 * batch, STEPS_IN_TURN)
-        model = make_model("minilm-l6", mix, 0.1)
+        model, optimizer = make_model("minilm-l6", mix, 0.1)
         examples = make_examples(mix, model.config.vocab_size)
-        optimizer = build_optimizer(model, Full().parameter_groups(model), RATE, DECAY)
         if reason := make_flat(model):
             raise SystemExit(f"the network does not work flat: {reason}")
         trainings[length] = steps_of(model, examples, optimizer, batch)
@@ -158,8 +156,7 @@ def measure_tokenising() -> dict[str, dict[str, float]]:
         examples = Examples.of(
             features, task.targets(split, features, task.learn(split)), encoder.padding, "right"
         )
-        model = make_model("minilm-l6", Mix(0, 0.0, 0, 0, 0, rows, steps), 0.1)
-        optimizer = build_optimizer(model, Full().parameter_groups(model), RATE, DECAY)
+        model, optimizer = make_model("minilm-l6", Mix(0, 0.0, 0, 0, 0, rows, steps), 0.1)
         if reason := make_flat(model):
             raise SystemExit(f"the network does not work flat: {reason}")
         training = steps_of(model, examples, optimizer, BATCH)

@@ -9,21 +9,28 @@ tokens in which an answer is marked. Sides, with batches of 16, float32, AdamW w
 - trainer: `graftlm.Trainer`, given what the stock one is given;
 - stock: the Trainer as it comes; *grouped*: with batches of similar length; *fixed*: every row padded to the limit.
 
+`--mixes sst2 goemotions conll2003 squadshifts` takes the first training rows of these sets (see `data_sets.py`), with
+the head of their task, instead of random tokens.
+
 The sides take turns, some steps each. What is timed is from the end of one step to the end of the next, so that reading
 and padding rows counts, and the steps that rows of the embedding owe are taken within the last step of a turn. A ratio
 is the median over the turns of the ratio of their seconds, its interval the middle 95 % of that of resampled turns.
 Before anything is timed both train some steps on the same batches without dropout: where their losses differ by more
 than 1e-5, the benchmark fails. Rows are random tokens, frequent ones frequent as in any language (Zipf); nothing has
 to be downloaded.
+
+`--strategies lora head_only` measure what moves fewer weights. Both sides get the same adapters (rank 16 on all linear
+layers of the body) or the same frozen body. Where the body is frozen, a turn of either side is three passes over the
+rows, and ours keeps the features of all rows anew in each turn; the Trainer's body drops out, ours, run once, does not.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +41,12 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from records import machine, read_runs, run_key, show
 from stock_trainer import without_padding
+from timed_rows import BATCH, DECAY, MIXES, NETWORKS, PUBLIC, RATE, SEED, STRATEGIES, make_training
 from torch.utils.data import DataLoader
 from transformers import (
     AutoTokenizer,
+    DataCollatorForTokenClassification,
     DataCollatorWithPadding,
-    PreTrainedModel,
     Trainer,
 )
 from transformers.trainer_callback import PrinterCallback
@@ -46,52 +54,21 @@ from turns import ENDLESS, Turns, TurnsOfTrainer, Worker, take_turns, times_fast
 
 import graftlm
 from graftlm.kernels.library import VARIABLE
-from graftlm.models.base_model import load_model
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.locating import locate
-from graftlm.objectives.answer_span import AnswerSpan
-from graftlm.objectives.cross_entropy import CrossEntropy
 from graftlm.rundir import write_json
-from graftlm.strategies.full import Full
 from graftlm.training.batching import Examples, epoch_batches
+from graftlm.training.frozen import keep_features
 from graftlm.training.loop import Plan, fit
-from graftlm.training.optimisation import build_optimizer
 from graftlm.training.order import Epochs
 
 RESULTS = Path(__file__).parent / "results" / "training_speed.json"
 SIDES = ("ours", "ours_without_kernels", "trainer", "stock", "stock_grouped", "stock_fixed")
-NETWORKS = ("minilm-l6", "bert-base")
-BATCH, DECAY, RATE, SEED = 16, 0.01, 2e-5, 1
+PASSES, BATCH_TOKENS = 3, 4_096
+"""Where the body is frozen: passes over the rows in a turn; tokens of a batch in which their features are made."""
 EQUAL_STEPS, EQUAL = 6, 1e-5
 
 
-@dataclass(frozen=True)
-class Mix:
-    """Lengths of texts: log-normal around ``middle`` tokens, within ``shortest`` and ``longest``.
-
-    Args:
-        answers: whether an answer is marked instead of a class given.
-        limit: tokens of every row of the side *fixed*.
-        rows: that are trained on, again and again.
-        turn: steps of each side before the next has its turn: as many as the Trainer's grouped batches take from their
-            longest to their shortest, a quarter of the rows.
-    """
-
-    middle: float
-    spread: float
-    shortest: int
-    longest: int
-    limit: int
-    rows: int
-    turn: int
-    answers: bool = False
-
-
-MIXES = {
-    "short": Mix(12, 0.6, 4, 66, 128, 1_280, 20),
-    "paragraphs": Mix(140, 0.55, 20, 256, 256, 640, 10),
-    "answers": Mix(165, 0.40, 60, 384, 384, 640, 10, answers=True),
-}
 # What the design asks for, and hopes for.
 BOUNDS = {
     ("ours", "stock"): {"short": (2.3, 2.9), "paragraphs": (3.2, 4.0), "answers": (4.5, 5.6)},
@@ -101,39 +78,7 @@ BOUNDS = {
 }  # fmt: skip
 
 
-def make_examples(mix: Mix, vocabulary: int) -> Examples:
-    """Return random rows of a mix."""
-    random = np.random.default_rng(SEED)
-    lengths = np.exp(random.normal(np.log(mix.middle), mix.spread, mix.rows)).round()
-    lengths = lengths.clip(mix.shortest, mix.longest).astype(np.int64)
-    first = 1_000 if vocabulary > 2_000 else 5  # what stands before are special tokens and single characters
-    ranks = np.arange(vocabulary - first)
-    share = 1 / (ranks + 2.7)
-    words = first + random.permutation(vocabulary - first)
-    ids = [words[random.choice(ranks, size=length, p=share / share.sum())].tolist() for length in lengths]
-    if mix.answers:
-        start = (random.random(mix.rows) * (lengths - 1)).astype(np.int64)
-        targets = np.stack([start, np.minimum(start + 2, lengths - 1)], axis=1)
-    else:
-        targets = random.integers(0, 2, size=mix.rows)
-    segments = [[0] * len(each) for each in ids]
-    return Examples(
-        {"input_ids": ids, "token_type_ids": segments}, targets, {"input_ids": 0, "token_type_ids": 0}
-    )
-
-
-def make_model(network: str, mix: Mix, dropout: float) -> PreTrainedModel:
-    """Return the network with a new head, the same for every side."""
-    head = "QuestionAnswering" if mix.answers else "SequenceClassification"
-    options: dict[str, Any] = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    if network == "minilm-l6":
-        base = locate("bundled:minilm-l6")
-        return load_model(base, [f"AutoModelFor{head}"], options, SEED).model
-    torch.manual_seed(SEED)
-    return getattr(transformers, f"BertFor{head}")(transformers.BertConfig(**options))
-
-
-def plan(examples: Examples, steps: int) -> Plan:
+def plan(steps: int) -> Plan:
     """Return our steps; the Trainer gets the same by `trainer_arguments`."""
     return Plan(
         total_steps=steps, order=Epochs(BATCH, "shuffled", SEED), micro_batch=None, seed=SEED, warmup_share=0.0,
@@ -141,53 +86,62 @@ def plan(examples: Examples, steps: int) -> Plan:
     )  # fmt: skip
 
 
-def our_steps(
-    network: str, mix: Mix, dropout: float, steps: int
-) -> Iterator[tuple[float, Callable[[], None]]]:
-    """Yield the loss of each step of ours, and what brings all weights up to date: rows may be late."""
-    model = make_model(network, mix, dropout)
-    examples = make_examples(mix, model.config.vocab_size)
-    optimizer = build_optimizer(model, Full().parameter_groups(model), RATE, DECAY)
-    if reason := make_flat(model):
-        raise SystemExit(f"the network does not work flat: {reason}")
-    assert examples.targets is not None
-    objective = AnswerSpan() if mix.answers else CrossEntropy()
-    loss: Any = objective.bind(examples.targets, ["0", "1"])
-    for step in fit(model, examples, loss, optimizer, plan(examples, steps), Accelerator(cpu=True)):
-        yield step.loss, optimizer.flush
+class Ours:
+    """Our side: the network, and steps that it takes."""
+
+    def __init__(self, network: str, rows: str, dropout: float, strategy: str) -> None:
+        self.training = make_training(network, rows, dropout, strategy)
+        if reason := make_flat(self.training.model):
+            raise SystemExit(f"the network does not work flat: {reason}")
+        self.frozen = strategy == "head_only"
+
+    def steps(self, count: int) -> Iterator[float]:
+        """Yield the loss of each step; a frozen body is run before, once for each row."""
+        ours, features = self.training, None
+        if self.frozen:
+            cpu, folder = torch.device("cpu"), Path(tempfile.gettempdir())
+            features = keep_features(ours.model, ours.examples, BATCH_TOKENS, cpu, None, folder)
+        for step in fit(
+            ours.model, ours.examples, ours.loss, ours.optimizer, plan(count), Accelerator(cpu=True),
+            features=features,
+        ):  # fmt: skip
+            yield step.loss
 
 
-def stock_rows(examples: Examples, mix: Mix) -> list[dict[str, Any]]:
+def stock_rows(examples: Examples, answers: bool) -> list[dict[str, Any]]:
     """Return the rows as the Trainer wants them."""
     targets: Any = examples.targets
-    names = ("start_positions", "end_positions") if mix.answers else ("labels",)
-    return [
-        {
-            "input_ids": examples.inputs["input_ids"][row],
-            "token_type_ids": examples.inputs["token_type_ids"][row],
-            **dict(zip(names, np.atleast_1d(targets[row]).tolist(), strict=True)),
-        }
-        for row in range(len(examples))
-    ]
+    names = ("start_positions", "end_positions") if answers else ("labels",)
+    found: list[dict[str, Any]] = []
+    for row in range(len(examples)):
+        target = np.asarray(targets[row]).tolist()
+        values = target if answers else [target]
+        inputs = {name: list(each[row]) for name, each in examples.inputs.items()}
+        found.append({**inputs, **dict(zip(names, values, strict=True))})
+    return found
 
 
 def stock_trainer(
-    side: str, network: str, mix: Mix, dropout: float, steps: int, folder: str, **more: Any
+    side: str, network: str, rows: str, dropout: float, strategy: str, steps: int, folder: str, **more: Any
 ) -> Trainer:
-    """Return the Trainer of a side."""
-    model = make_model(network, mix, dropout)
+    """Return the Trainer of a side, with its own optimiser over the weights that move."""
+    training = make_training(network, rows, dropout, strategy)
+    about = (MIXES | PUBLIC)[rows]
     tokenizer: Any = AutoTokenizer.from_pretrained(locate("bundled:minilm-l6").folder)
     padding: dict[str, Any] = (
-        {"padding": "max_length", "max_length": mix.limit} if side == "stock_fixed" else {}
+        {"padding": "max_length", "max_length": about.limit} if side == "stock_fixed" else {}
     )
     if side == "stock_grouped":
         more["train_sampling_strategy"] = "group_by_length"
-    kind = graftlm.Trainer if side == "trainer" else Trainer
-    trainer = kind(
-        model=model,
+    of_tokens = isinstance(training.examples.targets, list)
+    collator = (DataCollatorForTokenClassification if of_tokens else DataCollatorWithPadding)(
+        tokenizer, **padding
+    )
+    trainer = (graftlm.Trainer if side == "trainer" else Trainer)(
+        model=training.model,
         args=trainer_arguments(folder, steps, BATCH, RATE, DECAY, **more),
-        train_dataset=stock_rows(make_examples(mix, model.config.vocab_size), mix),  # pyright: ignore[reportArgumentType]
-        data_collator=DataCollatorWithPadding(tokenizer, **padding),
+        train_dataset=stock_rows(training.examples, about.answers),  # pyright: ignore[reportArgumentType]
+        data_collator=collator,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -204,56 +158,58 @@ class SameBatches(Trainer):
         return DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)  # pyright: ignore
 
 
-def stock_losses(network: str, mix: Mix) -> list[float]:
+def stock_losses(network: str, rows: str, strategy: str) -> list[float]:
     """Return the losses of the Trainer on our batches, without dropout."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer = stock_trainer("stock", network, mix, 0.0, EQUAL_STEPS, folder, logging_steps=1)
+        trainer = stock_trainer("stock", network, rows, 0.0, strategy, EQUAL_STEPS, folder, logging_steps=1)
         trainer.__class__ = SameBatches
-        if mix.answers:
+        if (MIXES | PUBLIC)[rows].answers:
             without_padding(trainer.model)
         trainer.train()
     return [record["loss"] for record in trainer.state.log_history if "loss" in record]
 
 
-def check_equal(network: str, mix: Mix) -> float:
+def check_equal(network: str, rows: str, strategy: str) -> float:
     """Return the largest relative difference of the losses of both sides on the same batches without dropout."""
-    ours = [loss for loss, _ in our_steps(network, mix, 0.0, EQUAL_STEPS)]
-    stock = stock_losses(network, mix)
+    ours = list(Ours(network, rows, 0.0, strategy).steps(EQUAL_STEPS))
+    stock = stock_losses(network, rows, strategy)
     difference = max(abs(one - other) / other for one, other in zip(ours, stock, strict=True))
     if not difference <= EQUAL:
         raise SystemExit(f"the losses differ, so there is nothing to compare: {ours} and {stock}")
     return difference
 
 
-def work(side: str, network: str, mix: Mix) -> None:
+def work(side: str, network: str, rows: str, strategy: str) -> None:
     """Be a side: train for ever, a turn at a time."""
     if side.startswith("ours"):
-        turns = Turns()
-        steps = our_steps(network, mix, 0.1, ENDLESS)
-        next(steps)  # the model is made
+        turns, ours = Turns(), Ours(network, rows, 0.1, strategy)
         turns.wait()
-        for _, flush in steps:
-            if turns.last:
-                flush()  # no step is left for later
-            turns.step_ended()
+        while True:  # for each turn where features are made anew, otherwise once
+            for _ in ours.steps(turns.steps if ours.frozen else ENDLESS):
+                if turns.last:
+                    ours.training.optimizer.flush()  # no step is left for later
+                turns.step_ended()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = stock_trainer(side, network, mix, 0.1, ENDLESS, folder)
+        trainer = stock_trainer(side, network, rows, 0.1, strategy, ENDLESS, folder)
         trainer.add_callback(TurnsOfTrainer(Turns()))
         trainer.train()
 
 
-def measure(network: str, name: str, sides: list[str], turns: int, threads: int) -> dict[str, Any]:
+def measure(
+    network: str, rows: str, strategy: str, sides: list[str], turns: int, threads: int
+) -> dict[str, Any]:
     """Return the seconds of every step of every side, turn by turn."""
-    mix = MIXES[name]
-    difference = check_equal(network, mix)
-    words = ("--networks", network, "--mixes", name, "--threads", str(threads))
+    difference = check_equal(network, rows, strategy)
+    words = ("--networks", network, "--mixes", rows, "--strategies", strategy, "--threads", str(threads))
     workers = {
         side: Worker(
             __file__, ("--worker", side, *words), {VARIABLE: "off"} if side == "ours_without_kernels" else {}
         )
         for side in sides
     }
-    told = take_turns(workers, turns, mix.turn)
+    about = (MIXES | PUBLIC)[rows]
+    steps = PASSES * about.rows // BATCH if strategy == "head_only" else about.turn
+    told = take_turns(workers, turns, steps)
     seconds = {
         side: [[round(each, 5) for each in turn["seconds"]] for turn in found] for side, found in told.items()
     }
@@ -270,9 +226,9 @@ def ratio(run: dict[str, Any], ours: str, stock: str) -> tuple[float, float, flo
 def tables(document: dict[str, Any]) -> str:
     """Return the Markdown tables of a result file."""
     lines = [
-        "| network | rows | side | ms a step, median | peak MiB | ours is faster | without kernels | graftlm.Trainer "
-        "| must, goal |",
-        "|---|---|---|---:|---:|---|---|---|---|",
+        "| network | rows | strategy | side | ms a step, median | peak MiB | ours is faster | without kernels "
+        "| graftlm.Trainer | must, goal |",
+        "|---|---|---|---|---:|---:|---|---|---|---|",
     ]
     for run in document["runs"]:
         for side in run["seconds"]:
@@ -280,6 +236,7 @@ def tables(document: dict[str, Any]) -> str:
             cells = [
                 run["network"],
                 run["mix"],
+                run["strategy"],
                 side.replace("_", ", "),
                 f"{milliseconds:.0f}",
                 f"{run['peak_mib'][side]}",
@@ -293,7 +250,8 @@ def tables(document: dict[str, Any]) -> str:
             bounds = [
                 f"{must}, {goal}"
                 for ours in ("ours", "ours_without_kernels", "trainer")
-                if run["network"] == "minilm-l6" and (ours, side) in BOUNDS
+                if (run["network"], run["strategy"]) == ("minilm-l6", "full")
+                and run["mix"] in BOUNDS.get((ours, side), {})
                 for must, goal in [BOUNDS[ours, side][run["mix"]]]
             ]
             lines.append(f"| {' | '.join([*cells, '; '.join(bounds)])} |")
@@ -303,7 +261,8 @@ def tables(document: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--networks", choices=NETWORKS, nargs="*", default=["minilm-l6"])
-    parser.add_argument("--mixes", choices=list(MIXES), nargs="*", default=list(MIXES))
+    parser.add_argument("--mixes", choices=list(MIXES | PUBLIC), nargs="*", default=list(MIXES))
+    parser.add_argument("--strategies", choices=list(STRATEGIES), nargs="*", default=["full"])
     parser.add_argument("--sides", choices=SIDES, nargs="*", default=list(SIDES))
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -314,14 +273,14 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     transformers.utils.logging.set_verbosity_error()
     if chosen.worker:
-        work(chosen.worker, chosen.networks[0], MIXES[chosen.mixes[0]])
+        work(chosen.worker, chosen.networks[0], chosen.mixes[0], chosen.strategies[0])
     runs = {run["key"]: run for run in read_runs(chosen.output)}
-    for network in [] if chosen.table else chosen.networks:
-        for mix in chosen.mixes:
-            found = measure(network, mix, chosen.sides, chosen.turns, chosen.threads)
-            key = run_key(network=network, mix=mix)
-            runs[key] = {"key": key, "network": network, "mix": mix, **found, "machine": machine()}
-            write_json(chosen.output, {"runs": list(runs.values())})
+    wanted = itertools.product(chosen.networks, chosen.mixes, chosen.strategies)
+    for network, mix, strategy in [] if chosen.table else wanted:
+        found = measure(network, mix, strategy, chosen.sides, chosen.turns, chosen.threads)
+        what = {"network": network, "mix": mix, "strategy": strategy}
+        runs[run_key(**what)] = {"key": run_key(**what), **what, **found, "machine": machine()}
+        write_json(chosen.output, {"runs": list(runs.values())})
     show("training_speed", tables({"runs": list(runs.values())}), into_page=chosen.output == RESULTS)
 
 

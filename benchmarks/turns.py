@@ -113,11 +113,14 @@ class Worker:
 
 
 def take_turns(workers: Mapping[str, Worker], turns: int, steps: int) -> dict[str, list[dict[str, Any]]]:
-    """Return what every side tells of each turn; the first, which is for caches to fill, is left out."""
+    """Return what every side tells of each turn; the first, which is for caches to fill, is left out.
+
+    Each time they come in another order: a side that always followed the slowest would always find the machine hot.
+    """
     told: dict[str, list[dict[str, Any]]] = {side: [] for side in workers}
-    for _ in range(turns + 1):
-        for side, worker in workers.items():
-            told[side].append(worker.turn(steps))
+    for turn in range(turns + 1):
+        for side in np.random.default_rng(turn).permutation(list(workers)):
+            told[side].append(workers[side].turn(steps))
     for worker in workers.values():
         worker.end()
     return {side: each[1:] for side, each in told.items()}
