@@ -75,7 +75,7 @@ def rows_of(kind: str, folder: Path) -> tuple[Rows, Rows]:
 
 
 def fine_tuned(rows: Rows, folder: Path) -> Path:
-    """Return a run whose model has learnt enough for its decisions to mean something."""
+    """Return a run whose model was trained on rows that it can learn from; how well it does is not told."""
     options: dict[str, Any] = {
         "base": "bundled:minilm-l6", "training.epochs": 2, "task.max_length_tokens": MOST_TOKENS,
         "data.validation_share": 0.0, "data.test_share": 0.0, "training.device": "cpu",

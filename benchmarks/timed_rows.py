@@ -79,6 +79,7 @@ PUBLIC = {
     "conll2003": PublicRows(256, 1_280, 20),
     "squadshifts": PublicRows(384, 400, 10, answers=True),
 }
+ROWS = MIXES | PUBLIC
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Training:
 
 
 def make_training(network: str, rows: str, dropout: float, strategy: str) -> Training:
-    """Return the network and the rows of one of `MIXES` or `PUBLIC`."""
+    """Return the network and one of `ROWS`."""
     if rows in PUBLIC:
         return _on_public_rows(network, rows, dropout, strategy)
     mix = MIXES[rows]

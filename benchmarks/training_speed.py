@@ -12,16 +12,17 @@ tokens in which an answer is marked. Sides, with batches of 16, float32, AdamW w
 `--mixes sst2 goemotions conll2003 squadshifts` takes the first training rows of these sets (see `data_sets.py`), with
 the head of their task, instead of random tokens.
 
-The sides take turns, some steps each. What is timed is from the end of one step to the end of the next, so that reading
-and padding rows counts, and the steps that rows of the embedding owe are taken within the last step of a turn. A ratio
-is the median over the turns of the ratio of their seconds, its interval the middle 95 % of that of resampled turns.
-Before anything is timed both train some steps on the same batches without dropout: where their losses differ by more
-than 1e-5, the benchmark fails. Rows are random tokens, frequent ones frequent as in any language (Zipf); nothing has
-to be downloaded.
+The sides take turns, some steps each, each time in another order. What is timed is from the end of one step to the
+end of the next, so that reading and padding rows counts, and the steps that rows of the embedding owe are taken
+within the last step of a turn. A ratio is the median over the turns of the ratio of their seconds, its interval the
+middle 95 % of that of resampled turns. Before anything is timed both train some steps on the same batches without
+dropout: where their losses differ by more than 1e-5, the benchmark fails. Rows are random tokens, frequent ones
+frequent as in any language (Zipf); nothing has to be downloaded.
 
-`--strategies lora head_only` measure what moves fewer weights. Both sides get the same adapters (rank 16 on all linear
-layers of the body) or the same frozen body. Where the body is frozen, a turn of either side is three passes over the
-rows, and ours keeps the features of all rows anew in each turn; the Trainer's body drops out, ours, run once, does not.
+`--strategies lora head_only` measure what moves fewer weights. Both sides get the same adapters (rank 16 on all
+linear layers of the body) or the same frozen body. Where the body is frozen, a turn of either side is as many steps
+as three passes over the rows take (fewer where texts are read in windows), and ours keeps the features of all rows
+anew in each turn; the Trainer's body drops out, ours, run once, does not.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from records import machine, read_runs, run_key, show
 from stock_trainer import without_padding
-from timed_rows import BATCH, DECAY, MIXES, NETWORKS, PUBLIC, RATE, SEED, STRATEGIES, make_training
+from timed_rows import BATCH, DECAY, MIXES, NETWORKS, RATE, ROWS, SEED, STRATEGIES, make_training
 from torch.utils.data import DataLoader
 from transformers import (
     AutoTokenizer,
@@ -67,8 +68,6 @@ SIDES = ("ours", "ours_without_kernels", "trainer", "stock", "stock_grouped", "s
 PASSES, BATCH_TOKENS = 3, 4_096
 """Where the body is frozen: passes over the rows in a turn; tokens of a batch in which their features are made."""
 EQUAL_STEPS, EQUAL = 6, 1e-5
-
-
 # What the design asks for, and hopes for.
 BOUNDS = {
     ("ours", "stock"): {"short": (2.3, 2.9), "paragraphs": (3.2, 4.0), "answers": (4.5, 5.6)},
@@ -126,7 +125,7 @@ def stock_trainer(
 ) -> Trainer:
     """Return the Trainer of a side, with its own optimiser over the weights that move."""
     training = make_training(network, rows, dropout, strategy)
-    about = (MIXES | PUBLIC)[rows]
+    about = ROWS[rows]
     tokenizer: Any = AutoTokenizer.from_pretrained(locate("bundled:minilm-l6").folder)
     padding: dict[str, Any] = (
         {"padding": "max_length", "max_length": about.limit} if side == "stock_fixed" else {}
@@ -163,7 +162,7 @@ def stock_losses(network: str, rows: str, strategy: str) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = stock_trainer("stock", network, rows, 0.0, strategy, EQUAL_STEPS, folder, logging_steps=1)
         trainer.__class__ = SameBatches
-        if (MIXES | PUBLIC)[rows].answers:
+        if ROWS[rows].answers:
             without_padding(trainer.model)
         trainer.train()
     return [record["loss"] for record in trainer.state.log_history if "loss" in record]
@@ -207,7 +206,7 @@ def measure(
         )
         for side in sides
     }
-    about = (MIXES | PUBLIC)[rows]
+    about = ROWS[rows]
     steps = PASSES * about.rows // BATCH if strategy == "head_only" else about.turn
     told = take_turns(workers, turns, steps)
     seconds = {
@@ -261,7 +260,7 @@ def tables(document: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--networks", choices=NETWORKS, nargs="*", default=["minilm-l6"])
-    parser.add_argument("--mixes", choices=list(MIXES | PUBLIC), nargs="*", default=list(MIXES))
+    parser.add_argument("--mixes", choices=list(ROWS), nargs="*", default=list(MIXES))
     parser.add_argument("--strategies", choices=list(STRATEGIES), nargs="*", default=["full"])
     parser.add_argument("--sides", choices=SIDES, nargs="*", default=list(SIDES))
     parser.add_argument("--turns", type=int, default=7)

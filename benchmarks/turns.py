@@ -115,7 +115,7 @@ class Worker:
 def take_turns(workers: Mapping[str, Worker], turns: int, steps: int) -> dict[str, list[dict[str, Any]]]:
     """Return what every side tells of each turn; the first, which is for caches to fill, is left out.
 
-    Each time they come in another order: a side that always followed the slowest would always find the machine hot.
+    Each time they come in another order, so that none always follows the same one.
     """
     told: dict[str, list[dict[str, Any]]] = {side: [] for side in workers}
     for turn in range(turns + 1):

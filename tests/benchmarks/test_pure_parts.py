@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 from tests.benchmarks.test_figures import benchmark
 
+from graftlm.training.batching import Examples
+
 INTERVAL = {"value": 2.0, "low": 1.5, "high": 2.5}
 
 
@@ -154,3 +156,51 @@ def test_products_are_counted_and_computed_again() -> None:
     assert (
         ceiling.tables({"runs": [run]}).splitlines()[2] == "| minilm-l6 | short | 2 | 200 | 100 | 50% | 10 |"
     )
+
+
+@pytest.mark.parametrize(
+    ("targets", "answers", "expected"),
+    [
+        (np.array([2, 0]), False, [{"labels": 2}, {"labels": 0}]),
+        (np.array([[1.0, 0.0], [0.0, 1.0]]), False, [{"labels": [1.0, 0.0]}, {"labels": [0.0, 1.0]}]),
+        ([np.array([-100, 1]), np.array([0])], False, [{"labels": [-100, 1]}, {"labels": [0]}]),
+        (
+            np.array([[0, 1], [0, 0]]),
+            True,
+            [{"start_positions": 0, "end_positions": 1}, {"start_positions": 0, "end_positions": 0}],
+        ),
+    ],
+    ids=["class", "set", "tags", "answer"],
+)
+def test_the_stock_trainer_is_given_the_same_rows(targets: Any, answers: bool, expected: Any) -> None:
+    inputs = {"input_ids": [[7, 8], [9]], "token_type_ids": [[0, 1], [0]]}
+    examples = Examples(inputs, targets, {"input_ids": 0, "token_type_ids": 0})
+    assert benchmark("training_speed").stock_rows(examples, answers) == [
+        {**{name: each[row] for name, each in inputs.items()}, **expected[row]} for row in range(2)
+    ]
+
+
+def test_sides_take_turns_in_drawn_order_and_the_first_turn_does_not_count() -> None:
+    taken: list[str] = []
+
+    class Worker:
+        """Counts its turns."""
+
+        def __init__(self, name: str) -> None:
+            self.name, self.turns, self.ended = name, 0, False
+
+        def turn(self, steps: int) -> dict[str, int]:
+            taken.append(self.name)
+            self.turns += 1
+            return {"turn": self.turns, "steps": steps}
+
+        def end(self) -> None:
+            self.ended = True
+
+    workers = {name: Worker(name) for name in "abcd"}
+    told = benchmark("turns").take_turns(workers, 5, 3)
+    assert told == {name: [{"turn": turn, "steps": 3} for turn in range(2, 7)] for name in "abcd"}
+    orders = [tuple(taken[start : start + 4]) for start in range(0, len(taken), 4)]
+    assert len(orders) == 6 and all(sorted(order) == list("abcd") for order in orders)
+    assert len({order[0] for order in orders}) > 1
+    assert all(worker.ended for worker in workers.values())

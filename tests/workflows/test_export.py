@@ -20,6 +20,7 @@ from tests.tasks.test_contract import SAMPLES
 from tests.tiny import WORDS, tiny_base
 
 import graftlm
+import graftlm.workflows.export as exporting
 from graftlm.cli.app import run as graft
 from graftlm.data.dataset import Split
 from graftlm.errors import ConfigurationError, GraftError, MissingResource, ModelError, RunError
@@ -28,6 +29,7 @@ from graftlm.models.exported.exporting import difference
 from graftlm.models.exported.network import ExportedNetwork, session_of
 from graftlm.models.exported.quantising import quantise
 from graftlm.predictor import Predictor
+from graftlm.progress import Silent
 from graftlm.reports.export_card import render_export_card
 from graftlm.run import Run
 from graftlm.scoring.paired import paired_difference
@@ -550,3 +552,19 @@ def test_a_loss_is_seen_where_a_metric_is_undefined_on_many_draws() -> None:
     scores = answers(numbers, equal).scores
     assert scores.headline.value == 0.0 and scores.primary in scores.undefined
     assert "undefined" not in scores.dump() and not answers(numbers).scores.undefined
+
+
+def test_little_int8_is_said(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    class Listening(Silent):
+        """Keeps warnings."""
+
+        def warn(self, sentence: str) -> None:
+            said.append(sentence)
+
+    exporting.export(run.path, tmp_path / "much", int8=True, progress=Listening())
+    assert not any("in int8" in each for each in said)
+    monkeypatch.setattr(exporting, "LEAST_INT8_SHARE", 1.01)
+    exporting.export(run.path, tmp_path / "little", int8=True, progress=Listening())
+    assert any("of the weights are in int8" in each for each in said)
