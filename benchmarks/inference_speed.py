@@ -14,7 +14,7 @@ probabilities come out, in the order of the rows; tokenising is timed, too.
 - ours int8: that folder in int8, each token quantised by itself;
 - onnx int8: the batches of *sorted* by ONNX Runtime with weights and activations quantised by its own
   `quantize_dynamic`, one scale for all activations of a batch. Of either int8, whose numbers are not equal, it is told
-  how many rows it decides otherwise.
+  how many rows it decides otherwise, beside the accuracy of every way on the timed rows.
 
 All ways have the same threads and take turns; each round begins with another one. A ratio is the median over the rounds
 of the ratio of wall seconds within a round, with its range. Where a probability of the exact ways differs from plain
@@ -75,7 +75,7 @@ def rows_of(kind: str, folder: Path) -> tuple[Rows, Rows]:
 
 
 def fine_tuned(rows: Rows, folder: Path) -> Path:
-    """Return a run whose model was trained on rows that it can learn from; how well it does is not told."""
+    """Return a run whose model was trained on rows that it can learn from."""
     options: dict[str, Any] = {
         "base": "bundled:minilm-l6", "training.epochs": 2, "task.max_length_tokens": MOST_TOKENS,
         "data.validation_share": 0.0, "data.test_share": 0.0, "training.device": "cpu",
@@ -86,7 +86,7 @@ def fine_tuned(rows: Rows, folder: Path) -> Path:
 def ways(run: Path, rows: Rows) -> Iterator[tuple[str, Way]]:
     """Yield every way and its name; ``rows`` are those that an export is compared on."""
     plain = load_plain(run / "model")
-    names = [plain.model.config.id2label[number] for number in range(plain.model.config.num_labels)]
+    names = labels_of(run)
     predictor = Predictor.open(run, device="cpu")
     yield "ours", lambda texts: _scores([each.scores for each in predictor(list(texts))], names)
     yield "sorted", lambda texts: in_batches(plain, texts, lambda batch: plain.model(**batch).logits.numpy())
@@ -125,6 +125,12 @@ def ways(run: Path, rows: Rows) -> Iterator[tuple[str, Way]]:
     )
 
 
+def labels_of(run: Path) -> list[str]:
+    """Return the names of the labels in the order of the network's outputs."""
+    config = transformers.AutoConfig.from_pretrained(run / "model")
+    return [config.id2label[number] for number in range(config.num_labels)]
+
+
 def in_batches(
     plain: Loaded, texts: Sequence[str], logits_of: Callable[[Any], NDArray[np.float32]]
 ) -> NDArray[np.float32]:
@@ -151,33 +157,39 @@ def measure(kind: str, folder: Path) -> dict[str, Any]:
     training, timed = rows_of(kind, folder)
     texts = [row["text"] for row in timed]
     with tempfile.TemporaryDirectory() as place:
-        everyone = dict(ways(fine_tuned(training, Path(place)), timed[:64]))
+        run = fine_tuned(training, Path(place))
+        names = labels_of(run)
+        everyone = dict(ways(run, timed[:64]))
         found = {name: way(texts) for name, way in everyone.items()}  # also warms it
         apart = {name: float(np.abs(each - found["sorted"]).max()) for name, each in found.items()}
         for name, difference in apart.items():
             if name not in QUANTISED and difference > TOLERANCE:
                 raise SystemExit(f"{name} differs from plain torch by {difference:.1e}")
         seconds: dict[str, list[float]] = {name: [] for name in everyone}
-        names = list(everyone)
+        turns = list(everyone)
         for number in range(ROUNDS):
-            for name in names[number % len(names) :] + names[: number % len(names)]:
+            for name in turns[number % len(turns) :] + turns[: number % len(turns)]:
                 with stopwatch(digits=4) as passed:
                     everyone[name](texts)
                 seconds[name].append(passed["wall"])
     otherwise = {
         name: int((found[name].argmax(-1) != found["sorted"].argmax(-1)).sum()) for name in QUANTISED
     }
+    right = {
+        name: float(np.mean([names[best] == row["label"] for best, row in zip(each.argmax(-1), timed, strict=True)]))
+        for name, each in found.items()
+    }  # fmt: skip
     return {
         "rows": len(texts), "seconds": seconds, "apart": apart, "decides_otherwise": otherwise,
-        "machine": machine(),
+        "accuracy": right, "machine": machine(),
     }  # fmt: skip
 
 
 def tables(document: dict[str, Any]) -> str:
     """Return the Markdown table of a result file."""
     lines = [
-        "| texts | rows | way | rows / s | ours is faster | must | largest difference of a probability |",
-        "|---|---:|---|---:|---|---:|---:|",
+        "| texts | rows | way | rows / s | ours is faster | must | accuracy | largest difference of a probability |",
+        "|---|---:|---|---:|---|---:|---:|---:|",
     ]
     for run in sorted(document["runs"], key=lambda run: list(TEXTS).index(run["data"])):
         seconds = {name: np.array(each) for name, each in run["seconds"].items()}
@@ -193,7 +205,7 @@ def tables(document: dict[str, Any]) -> str:
             lines.append(
                 f"| {run['data']} | {run['rows']:,} | {name} | {run['rows'] / np.median(seconds[name]):,.0f} "
                 f"| {faster if name != 'ours' else ''} | {MUSTS[run['data']] if exact else ''} "
-                f"| {run['apart'][name]:.0e}{other} |"
+                f"| {100 * run['accuracy'][name]:.1f} | {run['apart'][name]:.0e}{other} |"
             )
     return "\n".join(lines)
 

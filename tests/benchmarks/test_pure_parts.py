@@ -97,17 +97,17 @@ def test_inference_shows_the_best_batch_of_the_pipeline() -> None:
     }  # fmt: skip
     run = {
         "data": "short", "rows": 800, "seconds": seconds, "apart": dict.fromkeys(seconds, 1e-6),
-        "decides_otherwise": {"ours int8": 0, "onnx int8": 7},
+        "decides_otherwise": {"ours int8": 0, "onnx int8": 7}, "accuracy": dict.fromkeys(seconds, 0.875),
     }  # fmt: skip
     shown = benchmark("inference_speed").tables({"runs": [run]}).splitlines()
-    assert shown[2] == "| short | 800 | ours | 800 |  |  | 1e-06 |"
-    assert shown[3] == "| short | 800 | sorted | 400 | 2.00 [1.00, 2.00] | 1.2 | 1e-06 |"
+    assert shown[2] == "| short | 800 | ours | 800 |  |  | 87.5 | 1e-06 |"
+    assert shown[3] == "| short | 800 | sorted | 400 | 2.00 [1.00, 2.00] | 1.2 | 87.5 | 1e-06 |"
     assert shown[4].startswith("| short | 800 | pipeline 8 | 267 | 3.00 [1.50, 6.00] |")
     assert (
         shown[6]
-        == "| short | 800 | ours int8 | 1,000 | 0.80 [0.40, 0.80] |  | 1e-06, 0 rows decided otherwise |"
+        == "| short | 800 | ours int8 | 1,000 | 0.80 [0.40, 0.80] |  | 87.5 | 1e-06, 0 rows decided otherwise |"
     )
-    assert shown[7].endswith("1e-06, 7 rows decided otherwise |")
+    assert shown[7].endswith("87.5 | 1e-06, 7 rows decided otherwise |")
 
 
 def test_transfer_draws_rows_by_the_seed_and_weights_anew(tiny_bert: Path, tmp_path: Path) -> None:
