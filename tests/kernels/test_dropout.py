@@ -11,7 +11,7 @@ from graftlm.kernels.library import Library
 from graftlm.kernels.masks import kept_features
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (3, 4, 33), (130, 384), (2, 20000)])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (3, 4, 33), (130, 384), (2, 20000), (5, 100, 700), (2, 150000)])
 def test_kernel_and_torch_give_the_same_bits(
     shape: tuple[int, ...], kernels: Library, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,7 +51,9 @@ def test_without_dropout_the_same_tensor_comes_back(seed: int) -> None:
     assert keyed_dropout(x, bases_of(seed, [3]), 0.0) is x
 
 
-def test_strided_and_empty_input(kernels: Library, seed: int) -> None:
+@pytest.mark.parametrize("switch", ["on", "off"])
+def test_strided_and_empty_input(switch: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFTLM_KERNELS", switch)
     torch.manual_seed(seed)
     bases = bases_of(seed, [12])
     wide = torch.randn(9, 12)

@@ -206,11 +206,13 @@ def _attention(
         )
     if grouped:
         key, value = (tensor.repeat_interleave(heads // key.shape[1], 1) for tensor in (key, value))
-    scores = query @ key.transpose(-1, -2) * pattern.scale
+    # Whatever goes over all scores takes as long as a product: queries are scaled instead, masks are added in place.
+    scores = (query * pattern.scale) @ key.transpose(-1, -2)
     if bias is not None:
         scores = scores + bias[:, : group.queries, : group.keys]
     if group.padded or narrow or pattern.causal:
-        scores = scores.masked_fill(~group.visible(pattern, query.device), float("-inf"))
+        hidden = torch.zeros((), dtype=scores.dtype, device=scores.device)
+        scores += hidden.masked_fill(~group.visible(pattern, query.device), float("-inf"))
     # Half precision is too coarse for sums of many small exponentials.
     wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
     probabilities = scores.softmax(-1, dtype=wide)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from graftlm.kernels.library import load
-from graftlm.kernels.masks import kept_features, threshold
+from graftlm.kernels.masks import in_cache, kept_features, threshold
 
 _ARGUMENTS = (c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_uint32, c_float)
 
@@ -50,24 +50,32 @@ def keyed_dropout(x: Tensor, bases: Tensor, probability: float) -> Tensor:
 class _KeyedDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bases: Tensor, probability: float) -> Tensor:
-        ctx.save_for_backward(bases)
         ctx.probability = probability
-        return _drop(x, bases, probability)
+        ctx.drop = _kernel_for(x)
+        if (
+            ctx.drop is None
+        ):  # decided again by a kernel in no time, but not so in torch: a byte for each number is kept
+            bases = kept_features(bases, x.shape[-1], probability).view(x.shape)
+        ctx.save_for_backward(bases)
+        return (ctx.drop or _multiplied)(x, bases, probability)
 
     @staticmethod
     @once_differentiable  # of which the type checker only sees that it forgets the names of parameters
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *gradients: Tensor
     ) -> tuple[Tensor, None, None]:
-        (bases,) = ctx.saved_tensors
-        return _drop(gradients[0], bases, ctx.probability), None, None
+        (decides,) = ctx.saved_tensors
+        return (ctx.drop or _multiplied)(gradients[0], decides, ctx.probability), None, None
 
 
+_Drop = Callable[[Tensor, Tensor, float], Tensor]
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def _fused(x: Tensor) -> Callable[[Tensor, Tensor, float], Tensor] | None:
-    """Return what drops on a GPU in one launch, if there is such a thing."""
+def _kernel_for(x: Tensor) -> _Drop | None:
+    """Return what drops in one go, deciding as it goes, if there is such a thing for this tensor."""
+    if x.device.type == "cpu" and x.dtype == torch.float32 and load() is not None:
+        return _compiled
     if x.device.type != "cuda" or x.dtype not in _TYPES or x.numel() == 0:
         return None
     try:  # here, as it comes with the PyTorch of GPUs only
@@ -77,18 +85,21 @@ def _fused(x: Tensor) -> Callable[[Tensor, Tensor, float], Tensor] | None:
     return dropout_triton.drop if dropout_triton.proved(x.device, x.dtype) else None
 
 
-def _drop(x: Tensor, bases: Tensor, probability: float) -> Tensor:
-    factor = 1.0 / (1.0 - probability)
-    if (fused := _fused(x)) is not None:
-        return fused(x, bases, probability)
-    library = load() if x.dtype == torch.float32 and x.device.type == "cpu" else None
-    if library is None:
-        kept = kept_features(bases, x.shape[-1], probability).view(x.shape)
-        return (x * kept).mul_(factor)
+def _compiled(x: Tensor, bases: Tensor, probability: float) -> Tensor:
+    library = load()
+    assert library is not None
     x, bases = x.contiguous(), bases.contiguous()
     output = torch.empty_like(x)
     library.kernel("graft_dropout", _ARGUMENTS)(
         *(x.data_ptr(), bases.data_ptr(), output.data_ptr(), len(bases), x.shape[-1]),
-        *(threshold(probability), factor),
+        *(threshold(probability), 1.0 / (1.0 - probability)),
     )
+    return output
+
+
+def _multiplied(x: Tensor, kept: Tensor, probability: float) -> Tensor:
+    x, output = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
+    # As numbers, by which torch multiplies faster than by truth values. Not zeros put in: a NaN stays one.
+    for given, numbers, dropped in zip(*map(in_cache, (x, kept.view(torch.int8), output)), strict=True):
+        torch.mul(given, numbers, out=dropped).mul_(1.0 / (1.0 - probability))
     return output

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 _STEP, _HEAD_STEP = 0x9E3779B9, 0x85EBCA6B
+_AT_A_TIME = 1 << 17
+"""So many numbers, 512 KiB of them, stay in the cache of a core of a CPU while several operations go over them."""
 
 
 def threshold(probability: float) -> int:
@@ -37,7 +39,20 @@ def kept_features(bases: Tensor, features: int, probability: float) -> Tensor:
     Returns:
         bool [rows, features].
     """
-    return _kept(bases[:, None] + _multiples(0, features, _STEP, bases.device), probability)
+    steps = _multiples(0, features, _STEP, bases.device)
+    parts = in_cache(bases, features)
+    return torch.cat([_kept(part[:, None] + steps, probability) for part in parts])
+
+
+def in_cache(tensor: Tensor, numbers: int = 1) -> tuple[Tensor, ...]:
+    """Return the parts of a contiguous tensor, as one row, of as many places as a CPU should work on at a time.
+
+    Args:
+        tensor: on a CPU; of another device there is one part.
+        numbers: how many are worked on for each place.
+    """
+    row = tensor.view(-1)
+    return row.split(max(1, _AT_A_TIME // max(1, numbers))) if tensor.device.type == "cpu" else (row,)
 
 
 def kept_keys(bases: Tensor, heads: int, keys: int, probability: float) -> Tensor:
