@@ -80,6 +80,13 @@ BUNDLED = {
         requirement="graftlm",
         learning_rate=1e-3,
     ),
+    "english-decoder": Bundled(
+        package="graftlm",
+        subfolder="bundled/english-decoder",
+        sha256="c52ad784de6277843f36e50c4a9b3b5f0e57577134472c206bd094082184d445",
+        requirement="graftlm",
+        learning_rate=1e-3,
+    ),
     "english-encoder": Bundled(
         package="graftlm",
         subfolder="bundled/english-encoder",
