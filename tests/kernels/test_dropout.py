@@ -11,7 +11,9 @@ from graftlm.kernels.library import Library
 from graftlm.kernels.masks import kept_features
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (3, 4, 33), (130, 384), (2, 20000), (5, 200, 700), (2, 600000)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (7, 5), (3, 4, 33), (130, 384), (2, 20000), (5, 200, 700), (2, 600000)]
+)
 def test_kernel_and_torch_give_the_same_bits(
     shape: tuple[int, ...], kernels: Library, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
