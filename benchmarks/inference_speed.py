@@ -127,7 +127,7 @@ def ways(run: Path, rows: Rows) -> Iterator[tuple[str, Way]]:
 
 def labels_of(run: Path) -> list[str]:
     """Return the names of the labels in the order of the network's outputs."""
-    config = transformers.AutoConfig.from_pretrained(run / "model")
+    config: Any = transformers.AutoConfig.from_pretrained(run / "model")
     return [config.id2label[number] for number in range(config.num_labels)]
 
 
