@@ -19,6 +19,7 @@ from graftlm.errors import ConfigurationError, Diverged
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.generator import attach_generator, continue_generator, generator_of
 from graftlm.models.gradient_checkpointing import require_checkpointing
+from graftlm.models.locating import fingerprint
 from graftlm.models.vocabulary import Vocabulary
 from graftlm.objectives._objective import Loss
 from graftlm.pretraining_evaluation import Saying, Sums, evaluate, frequencies, require_scores
@@ -99,8 +100,7 @@ class Pretraining:
             )
         beside = self.objective.complete(self.model, recipe.seed)
         self.new_parameters += beside
-        if beside:
-            self._say_whose_generator(beside, run, progress)
+        self._generator = self._begin_generator(beside, run, progress) if beside else ""
         if training.gradient_checkpointing:
             require_checkpointing(self.model)  # before hours are spent on the text
         progress.stage("preparing the corpus")
@@ -152,22 +152,27 @@ class Pretraining:
         usual = self.objective.learning_rate if strategy.name == "full" else strategy.learning_rate
         return self.options.learning_rate or float(usual)
 
-    def _say_whose_generator(self, beside: Sequence[str], run: RunDirectory, progress: Progress) -> None:
-        """Go on with the generator of the run that made the base, where there is one; say so, or why not."""
+    def _begin_generator(self, beside: Sequence[str], run: RunDirectory, progress: Progress) -> str:
+        """Go on with the generator of the run that made the base, where there is one; say so, or why not.
+
+        Returns:
+            Its fingerprint; nothing for a new one, which the seed decides.
+        """
         count = sum(self.model.get_parameter(name).numel() for name in beside)
         beginning = self.beginning
         before = None if beginning.files is None else run_around(Path(beginning.files.folder))
-        which = "a new generator"
+        which, continued = "a new generator", ""
         if before is not None and before.generator.is_dir():
             reason = continue_generator(self.model, before.generator, beginning.tokenizer, beginning.known)
             if reason is None:
-                which = f"the generator of {before.path}"
+                which, continued = f"the generator of {before.path}", fingerprint(before.generator)
             else:
                 progress.warn(f"the generator of {before.path} is not trained further: {reason}")
         progress.say(
             f"{which} ({count:,} parameters of its own) is trained beside the network; it is no part of "
             f"the base model and is saved as {run.generator}"
         )
+        return continued
 
     def _require_room(self, vocabulary: Vocabulary) -> None:
         """Refuse steps too small for the longest example, which may write beside what it reads."""
@@ -203,6 +208,7 @@ class Pretraining:
             "corpus": self.corpus.fingerprint,
             "base": self.beginning.fingerprint,
             "tokenizer": tokens_fingerprint(self.beginning.tokenizer),
+            "generator": self._generator,
         }
 
     def changes(self, before: dict[str, Any], now: dict[str, Any], extending: bool) -> list[str]:
@@ -218,8 +224,11 @@ class Pretraining:
             "corpus": "the text",
             "base": "the files of the base model",
             "tokenizer": "the tokens of the tokenizer",
+            "generator": "the weights that the generator begins with",
         }
-        return found + [f"{key}: {what} changed" for key, what in said.items() if before[key] != now[key]]
+        # What earlier versions did not record cannot be compared.
+        changed = [key for key in said if before.get(key, now[key]) != now[key]]
+        return found + [f"{key}: {said[key]} changed" for key in changed]
 
     def validations(self) -> frozenset[int]:
         """Return the numbers of the steps after which the held-out text is scored: evenly, and the last."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -112,3 +113,33 @@ def test_the_command_runs_on_two_processes(tmp_path: Path) -> None:
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     record = json.loads((tmp_path / "two" / "run.json").read_text())
     assert record["processes"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.sockets
+def test_two_processes_pretrain_as_one(seed: int, tmp_path: Path) -> None:
+    """`torchrun -m graftlm pretrain`, dropout and drawn tokens included: the losses of one process, and proved."""
+    draw = random.Random(seed)
+    words = [f"word{number}" for number in range(200)]
+    documents = [
+        "\n".join(" ".join(draw.choices(words, k=draw.randint(4, 12))) + "." for _ in range(8))
+        for _ in range(40)
+    ]
+    (tmp_path / "text.txt").write_text("\n\n".join(documents) + "\n")
+    options = [
+        "text.txt", "base=electra-tiny", "objective.name=replaced_token_detection",
+        "tokenizer.vocabulary_size=300", "training.epochs=0.5", "training.dropout=0.1", "training.batch_tokens=512",
+        "training.max_length_tokens=64", "training.device=cpu",
+        "corpus.held_out_share=0.2",
+    ]  # fmt: skip
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    records = {}
+    for name, prefix in (("two", launcher), ("one", [])):
+        _launch([*prefix, "-m", "graftlm", "pretrain", *options, "--run-dir", name], tmp_path)
+        lines = (tmp_path / name / "steps.jsonl").read_text().splitlines()
+        records[name] = [json.loads(line) for line in lines]
+        assert json.loads((tmp_path / name / "run.json").read_text())["proof"]["done"] is True
+    for kind in (lambda step: step.get("loss"), lambda step: step.get("validation", {}).get("loss")):
+        losses = [[found for step in records[name] if (found := kind(step)) is not None] for name in records]
+        assert len(losses[0]) > 1
+        np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)

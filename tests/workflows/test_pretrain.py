@@ -234,9 +234,20 @@ def test_of_replaced_token_detection_the_network_alone_is_saved_proved_and_train
         torch.equal(beside[f"generator.{name}"], weight) for name, weight in own.items()
     )
     other = further.changed({"objective.generator_size": 0.25})
-    Pretraining(other, RunDirectory(tmp_path / "other"), open_accelerator("cpu"), None, said)
+    fresh = Pretraining(other, RunDirectory(tmp_path / "other"), open_accelerator("cpu"), None, said)
     assert any("not trained further: it has another size" in line for line in said.lines)
     assert any("a new generator" in line for line in said.lines)
+    before, now = begun.identity(), {**begun.identity(), "generator": fresh.identity()["generator"]}
+    assert begun.changes(before, now, extending=False) == [
+        "generator: the weights that the generator begins with changed"
+    ]
+    assert begun.changes({**before, "generator": ""}, before, extending=True) == begun.changes(
+        now, before, True
+    )
+    assert (
+        begun.changes({key: value for key, value in before.items() if key != "generator"}, before, False)
+        == []
+    )
     run = pretrain(further, tmp_path / "further")
     change = json.loads(run.evaluation("held_out").read_text())["before"]["change"]["values"]
     assert (

@@ -24,6 +24,9 @@ TEXTS = {
     "arabic, hindi": ["هل هذا صحيح؟", " نعم.", " यह है।", " वह है।"],
     "paragraphs": ["A heading", "\n\nThe text begins.", " It goes on", "\n\n\tAnd on.", "\nEnd."],
     "lines are sentences": ["First line", "\nSecond line", "\n- third, an item", "\nFourth."],
+    "lines of lower case are sentences": [
+        "it rained.", "\nwe stayed at home!", " \nwhy ? \"", "\nnobody e.g. knew."
+    ],
     "broken lines": [
         "The boat touched Harwich and let\nloose a swarm of folk among whom\nwe must follow Mr.\nBrown.",
         " He\nwas by no\nmeans conspicuous.", "\n\nCHAPTER II", "\n\nThe end of\nit all was\nnear.",

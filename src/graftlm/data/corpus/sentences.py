@@ -18,13 +18,15 @@ _UNSPACED_ENDS = "。！？｡．"  # it may follow at once
 _CLOSING = "\"'”’»›)]}」』）】》〉"
 _OPENING = "\"'“‘«‹„‚([{¿¡—–-「『（【《〈"
 _CONTINUING = "，、；：,;:…"
+_LINE_ENDS = _SPACED_ENDS + _UNSPACED_ENDS + _CLOSING + ":："
 _ENDS = re.escape(_SPACED_ENDS + _UNSPACED_ENDS)
 # One set of first characters, so that the search runs from one to the next; every run is read once.
 _CANDIDATE = re.compile(rf"[\n{_ENDS}](?:(?<=\n)\s*+|(?<!\n)[{_ENDS}]*+[{re.escape(_CLOSING)}]*+)")
 _NEXT = re.compile(rf"\s*+(?:[{re.escape(_OPENING)}]++\s?)?+(\S)?")
 _LINE_START = re.compile(r"\n[^\S\n]*+(\S)")
-_MOST_LOWER_STARTS = 0.2
-"""Where more lines than this begin in lower case, lines were broken to fit a page and say nothing about sentences."""
+_MOST_LOWER_STARTS, _MOST_ENDED_LINES = 0.2, 0.8
+"""Where more lines than the first begin in lower case, lines were broken to fit a page and say nothing about sentences;
+but where more than the second end as sentences do, each line is one, of a text that was put into lower case."""
 
 _TITLES_AND_THE_LIKE = """
 mr mrs ms messrs mme mlle mm dr prof st rev hon gen col capt cpt lt sgt maj cmdr adm gov sen rep pres supt mt ft vs cf
@@ -34,6 +36,8 @@ _STAND_BEFORE_NUMBERS = "no nos nr vol vols p pp fig figs eq ch chap sec art op 
 _ABBREVIATIONS = frozenset(_TITLES_AND_THE_LIKE.split())
 _BEFORE_NUMBERS = frozenset(_STAND_BEFORE_NUMBERS.split())
 _LONGEST_TOKEN = 24
+_LOOKED_BACK = 8
+"""Characters of white space that may stand between the end of a sentence and that of its line."""
 
 
 def split_sentences(text: str) -> list[str]:
@@ -44,7 +48,8 @@ def split_sentences(text: str) -> list[str]:
     - after ``. ! ?`` and their like, closing quotes and brackets included, before white space and a capital, a digit
       or a letter of a script without case; not after a title, an initial or another usual abbreviation;
     - after ``。！？`` and their like, wherever they stand;
-    - at a blank line; and at every line end, unless many lines begin in lower case (they were broken to fit a page).
+    - at a blank line; and at every line end, unless many lines begin in lower case and do not all end like sentences
+      (they were broken to fit a page).
       A line that begins in lower case goes on with a sentence that has no end yet.
 
     White space between two sentences leads the second one; only the last may end with white space.
@@ -66,8 +71,12 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _lines_are_broken(text: str) -> bool:
-    starts = _LINE_START.findall(text)
-    return sum(map(str.islower, starts)) > _MOST_LOWER_STARTS * len(starts)
+    starts = list(_LINE_START.finditer(text))
+    if sum(start[1].islower() for start in starts) <= _MOST_LOWER_STARTS * len(starts):
+        return False
+    before = (text[max(0, start.start() - _LOOKED_BACK) : start.start()] for start in starts)
+    ended = sum(line.rstrip().endswith(tuple(_LINE_ENDS)) for line in before)
+    return ended <= _MOST_ENDED_LINES * len(starts)
 
 
 def _sentence_end(text: str, match: re.Match[str], start: int) -> int:
@@ -111,7 +120,7 @@ def _line_end(text: str, match: re.Match[str], broken: bool) -> int:
     if not following or not end:
         return 0
     blank = text.count("\n", match.start(), match.end()) > 1
-    ended = text[end - 1] in _SPACED_ENDS + _UNSPACED_ENDS + _CLOSING + ":："
+    ended = text[end - 1] in _LINE_ENDS
     if following.islower() and not (ended and blank):
         return end if ended and not broken else 0
     return end if blank or not broken else 0
