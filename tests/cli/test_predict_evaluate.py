@@ -274,8 +274,9 @@ def test_of_a_folder_the_test_split_is_scored_aloud_and_another_on_demand(
     assert outcome.json()["rows"] == 18
     said = " ".join(outcome.err.split())
     assert "Rows are those of the test split of parts; train, validation left aside." in said
-    assert graft(*words, "--split", "validation").json()["rows"] == 7
-    assert graft(*words, "--split", "train").json()["rows"] == 5
+    for name, count in (("validation", 7), ("train", 5)):
+        scored = graft(*words, "--split", name).json()
+        assert (scored["split"], scored["rows"]) == (name, count)
     (place / "parts" / "test.csv").unlink()
     refused = graft(*words)
     assert refused.code == 2 and "--split train" in refused.err
@@ -320,12 +321,14 @@ def test_of_a_file_with_a_split_column_the_test_rows_are_scored(
     words = ("evaluate", finished.run, "rows.csv", "evaluation.resamples=100", "--json")
     outcome = graft(*words)
     scores = outcome.json()
-    assert (scores["rows"], scores["values"]["accuracy"]["value"]) == (
+    assert (scores["split"], scores["rows"], scores["values"]["accuracy"]["value"]) == (
+        "test",
         10,
         pytest.approx(sum(right[1::3]) / 10),
     )
     assert "calls test, 10 of 30 rows (data.split_column=null takes all)" in " ".join(outcome.err.split())
-    assert graft(*words, "data.split_column=null").json()["rows"] == 30
+    whole = graft(*words, "data.split_column=null").json()
+    assert whole["rows"] == 30 and "split" not in whole
     assert len(graft("predict", finished.run, "rows.csv").lines()) == 30
     write_csv(place / "rows.csv", [row for row in rows if row["split"] != "test"])
     refused = graft(*words)

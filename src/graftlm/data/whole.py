@@ -89,7 +89,7 @@ def _called(
             f"Rows are those that column {clip(column)} calls {name}, {len(rows[name]):,} of "
             f"{counted(len(split), 'row')} (data.split_column=null takes all)."
         )
-        return split.take(rows[name])
+        return split.take(rows[name], name)
     if wanted is None and not rows.keys() & {"train", "test"}:
         return split
     raise DataError(

@@ -35,6 +35,7 @@ class Scores:
             have several labels.
         rows_in_training: rows whose text was in training, for which the score is optimistic; None where nobody
             looked (the held-out rows of a run) or could look (a model folder without its run).
+        split: of a source with splits, the one that was scored by `graft evaluate`; None elsewhere.
         signatures: name of a value -> how exactly its scorer measured, where it has settings of its own.
         undefined: names of the values that are 0 because these rows do not define them; not stored.
     """
@@ -49,6 +50,7 @@ class Scores:
     references: list[int]
     confusion: list[list[int]]
     rows_in_training: int | None = None
+    split: str | None = None
     signatures: dict[str, str] = field(default_factory=dict[str, str])
     undefined: frozenset[str] = field(default=frozenset(), compare=False)
 

@@ -70,7 +70,7 @@ def evaluate(
     if same is not None:
         progress.warn(collapsed(same))
     scores = predictor.task.score(predictions, rows, predictor.learnt, **bootstrap)
-    return replace(scores, rows_in_training=trained)
+    return replace(scores, rows_in_training=trained, split=None if rows.name == "all" else rows.name)
 
 
 def _refuse_unknown_labels(split: Split, role: Role, labels: Sequence[str]) -> None:
