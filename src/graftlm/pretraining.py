@@ -16,6 +16,7 @@ from graftlm.data.corpus.options import CorpusOptions
 from graftlm.data.corpus.shards import Corpus
 from graftlm.data.places import first_places
 from graftlm.errors import ConfigurationError, Diverged
+from graftlm.models.families import attends_unscaled
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.generator import attach_generator, continue_generator, generator_of
 from graftlm.models.gradient_checkpointing import require_checkpointing
@@ -35,7 +36,7 @@ from graftlm.subject import Judgement
 from graftlm.training.frozen import KeptFeatures
 from graftlm.training.loop import Forward, Plan
 from graftlm.training.memory import place
-from graftlm.training.optimisation import Stepping, build_optimizer
+from graftlm.training.optimisation import OptimizerName, Stepping, build_optimizer
 from graftlm.training.order import TokenBudgets
 
 # Keys that change where or how often, never what.
@@ -54,6 +55,7 @@ _JUDGING = {
     ),
     GENERAL: ("evaluation.general_text", "name more text, or leave it out"),
 }
+_ADAFACTOR_RATE = 1e-2  # of T5 (Raffel et al. 2020, section 3.1.2)
 _SHORT = 4  # short examples have this part of the tokens of long ones
 
 
@@ -146,10 +148,23 @@ class Pretraining:
         return self.options.averaging
 
     @property
+    def optimizer_name(self) -> OptimizerName:
+        """That of the recipe, else Adafactor where all weights of a network move whose attention is not scaled.
+
+        Adam moves all weights alike, which is far too fast for the queries of such a network, and too slow for its
+        embeddings: it then learns how often tokens occur and no more (docs/log.md, 2026-11-30).
+        """
+        strategy: Any = self.recipe.strategy
+        unscaled = strategy.name == "full" and attends_unscaled(self.beginning.config)
+        return self.options.optimizer or ("adafactor" if unscaled else "adamw")
+
+    @property
     def learning_rate(self) -> float:
-        """Peak learning rate: of the recipe, else of a strategy that adds weights, else of the objective."""
+        """Peak learning rate: of the recipe, else of a strategy that adds weights, a new network, or the objective."""
         strategy: Any = self.recipe.strategy
         usual = self.objective.learning_rate if strategy.name == "full" else strategy.learning_rate
+        if self.optimizer_name == "adafactor" and self.beginning.files is None:
+            usual = _ADAFACTOR_RATE
         return self.options.learning_rate or float(usual)
 
     def _begin_generator(self, beside: Sequence[str], run: RunDirectory, progress: Progress) -> str:
@@ -194,7 +209,7 @@ class Pretraining:
             groups,
             self.learning_rate,
             self.options.weight_decay,
-            optimizer=self.options.optimizer,
+            optimizer=self.optimizer_name,
         )
 
     def loss(self) -> Loss:

@@ -66,6 +66,7 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
         fitted,
         headline=HELD_OUT if HELD_OUT in evaluations else None,
         proof=proof,
+        optimizer=subject.optimizer_name,
         learning_rate=subject.learning_rate,
         parameters=sum(parameter.numel() for parameter in subject.model.parameters()),
         new_parameters=subject.new_parameters if subject.beginning.files else "all",

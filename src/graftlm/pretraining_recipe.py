@@ -62,11 +62,13 @@ class PretrainingOptions(Config):
     """Whether layers keep only what they are given, and are computed again on the way back: needs much less memory,
     takes about a third longer and changes no number."""
 
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """adamw; or muon for the matrices inside the layers, with adamw for everything else."""
+    optimizer: Literal["adamw", "muon", "adafactor"] | None = None
+    """adamw; muon for the matrices inside the layers, with adamw for everything else; adafactor, whose rates are
+    relative to the size of the weights. None: adafactor where all weights of T5 or its kind are trained, else adamw."""
 
     learning_rate: PositiveFloat | None = None
-    """Peak learning rate. None: that of the objective, 1e-3; with a strategy other than full, that of the strategy."""
+    """Peak learning rate. None: that of the objective, 1e-3; for a new network by adafactor 1e-2; with a strategy other
+    than full, that of the strategy."""
 
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     """Decoupled weight decay of matrices; biases and norms are exempt."""

@@ -123,6 +123,11 @@ def test_interrupted_and_resumed_is_as_though_never_interrupted(
     assert of_tokenizer[0] == of_tokenizer[1] and "local" not in of_tokenizer[0]
     record = stopped.read_record()
     assert record["state"] == "finished" and record["kept_step"] == record["steps"] > 4
+    usual = ("adafactor", 1e-2) if case == "spans" else ("adamw", 1e-3)
+    assert (record["optimizer"], record["learning_rate"]) == (
+        more.get("training.optimizer", usual[0]),
+        usual[1],
+    )
 
 
 @pytest.mark.parametrize(
@@ -531,7 +536,7 @@ def test_a_dry_run_says_what_it_will_cost_and_leaves_nothing(
     said = found.to_yaml()
     steps = pretrain(recipe, tmp_path / "run").read_record()["steps"]
     assert f"# {steps} steps (1.5 passes)" in said and "tokens/s over" in said and "0.00% unknown" in said
-    assert f"# learning rate {recipe.training.learning_rate or 1e-3:g} at its peak\n" in said
+    assert f"# adamw, learning rate {recipe.training.learning_rate or 1e-3:g} at its peak\n" in said
     assert [each.name for each in tmp_path.iterdir()] == ["run"]
     (tmp_path / "recipe.yaml").write_text(said, encoding="utf-8")
     assert load_pretraining(tmp_path / "recipe.yaml") == recipe

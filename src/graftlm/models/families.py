@@ -81,6 +81,11 @@ def usual_objective(config: PreTrainedConfig) -> str:
     return "span_corruption" if special_layout(config) == "t5" else "infilling"
 
 
+def attends_unscaled(config: PreTrainedConfig) -> bool:
+    """Return whether scores of attention are not divided by the root of a head's width, as in T5 and its kind."""
+    return config.model_type in _T5
+
+
 def default_tokenizer_kind(config: PreTrainedConfig) -> TokenizerKind:
     """Return the kind of pieces that the published models of this family read."""
     if config.model_type in _UNIGRAM:

@@ -108,7 +108,7 @@ def _making(record: dict[str, Any], recipe: dict[str, Any], facts: dict[str, Any
         f"- corpus: {facts['corpus']['train']['documents']:,} documents, fingerprint `{facts['identity']['corpus']}`",
         *tokenizer,
         f"- {record['steps']:,} steps of about {training['batch_tokens']:,} tokens, at most "
-        f"{training['max_length_tokens']} at once; {training['optimizer']}, learning rate "
+        f"{training['max_length_tokens']} at once; {record['optimizer']}, learning rate "
         f"{record['learning_rate']:g}, {training['schedule']} schedule, seed {recipe['seed']}",
         f"- {record['training_seconds'] / 3600:.2f} hours on {record['device']}, "
         f"{record['machine']['threads']} threads",

@@ -36,7 +36,7 @@ class Late:
 def late_steps(optimizer: Stepping, accelerator: Accelerator) -> int:
     """Return how late numbers may be read: not at all where nothing is gained, or where a step cannot be skipped alone.
 
-    Processes that exchange gradients have to agree about each step; Muon decides on the CPU.
+    Processes that exchange gradients have to agree about each step; Muon and Adafactor decide on the CPU.
     """
     able = accelerator.device.type == "cuda" and accelerator.num_processes == 1
     return LATE_STEPS if able and isinstance(optimizer, TorchAdamW) else 0

@@ -14,6 +14,7 @@ from graftlm.errors import ConfigurationError
 from graftlm.kernels.adamw import suits
 from graftlm.kernels.library import load
 from graftlm.models.hidden_matrices import hidden_matrices
+from graftlm.training.adafactor import TorchAdafactor
 from graftlm.training.adamw import KernelAdamW
 from graftlm.training.lazy_rows import lazy_embedding
 from graftlm.training.muon import MuonWithAdamW
@@ -21,6 +22,9 @@ from graftlm.training.torch_adamw import TorchAdamW
 
 DECAY_SHARE = 0.2
 """Of all steps, over which a trapezoid falls."""
+
+
+OptimizerName = Literal["adamw", "muon", "adafactor"]
 
 
 class Stepping(Protocol):
@@ -90,6 +94,17 @@ def build_optimizer(
     *,
     optimizer: Literal["muon"],
 ) -> MuonWithAdamW: ...
+@overload
+def build_optimizer(
+    model: nn.Module,
+    groups: Sequence[Group],
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float] = ...,
+    epsilon: float = ...,
+    *,
+    optimizer: Literal["adafactor"],
+) -> TorchAdafactor: ...
 def build_optimizer(
     model: nn.Module,
     groups: Sequence[Group],
@@ -97,12 +112,13 @@ def build_optimizer(
     weight_decay: float,
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-8,
-    optimizer: Literal["adamw", "muon"] = "adamw",
-) -> KernelAdamW | TorchAdamW | MuonWithAdamW:
+    optimizer: OptimizerName = "adamw",
+) -> KernelAdamW | TorchAdamW | MuonWithAdamW | TorchAdafactor:
     """Return an optimiser over the groups; parameters in no group are frozen (no gradient).
 
     AdamW is bias-corrected, which keeps small data sets from diverging (Mosbach et al. 2021); on the CPU it is ours
     where the compiled kernels are there. Muon moves the hidden matrices of the groups, and AdamW the rest of them.
+    Adafactor has neither betas nor epsilon of ours.
 
     Raises:
         ConfigurationError: Muon, and no hidden matrix is in a group.
@@ -131,6 +147,8 @@ def build_optimizer(
             if names.intersection(group.names)
         ]
 
+    if optimizer == "adafactor":
+        return TorchAdafactor(settings(moving))
     adamw = _adamw(model, settings(moving - hidden), betas, epsilon)
     return MuonWithAdamW(settings(hidden), adamw) if hidden else adamw
 

@@ -110,7 +110,7 @@ def dry_run_pretraining(recipe: PretrainingRecipe, progress: Progress | None = N
             ),
             f"{subject.plan.total_steps} steps ({recipe.training.epochs:g} passes), {tokens:,} training tokens, "
             "special ones included",
-            f"learning rate {subject.learning_rate:g} at its peak",
+            f"{subject.optimizer_name}, learning rate {subject.learning_rate:g} at its peak",
             f"{prepared:,.1f} s for tokenizer and corpus",
             *measured,
         ]
