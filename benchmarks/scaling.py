@@ -3,8 +3,8 @@
     python benchmarks/scaling.py
 
 *Rows*: a CSV file of short random texts with a label is read, checked, split and tokenised, and the first step is
-taken, by `graftlm.workflows.finetune` in a process of its own that ends there. Memory is the most that the process
-held, less what it holds for 1,000 rows: the base model, torch and Python.
+taken, by `graftlm.workflows.finetune` in a process of its own that ends there; the numbers of rows take turns. Memory
+is the most that the process held, less what it holds for 1,000 rows: the base model, torch and Python.
 
 *Tokens*: steps on texts that all have one length, about 4,096 tokens a step, forward, backward and update; the
 lengths take turns. What a token costs should stay alike but for attention, whose products grow with the length: by a
@@ -49,7 +49,7 @@ from graftlm.workflows.finetune import finetune
 
 RESULTS = Path(__file__).parent / "results" / "scaling.json"
 SMALL = 1_000
-ROWS = (125_000, 250_000, 500_000, 1_000_000)
+ROWS, ROW_TURNS = (125_000, 250_000, 500_000, 1_000_000), 3
 LENGTHS = (8, 16, 32, 64, 128, 256, 512)
 TOKENS_IN_STEP, TURNS, STEPS_IN_TURN = 4_096, 7, 3
 # Words of a text, rows to be tokenised, steps of 16 rows to be trained.
@@ -100,9 +100,13 @@ def work(folder: Path) -> None:
     finetune(load_recipe(None, {"data.path": str(folder / "rows.csv")}), None, folder / "run", progress)
 
 
-def measure_rows() -> dict[str, Any]:
-    """Return what each number of rows takes."""
-    return {str(rows): first_step_of(rows) for rows in (SMALL, *ROWS)}
+def measure_rows() -> dict[str, list[dict[str, Any]]]:
+    """Return what each number of rows takes, turn by turn."""
+    found: dict[str, list[dict[str, Any]]] = {str(rows): [] for rows in (SMALL, *ROWS)}
+    for _ in range(ROW_TURNS):
+        for rows, turns in found.items():
+            turns.append(first_step_of(int(rows)))
+    return found
 
 
 def measure_tokens() -> dict[str, list[float]]:
@@ -174,13 +178,20 @@ def measure_tokenising() -> dict[str, dict[str, float]]:
 def tables(document: dict[str, Any]) -> str:
     """Return the Markdown tables of a result file."""
     by_part = {run["part"]: run["found"] for run in document["runs"]}
-    lines = ["| rows | seconds to the first step | beyond the model, MiB | must |", "|---:|---:|---:|---|"]
+    lines = [
+        "| rows | seconds to the first step, median | over half the rows | beyond the model, MiB | must |",
+        "|---:|---:|---:|---:|---|",
+    ]
     rows = by_part.get("rows", {})
+    seconds = {int(count): np.array([turn["seconds"] for turn in turns]) for count, turns in rows.items()}
+    memory = {int(count): max(turn["peak_mib"] for turn in turns) for count, turns in rows.items()}
     for count in ROWS if rows else ():
-        took = rows[str(count)]
-        memory = took["peak_mib"] - rows[str(SMALL)]["peak_mib"]
+        half = seconds.get(count // 2)
+        times = "" if half is None else f"{np.median(seconds[count] / half):.2f}"
         must = MUST if count == ROWS[-1] else ""
-        lines.append(f"| {count:,} | {took['seconds']:.0f} | {memory:.0f} | {must} |")
+        lines.append(
+            f"| {count:,} | {np.median(seconds[count]):.0f} | {times} | {memory[count] - memory[SMALL]:.0f} | {must} |"
+        )
     lines += [
         "",
         "| tokens of each text | microseconds a token, median | over the cheapest | by attention alone |",
