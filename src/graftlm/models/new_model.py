@@ -10,6 +10,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from graftlm.errors import ModelError, clip
 from graftlm.models.base_model import model_class_of, quiet_transformers
+from graftlm.models.families import attends_unscaled
+from graftlm.models.unscaled_attention import begin_attention
 
 
 def new_model(config: PreTrainedConfig, architecture: str, seed: int) -> PreTrainedModel:
@@ -18,7 +20,7 @@ def new_model(config: PreTrainedConfig, architecture: str, seed: int) -> PreTrai
     Args:
         config: of `graftlm.models.architectures.architecture`; left as it is.
         architecture: auto class of transformers such as ``AutoModelForMaskedLM``.
-        seed: decides every weight; the generators of the caller are left as they were.
+        seed: decides every weight that is random; the generators of the caller are left as they were.
 
     Raises:
         ModelError: the family has no such head, or the configuration contradicts itself.
@@ -35,4 +37,6 @@ def new_model(config: PreTrainedConfig, architecture: str, seed: int) -> PreTrai
                 f"{model_class.__name__} cannot be built from this configuration: {clip(str(error), 300)}",
                 where=config.name_or_path or config.model_type,
             ) from error
+    if attends_unscaled(config):
+        begin_attention(model)
     return model.float().eval()
