@@ -16,7 +16,7 @@ from graftlm.data.corpus.options import CorpusOptions
 from graftlm.data.corpus.shards import Corpus
 from graftlm.data.places import first_places
 from graftlm.errors import ConfigurationError, Diverged
-from graftlm.models.families import attends_unscaled
+from graftlm.models.families import of_t5_kind
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.generator import attach_generator, continue_generator, generator_of
 from graftlm.models.gradient_checkpointing import require_checkpointing
@@ -55,6 +55,7 @@ _JUDGING = {
     ),
     GENERAL: ("evaluation.general_text", "name more text, or leave it out"),
 }
+_DECAY = 0.01
 _ADAFACTOR_RATE = 1e-2  # of T5 (Raffel et al. 2020, section 3.1.2)
 _SHORT = 4  # short examples have this part of the tokens of long ones
 
@@ -84,6 +85,7 @@ class Pretraining:
         self.options = training = recipe.training
         objective: Any = recipe.objective
         self.objective: PretrainingObjective = objective
+        strategy: Any = recipe.strategy
         self.beginning = begin_with(recipe, run.tokenizer, progress)
         self.tokenizer_report = tokenizer_report(recipe, self.beginning, run.tokenizer, progress)
         config, tokenizer = self.beginning.config, self.beginning.tokenizer
@@ -103,6 +105,12 @@ class Pretraining:
         beside = self.objective.complete(self.model, recipe.seed)
         self.new_parameters += beside
         self._generator = self._begin_generator(beside, run, progress) if beside else ""
+        if self.optimizer_name == "adafactor" and strategy.name != "full":
+            raise ConfigurationError(
+                f"adafactor moves weights in proportion to their size, and those of {strategy.name} begin at zero",
+                where="training.optimizer",
+                fix="choose adamw, or strategy.name=full",
+            )
         if training.gradient_checkpointing:
             require_checkpointing(self.model)  # before hours are spent on the text
         progress.stage("preparing the corpus")
@@ -128,7 +136,6 @@ class Pretraining:
         }
         for name, examples in self.judging.items():
             require_scores(examples, recipe.evaluation.tokens, *_JUDGING[name])
-        strategy: Any = recipe.strategy
         strategy.adapt(self.model, self.new_parameters, recipe.seed)
         self.plan = self._make_plan(autocast)
 
@@ -152,20 +159,26 @@ class Pretraining:
         """That of the recipe, else Adafactor where all weights of a network move whose attention is not scaled.
 
         Adam moves all weights alike, which is far too fast for the queries of such a network, and too slow for its
-        embeddings: it then learns how often tokens occur and no more (docs/log.md, 2026-11-30).
+        embeddings (docs/log.md, 2026-11-30).
         """
         strategy: Any = self.recipe.strategy
-        unscaled = strategy.name == "full" and attends_unscaled(self.beginning.config)
+        unscaled = strategy.name == "full" and of_t5_kind(self.beginning.config)
         return self.options.optimizer or ("adafactor" if unscaled else "adamw")
 
     @property
     def learning_rate(self) -> float:
-        """Peak learning rate: of the recipe, else of a strategy that adds weights, a new network, or the objective."""
+        """Peak rate: of the recipe, else of a strategy that adds weights, Adafactor for new ones, or the objective."""
         strategy: Any = self.recipe.strategy
         usual = self.objective.learning_rate if strategy.name == "full" else strategy.learning_rate
         if self.optimizer_name == "adafactor" and self.beginning.files is None:
             usual = _ADAFACTOR_RATE
         return self.options.learning_rate or float(usual)
+
+    @property
+    def weight_decay(self) -> float:
+        """Of the recipe. Adafactor moves weights in proportion to their size, so nothing would hold against a decay."""
+        usual = 0.0 if self.optimizer_name == "adafactor" else _DECAY
+        return usual if self.options.weight_decay is None else self.options.weight_decay
 
     def _begin_generator(self, beside: Sequence[str], run: RunDirectory, progress: Progress) -> str:
         """Go on with the generator of the run that made the base, where there is one; say so, or why not.
@@ -208,7 +221,7 @@ class Pretraining:
             self.model,
             groups,
             self.learning_rate,
-            self.options.weight_decay,
+            self.weight_decay,
             optimizer=self.optimizer_name,
         )
 

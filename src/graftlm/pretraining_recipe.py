@@ -64,14 +64,15 @@ class PretrainingOptions(Config):
 
     optimizer: Literal["adamw", "muon", "adafactor"] | None = None
     """adamw; muon for the matrices inside the layers, with adamw for everything else; adafactor, whose rates are
-    relative to the size of the weights. None: adafactor where all weights of T5 or its kind are trained, else adamw."""
+    relative to the size of the weights and at most 1 / sqrt(step). None: adafactor where all weights of T5 or its kind
+    are trained, else adamw."""
 
     learning_rate: PositiveFloat | None = None
     """Peak learning rate. None: that of the objective, 1e-3; for a new network by adafactor 1e-2; with a strategy other
     than full, that of the strategy."""
 
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
-    """Decoupled weight decay of matrices; biases and norms are exempt."""
+    weight_decay: Annotated[float, Field(ge=0.0)] | None = None
+    """Decoupled weight decay of matrices; biases and norms are exempt. None: 0.01, and 0 for adafactor."""
 
     warmup_share: Share = 0.05
     """Share of all steps over which the learning rate rises linearly from 0."""

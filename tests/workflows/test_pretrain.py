@@ -246,9 +246,7 @@ def test_of_replaced_token_detection_the_network_alone_is_saved_proved_and_train
     assert begun.changes(before, now, extending=False) == [
         "generator: the weights that the generator begins with changed"
     ]
-    assert begun.changes({**before, "generator": ""}, before, extending=True) == begun.changes(
-        now, before, True
-    )
+    assert begun.changes(now, before, extending=True) == begun.changes(before, now, extending=False)
     assert (
         begun.changes({key: value for key, value in before.items() if key != "generator"}, before, False)
         == []
@@ -375,6 +373,8 @@ def test_other_text_has_columns_and_an_encoding_of_its_own(texts: Path, tmp_path
 
 def test_lora_is_worked_into_the_base(tiny_bert: Path, texts: Path, tmp_path: Path) -> None:
     recipe = _recipe(texts, base=str(tiny_bert), **{"strategy.name": "lora", "strategy.rank": 2})
+    with pytest.raises(ConfigurationError, match=r"training\.optimizer.*\n.*adamw"):
+        pretrain(recipe.changed({"training.optimizer": "adafactor"}), tmp_path / "run")
     run = pretrain(recipe, tmp_path / "run")
     assert not any("lora" in name for name in _weights(run))
     _, loading = transformers.AutoModelForMaskedLM.from_pretrained(run.model, output_loading_info=True)

@@ -81,8 +81,8 @@ def usual_objective(config: PreTrainedConfig) -> str:
     return "span_corruption" if special_layout(config) == "t5" else "infilling"
 
 
-def attends_unscaled(config: PreTrainedConfig) -> bool:
-    """Return whether scores of attention are not divided by the root of a head's width, as in T5 and its kind."""
+def of_t5_kind(config: PreTrainedConfig) -> bool:
+    """Return whether a network is a T5 or like one, which do not divide scores of attention by the root of a width."""
     return config.model_type in _T5
 
 

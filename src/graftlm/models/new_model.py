@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from graftlm.errors import ModelError, clip
 from graftlm.models.base_model import model_class_of, quiet_transformers
-from graftlm.models.families import attends_unscaled
+from graftlm.models.families import of_t5_kind
 from graftlm.models.unscaled_attention import begin_attention
 
 
@@ -37,6 +37,6 @@ def new_model(config: PreTrainedConfig, architecture: str, seed: int) -> PreTrai
                 f"{model_class.__name__} cannot be built from this configuration: {clip(str(error), 300)}",
                 where=config.name_or_path or config.model_type,
             ) from error
-    if attends_unscaled(config):
+    if of_t5_kind(config):
         begin_attention(model)
     return model.float().eval()

@@ -40,7 +40,7 @@ def begin_attention(model: PreTrainedModel) -> None:
                     both_ways=not attention.is_decoder,
                 )
                 slopes = 2.0 ** (-_OCTAVES * torch.arange(bias.embedding_dim) / bias.embedding_dim)
-                bias.weight.copy_(-distances[:, None] * slopes)
+                bias.weight[: len(distances)] = -distances[:, None] * slopes
             if name.endswith("EncDecAttention"):
                 attention.k.weight.copy_(attention.q.weight * math.sqrt(attention.key_value_proj_dim))
 
@@ -52,7 +52,7 @@ def _distances(buckets: int, furthest: int, both_ways: bool) -> Tensor:
     """
     if both_ways:
         return _distances(buckets // 2, furthest, both_ways=False).repeat(2)
-    exact = buckets // 2
+    exact = max(1, buckets // 2)
     numbers = torch.arange(buckets, dtype=torch.float32)
-    further = exact * (furthest / exact) ** ((numbers - exact) / (buckets - exact))
+    further = exact * (furthest / exact) ** ((numbers - exact) / max(1, buckets - exact))
     return torch.where(numbers < exact, numbers, further)

@@ -13,10 +13,10 @@ from torch.optim import Adafactor
 
 
 class TorchAdafactor(Adafactor):
-    """``w -= min(rate, 1 / sqrt(step)) * max(0.001, rms(w)) * u``, with u the gradient by the root of its mean square.
+    """``w -= min(rate, 1 / sqrt(step)) * max(0.001, rms(w)) * u + rate * decay * w``.
 
-    Of a matrix the mean squares are kept for rows and columns alone; u is scaled down where its root mean square is
-    above 1. Answers `graftlm.training.optimisation.Stepping`.
+    u is the gradient divided by the root of its mean square, of which those of rows and columns alone are kept, and
+    scaled down where its own root mean square is above 1. Answers `graftlm.training.optimisation.Stepping`.
     """
 
     def attached(self) -> AbstractContextManager[None]:

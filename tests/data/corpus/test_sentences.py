@@ -27,6 +27,9 @@ TEXTS = {
     "lines of lower case are sentences": [
         "it rained.", "\nwe stayed at home!", " \nwhy ? \"", "\nnobody e.g. knew."
     ],
+    "few lines of lower case": ["The boat (a small ship)\nlet loose a swarm."],
+    "lower case after an abbreviation": ["We met Mr.\nbrown and Dr.\nwhite of the U.S.\narmy and Mr.\nblack."],
+    "lower case after a bracket": ["He had (it seemed)\nseen (in the dark)\nthe man (and his dog)\nbefore:\nonce."],
     "broken lines": [
         "The boat touched Harwich and let\nloose a swarm of folk among whom\nwe must follow Mr.\nBrown.",
         " He\nwas by no\nmeans conspicuous.", "\n\nCHAPTER II", "\n\nThe end of\nit all was\nnear.",

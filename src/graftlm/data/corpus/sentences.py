@@ -24,9 +24,10 @@ _ENDS = re.escape(_SPACED_ENDS + _UNSPACED_ENDS)
 _CANDIDATE = re.compile(rf"[\n{_ENDS}](?:(?<=\n)\s*+|(?<!\n)[{_ENDS}]*+[{re.escape(_CLOSING)}]*+)")
 _NEXT = re.compile(rf"\s*+(?:[{re.escape(_OPENING)}]++\s?)?+(\S)?")
 _LINE_START = re.compile(r"\n[^\S\n]*+(\S)")
-_MOST_LOWER_STARTS, _MOST_ENDED_LINES = 0.2, 0.8
+_MOST_LOWER_STARTS, _MOST_ENDED_LINES, _FEWEST_LINES = 0.2, 0.8, 3
 """Where more lines than the first begin in lower case, lines were broken to fit a page and say nothing about sentences;
-but where more than the second end as sentences do, each line is one, of a text that was put into lower case."""
+but where more than the second end as sentences do, each line is one, of a text that was put into lower case. Of fewer
+lines than the third that is not believed."""
 
 _TITLES_AND_THE_LIKE = """
 mr mrs ms messrs mme mlle mm dr prof st rev hon gen col capt cpt lt sgt maj cmdr adm gov sen rep pres supt mt ft vs cf
@@ -37,7 +38,7 @@ _ABBREVIATIONS = frozenset(_TITLES_AND_THE_LIKE.split())
 _BEFORE_NUMBERS = frozenset(_STAND_BEFORE_NUMBERS.split())
 _LONGEST_TOKEN = 24
 _LOOKED_BACK = 8
-"""Characters of white space that may stand between the end of a sentence and that of its line."""
+"""Characters of white space, quotes and brackets that may stand between the end of a sentence and that of its line."""
 
 
 def split_sentences(text: str) -> list[str]:
@@ -48,8 +49,8 @@ def split_sentences(text: str) -> list[str]:
     - after ``. ! ?`` and their like, closing quotes and brackets included, before white space and a capital, a digit
       or a letter of a script without case; not after a title, an initial or another usual abbreviation;
     - after ``。！？`` and their like, wherever they stand;
-    - at a blank line; and at every line end, unless many lines begin in lower case and do not all end like sentences
-      (they were broken to fit a page).
+    - at a blank line; and at every line end, unless many lines begin in lower case and not nearly all end like
+      sentences (they were broken to fit a page).
       A line that begins in lower case goes on with a sentence that has no end yet.
 
     White space between two sentences leads the second one; only the last may end with white space.
@@ -74,9 +75,18 @@ def _lines_are_broken(text: str) -> bool:
     starts = list(_LINE_START.finditer(text))
     if sum(start[1].islower() for start in starts) <= _MOST_LOWER_STARTS * len(starts):
         return False
-    before = (text[max(0, start.start() - _LOOKED_BACK) : start.start()] for start in starts)
-    ended = sum(line.rstrip().endswith(tuple(_LINE_ENDS)) for line in before)
-    return ended <= _MOST_ENDED_LINES * len(starts)
+    ended = sum(_ends_like_a_sentence(text, start.start()) for start in starts)
+    return len(starts) < _FEWEST_LINES or ended <= _MOST_ENDED_LINES * len(starts)
+
+
+def _ends_like_a_sentence(text: str, end: int) -> bool:
+    """Say whether a full stop or the like, and not that of an abbreviation, stands before the line end."""
+    first = max(0, end - _LOOKED_BACK)
+    line = text[first:end].rstrip(_CLOSING + " \t\r\n")
+    stop = first + len(line) - 1
+    return line.endswith(tuple(_SPACED_ENDS + _UNSPACED_ENDS)) and not (
+        line[-1] == "." and _is_abbreviation(text, stop, max(0, stop - _LONGEST_TOKEN), "")
+    )
 
 
 def _sentence_end(text: str, match: re.Match[str], start: int) -> int:
