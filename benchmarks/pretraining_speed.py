@@ -188,7 +188,7 @@ def stock_trainer(
             example["special_tokens_mask"] = [int(token in special) for token in example["input_ids"]]
     batch = max(1, round(training.batch_tokens / float(np.mean([len(row) for row in rows]))))
     arguments = trainer_arguments(
-        folder, steps, batch, subject.learning_rate, training.weight_decay, remove_unused_columns=False
+        folder, steps, batch, subject.learning_rate, subject.weight_decay, remove_unused_columns=False
     )
     trainer = Trainer(subject.model, arguments, collator, examples)  # pyright: ignore[reportArgumentType]
     trainer.remove_callback(PrinterCallback)
@@ -222,7 +222,7 @@ def check_equal(base: str, folder: Path, **changes: Any) -> float:
     changes = {"training.learning_rate": EQUAL_RATE, **changes}
     ours, stock = (make_subject(base, folder, 0.0, **changes) for _ in range(2))
     our_losses = [loss for loss, _, _ in our_steps(ours, EQUAL_STEPS)]
-    decay = stock.options.weight_decay
+    decay = stock.weight_decay
     with tempfile.TemporaryDirectory() as output:
         arguments = trainer_arguments(output, EQUAL_STEPS, 1, stock.learning_rate, decay, logging_steps=1)
         batches: Any = our_batches(stock, EQUAL_STEPS)
