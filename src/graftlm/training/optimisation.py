@@ -100,8 +100,6 @@ def build_optimizer(
     groups: Sequence[Group],
     learning_rate: float,
     weight_decay: float,
-    betas: tuple[float, float] = ...,
-    epsilon: float = ...,
     *,
     optimizer: Literal["adafactor"],
 ) -> TorchAdafactor: ...
