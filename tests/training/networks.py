@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import transformers
 from accelerate import Accelerator
@@ -14,6 +17,7 @@ from torch import nn
 from graftlm.objectives.cross_entropy import CrossEntropy
 from graftlm.strategies.full import Full
 from graftlm.training.batching import Examples
+from graftlm.training.checkpoint import newest_checkpoint, save_checkpoint
 from graftlm.training.loop import Plan, Step, fit
 from graftlm.training.optimisation import build_optimizer
 from graftlm.training.order import Epochs
@@ -103,3 +107,39 @@ def equal_bits(one: nn.Module, other: nn.Module) -> bool:
         zip(one.parameters(), other.parameters(), strict=True)
     )
     return all(torch.equal(left, right) for left, right in pairs)
+
+
+def check_resume(build: Callable[[nn.Module], Any], seed: int, stop: int, folder: Path) -> None:
+    """Let six steps with dropout be interrupted after some, and go on through a checkpoint: not a bit differs.
+
+    Args:
+        build: a network -> its optimiser.
+        seed: of network and rows.
+        stop: steps before the interruption.
+        folder: where the checkpoint is written.
+    """
+    examples, steps = random_examples(seed), plan(total_steps=6)
+    whole, first, second = (
+        network(seed, dropout=0.2),
+        network(seed, dropout=0.2),
+        network(seed + 1, dropout=0.2),
+    )
+    optimizers = [build(model) for model in (whole, first, second)]
+    losses = [step.loss for step in train(whole, examples, steps, optimizer=optimizers[0])]  # pyright: ignore
+    loss = CrossEntropy().bind(examples.targets, ["0", "1", "2"])
+    before = fit(first, examples, loss, optimizers[1], steps, Accelerator(cpu=True))
+    parts = [step.loss for step in islice(before, stop)]
+    save_checkpoint(folder, stop, first, optimizers[1], None, {})
+    found = newest_checkpoint(folder, pytest.fail)
+    assert found is not None
+    found.restore(second, optimizers[2])
+    parts += [
+        step.loss
+        for step in train(second, examples, steps, start=stop, optimizer=optimizers[2])  # pyright: ignore
+    ]
+    assert parts == losses
+    assert equal_bits(whole, second)
+    for one, other in zip(whole.parameters(), second.parameters(), strict=True):
+        states = optimizers[0].state[one], optimizers[2].state[other]
+        assert states[0].keys() == states[1].keys() and states[0]
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])

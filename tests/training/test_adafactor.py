@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
-from tests.training.networks import distance, equal_bits, network, plan, random_examples, train
+from tests.training.networks import check_resume, distance, network, plan, random_examples, train
 from torch import nn
 
-from graftlm.objectives.cross_entropy import CrossEntropy
 from graftlm.strategies.full import Full
 from graftlm.training.adafactor import TorchAdafactor
-from graftlm.training.checkpoint import newest_checkpoint, save_checkpoint
-from graftlm.training.loop import fit
 from graftlm.training.optimisation import build_optimizer, set_learning_rate
 
 RATE, DECAY = 2e-2, 0.1
@@ -70,23 +65,4 @@ def test_it_learns_and_splitting_steps_changes_nothing(seed: int) -> None:
 @pytest.mark.parametrize("stop", [1, 4])
 def test_resume_is_bitwise(seed: int, stop: int, tmp_path: Path) -> None:
     """Through a checkpoint on disk, with dropout."""
-    examples, steps = random_examples(seed), plan(total_steps=6)
-    whole, first, second = (network(each, dropout=0.2) for each in (seed, seed, seed + 1))
-    optimizers = [_build(model) for model in (whole, first, second)]
-    losses = [step.loss for step in train(whole, examples, steps, optimizer=optimizers[0])]  # pyright: ignore
-    loss = CrossEntropy().bind(examples.targets, ["0", "1", "2"])
-    before = fit(first, examples, loss, optimizers[1], steps, Accelerator(cpu=True))
-    parts = [step.loss for step in islice(before, stop)]
-    save_checkpoint(tmp_path, stop, first, optimizers[1], None, {})
-    found = newest_checkpoint(tmp_path, pytest.fail)
-    assert found is not None
-    found.restore(second, optimizers[2])
-    parts += [
-        step.loss
-        for step in train(second, examples, steps, start=stop, optimizer=optimizers[2])  # pyright: ignore
-    ]
-    assert parts == losses and equal_bits(whole, second)
-    for one, other in zip(whole.parameters(), second.parameters(), strict=True):
-        states = optimizers[0].state[one], optimizers[2].state[other]
-        assert states[0].keys() == states[1].keys() and states[0]
-        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    check_resume(_build, seed, stop, tmp_path)

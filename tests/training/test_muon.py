@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import copy
 import math
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from accelerate import Accelerator
-from tests.training.networks import distance, equal_bits, network, plan, random_examples, train
+from tests.training.networks import check_resume, distance, equal_bits, network, plan, random_examples, train
 from torch import Tensor, nn
 
 from graftlm.errors import ConfigurationError
 from graftlm.models.hidden_matrices import hidden_matrices
-from graftlm.objectives.cross_entropy import CrossEntropy
 from graftlm.strategies.full import Full
 from graftlm.strategies.head_only import HeadOnly
 from graftlm.strategies.lora import Lora
 from graftlm.training import lazy_rows
-from graftlm.training.checkpoint import newest_checkpoint, save_checkpoint
-from graftlm.training.loop import fit
 from graftlm.training.muon import MuonWithAdamW, orthogonalised
 from graftlm.training.optimisation import build_optimizer, set_learning_rate
 
@@ -205,31 +200,7 @@ def test_resume_is_bitwise(
 ) -> None:
     """Through a checkpoint on disk, with dropout, and with rows of the embedding that are late."""
     monkeypatch.setattr(lazy_rows, "FEWEST_ROWS", 1 if late else 10**9)
-    examples, steps = random_examples(seed), plan(total_steps=6)
-    whole, first, second = (
-        network(seed, dropout=0.2),
-        network(seed, dropout=0.2),
-        network(seed + 1, dropout=0.2),
-    )
-    optimizers = [_build(model) for model in (whole, first, second)]
-    losses = [step.loss for step in train(whole, examples, steps, optimizer=optimizers[0])]  # pyright: ignore
-    loss = CrossEntropy().bind(examples.targets, ["0", "1", "2"])
-    before = fit(first, examples, loss, optimizers[1], steps, Accelerator(cpu=True))
-    parts = [step.loss for step in islice(before, stop)]
-    save_checkpoint(tmp_path, stop, first, optimizers[1], None, {})
-    found = newest_checkpoint(tmp_path, pytest.fail)
-    assert found is not None
-    found.restore(second, optimizers[2])
-    parts += [
-        step.loss
-        for step in train(second, examples, steps, start=stop, optimizer=optimizers[2])  # pyright: ignore
-    ]
-    assert parts == losses
-    assert equal_bits(whole, second)
-    for one, other in zip(whole.parameters(), second.parameters(), strict=True):
-        states = optimizers[0].state[one], optimizers[2].state[other]
-        assert states[0].keys() == states[1].keys() and states[0]
-        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    check_resume(_build, seed, stop, tmp_path)
 
 
 def test_what_has_no_gradient_stays(seed: int) -> None:
