@@ -12,11 +12,13 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from graftlm.data.corpus.building import build_corpus
+from graftlm.data.corpus.cooccurrence import cooccurrences
 from graftlm.data.corpus.options import CorpusOptions
 from graftlm.data.corpus.shards import Corpus
 from graftlm.data.places import first_places
 from graftlm.errors import ConfigurationError, Diverged
 from graftlm.models.families import of_t5_kind
+from graftlm.models.first_embeddings import MOST_TOKENS, WINDOW_TOKENS, begin_embeddings
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.generator import attach_generator, continue_generator, generator_of
 from graftlm.models.gradient_checkpointing import require_checkpointing
@@ -111,6 +113,12 @@ class Pretraining:
                 where="training.optimizer",
                 fix="choose adamw, or strategy.name=full",
             )
+        if training.first_embeddings != "random" and self.beginning.files is not None:
+            raise ConfigurationError(
+                "the embeddings of a base model have been trained, and would be lost",
+                where="training.first_embeddings",
+                fix="leave it out, or name an architecture in `base` (`graft pretrain --architectures`)",
+            )
         if training.gradient_checkpointing:
             require_checkpointing(self.model)  # before hours are spent on the text
         progress.stage("preparing the corpus")
@@ -136,6 +144,10 @@ class Pretraining:
         }
         for name, examples in self.judging.items():
             require_scores(examples, recipe.evaluation.tokens, *_JUDGING[name])
+        if training.first_embeddings == "cooccurrence":
+            progress.stage("counting which tokens stand near which")
+            pairs = cooccurrences(self.corpus.train, WINDOW_TOKENS, MOST_TOKENS)
+            begin_embeddings(self.model, pairs, recipe.seed)
         strategy.adapt(self.model, self.new_parameters, recipe.seed)
         self.plan = self._make_plan(autocast)
 

@@ -62,6 +62,10 @@ class PretrainingOptions(Config):
     """Whether layers keep only what they are given, and are computed again on the way back: needs much less memory,
     takes about a third longer and changes no number."""
 
+    first_embeddings: Literal["random", "cooccurrence"] = "random"
+    """How the embeddings of a new network begin. cooccurrence: by which tokens stand near which in the corpus, as word
+    vectors have it; this takes a minute at most, and is otherwise learnt in many steps."""
+
     optimizer: Literal["adamw", "muon", "adafactor"] | None = None
     """adamw; muon for the matrices inside the layers, with adamw for everything else; adafactor, whose rates are
     relative to the size of the weights and at most 1 / sqrt(step). None: adafactor where all weights of T5 or its kind

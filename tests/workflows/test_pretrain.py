@@ -102,12 +102,22 @@ def _stopped(
     return RunDirectory(path)
 
 
+def test_trained_embeddings_are_not_thrown_away(texts: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="would be lost") as caught:
+        pretrain(
+            _recipe(texts, base=str(tiny_bert), **{"training.first_embeddings": "cooccurrence"}), tmp_path / "run"
+        )
+    assert caught.value.where == "training.first_embeddings"
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_interrupted_and_resumed_is_as_though_never_interrupted(
     case: str, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     special = case in ("masked", "replaced")
     more = {"training.averaging": 0.9, "training.optimizer": "muon"} if special else {}
+    more |= {"training.first_embeddings": "cooccurrence"} if case in ("replaced", "spans") else {}
     recipe = _recipe(texts, **OBJECTIVES[case], **more)
     whole = pretrain(recipe.changed({"training.checkpoint_steps": 4}), tmp_path / "whole")
     # Of the whole one all is kept that layers compute; here they are computed again.
