@@ -1,12 +1,12 @@
-"""Muon against AdamW, at equal steps, on a small encoder.
+"""Ways to pretrain a small encoder, at equal steps: Muon and AdamW, and AdamW from embeddings of co-occurrence.
 
     python benchmarks/bundled_corpus.py corpus
     python benchmarks/optimizers.py corpus/english.jsonl
 
 `modernbert-mini` learns hidden tokens from nothing, steps of 1,024 tokens, constant rate after a twentieth of warm-up,
-an eighth of a pass: both optimisers see the same tokens in the same order, with the same first weights, for three
-seeds. The rate of each is the better of two, chosen with seed 0, which is not in the table. Reported is the loss on
-held-out text along the way, and what a step costs. A run that is on file is not repeated.
+an eighth of a pass: all see the same tokens in the same order, for three seeds, and but for the embeddings of the last
+they have the same first weights. The rate of each is the better of two, chosen with seed 0, which is not in the table.
+Reported is the loss on held-out text along the way, and what a step costs. A run that is on file is not repeated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ import graftlm
 from graftlm.rundir import write_json
 
 RESULTS = Path(__file__).parent / "results" / "optimizers.json"
-RATES = {"adamw": (1e-3, 2e-3), "muon": (1e-3, 2e-3)}
+WAYS: dict[str, dict[str, Any]] = {
+    "adamw": {"training.optimizer": "adamw"},
+    "muon": {"training.optimizer": "muon"},
+    "adamw_cooccurrence": {"training.optimizer": "adamw", "training.first_embeddings": "cooccurrence"},
+}
+RATES = (1e-3, 2e-3)
 CHOOSING_SEED = 0
 RECIPE: dict[str, Any] = {
     "base": "modernbert-mini", "objective.name": "masked_language_modelling", "tokenizer.kind": "wordpiece",
@@ -35,15 +40,10 @@ RECIPE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def curve(corpus: Path, optimizer: str, rate: float, seed: int) -> dict[str, Any]:
+def curve(corpus: Path, way: str, rate: float, seed: int) -> dict[str, Any]:
     """Pretrain once; return the held-out losses by step, and the seconds of a step in the middle of the run."""
     with tempfile.TemporaryDirectory() as place:
-        options: dict[str, Any] = {
-            **RECIPE,
-            "seed": seed,
-            "training.optimizer": optimizer,
-            "training.learning_rate": rate,
-        }
+        options: dict[str, Any] = {**RECIPE, **WAYS[way], "seed": seed, "training.learning_rate": rate}
         run = graftlm.pretrain(corpus, run_directory=Path(place) / "run", quiet=True, **options)
         steps = [json.loads(line) for line in run.steps.read_text(encoding="utf-8").splitlines()]
     judged = [each for each in steps if "validation" in each]
@@ -54,28 +54,24 @@ def curve(corpus: Path, optimizer: str, rate: float, seed: int) -> dict[str, Any
     }
 
 
-def best_rate(runs: list[dict[str, Any]], optimizer: str) -> float | None:
+def best_rate(runs: list[dict[str, Any]], way: str) -> float | None:
     """Return the rate whose run with the choosing seed ended lowest; None before all of these are there."""
     found = {
-        run["rate"]: run["losses"][-1]
-        for run in runs
-        if run["optimizer"] == optimizer and run["seed"] == CHOOSING_SEED
+        run["rate"]: run["losses"][-1] for run in runs if run["way"] == way and run["seed"] == CHOOSING_SEED
     }
-    return min(found, key=found.__getitem__) if len(found) == len(RATES[optimizer]) else None
+    return min(found, key=found.__getitem__) if len(found) == len(RATES) else None
 
 
 def tables(document: dict[str, Any]) -> str:
     """Return the Markdown table of a result file."""
     runs, columns = document["runs"], dict[str, list[dict[str, Any]]]()
-    for optimizer in RATES:
-        rate = best_rate(runs, optimizer)
+    for way in WAYS:
+        rate = best_rate(runs, way)
         kept = [
-            run
-            for run in runs
-            if (run["optimizer"], run["rate"]) == (optimizer, rate) and run["seed"] != CHOOSING_SEED
+            run for run in runs if (run["way"], run["rate"]) == (way, rate) and run["seed"] != CHOOSING_SEED
         ]
         if kept:
-            columns[f"{optimizer} at {rate:g}"] = sorted(kept, key=lambda run: run["seed"])
+            columns[f"{way} at {rate:g}"] = sorted(kept, key=lambda run: run["seed"])
     if not columns:
         return ""
     titles = [
@@ -90,7 +86,7 @@ def tables(document: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = common_arguments(__doc__, RATES, [1, 2, 3], RESULTS)
+    parser = common_arguments(__doc__, WAYS, [1, 2, 3], RESULTS)
     parser.add_argument("corpus", type=Path, nargs="?", default=Path("corpus/english.jsonl"))
     add_parallel_arguments(parser)
     arguments = parser.parse_args()
@@ -106,19 +102,17 @@ def main() -> None:
 def train_all(arguments: argparse.Namespace) -> None:
     """Choose the rates, then train what is not on file yet, and write the file after each run."""
     for seed in (CHOOSING_SEED, *arguments.seeds):
-        for optimizer in arguments.data:
-            best = best_rate(read_runs(arguments.output), optimizer)
-            for rate in RATES[optimizer] if seed == CHOOSING_SEED else (best,):
+        for way in arguments.data:
+            best = best_rate(read_runs(arguments.output), way)
+            for rate in RATES if seed == CHOOSING_SEED else (best,):
                 assert rate is not None
-                key = run_key(optimizer=optimizer, rate=rate, seed=seed, **RECIPE)
+                key = run_key(way=way, rate=rate, seed=seed, **RECIPE, **WAYS[way])
                 if any(run["key"] == key for run in read_runs(arguments.output)):
                     continue
-                found = curve(arguments.corpus, optimizer, rate, seed)
-                run = {
-                    "key": key, "optimizer": optimizer, "rate": rate, "seed": seed, **found, "machine": machine(),
-                }  # fmt: skip
+                found = curve(arguments.corpus, way, rate, seed)
+                run = {"key": key, "way": way, "rate": rate, "seed": seed, **found, "machine": machine()}
                 write_json(arguments.output, {"runs": [*read_runs(arguments.output), run]})
-                print(optimizer, rate, seed, found["losses"][-1], flush=True)
+                print(way, rate, seed, found["losses"][-1], flush=True)
 
 
 if __name__ == "__main__":
