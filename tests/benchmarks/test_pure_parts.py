@@ -46,11 +46,11 @@ def test_optimizers_choose_a_rate_by_the_seed_that_is_not_shown() -> None:
 
     def run(rate: float, seed: int, *losses: float) -> dict[str, Any]:
         return {
-            "optimizer": "muon", "rate": rate, "seed": seed, "losses": list(losses), "steps": [10, 20],
+            "way": "muon", "rate": rate, "seed": seed, "losses": list(losses), "steps": [10, 20],
             "step_seconds": 0.5 * seed,
         }  # fmt: skip
 
-    slow, fast = optimizers.RATES["muon"]
+    slow, fast = optimizers.RATES
     runs = [run(slow, 0, 5.0, 3.0)]
     assert optimizers.best_rate(runs, "muon") is None and optimizers.tables({"runs": runs}) == ""
     runs += [run(fast, 0, 4.0, 3.5), run(slow, 2, 5.5, 2.5), run(slow, 1, 5.25, 2.25), run(fast, 1, 1.0, 1.0)]
