@@ -63,8 +63,8 @@ class PretrainingOptions(Config):
     takes about a third longer and changes no number."""
 
     first_embeddings: Literal["random", "cooccurrence"] = "random"
-    """How the embeddings of a new network begin. cooccurrence: by which tokens stand near which in the corpus, as word
-    vectors have it; this takes a minute at most, and is otherwise learnt in many steps."""
+    """How the embeddings of a new network begin, those of the output too where they are tied. cooccurrence: by which
+    tokens stand near which in the corpus, otherwise learnt in many steps; takes about a minute for small networks."""
 
     optimizer: Literal["adamw", "muon", "adafactor"] | None = None
     """adamw; muon for the matrices inside the layers, with adamw for everything else; adafactor, whose rates are

@@ -30,6 +30,10 @@ def _information(pairs: Cooccurrences) -> np.ndarray[Any, Any]:
     for left, right, count in zip(pairs.left, pairs.right, pairs.counts, strict=True):
         counts[left, right] += count
         counts[right, left] += count
+    return _information_of(counts)
+
+
+def _information_of(counts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     alone = counts.sum(0) / counts.sum()
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.nan_to_num(np.maximum(np.log(counts / counts.sum() / np.outer(alone, alone)), 0.0), nan=0.0)
@@ -55,6 +59,20 @@ def test_the_strongest_directions_are_kept_and_a_wide_network_has_room_left(seed
     torch.testing.assert_close(kept, torch.linalg.svdvals(whole)[:4], rtol=0.01, atol=1e-6)
     wide = company_vectors(pairs, SIZE, SIZE + 30, 1).double()
     torch.testing.assert_close(wide @ wide.T, whole @ whole.T, rtol=0, atol=1e-4)
+
+
+def test_values_that_hardly_fall_are_found_with_either_sign(seed: int) -> None:
+    draw, size, width = np.random.default_rng(seed), 600, 64
+    left, right = np.unique(draw.integers(0, size, (30_000, 2)), axis=0).T
+    pairs = Cooccurrences(left, right, draw.integers(1, 4, len(left)))
+    counts = np.zeros((size, size))
+    counts[left, right] = pairs.counts
+    counts += counts.T
+    wanted = np.linalg.eigvalsh(_information_of(counts))
+    assert (wanted < 0).mean() > 0.4
+    wanted = np.sort(np.abs(wanted))[::-1][1 : width + 1]
+    found = torch.linalg.svdvals(company_vectors(pairs, size, width, seed).double()).numpy() ** 2
+    np.testing.assert_allclose(found, wanted, rtol=0.12)
 
 
 def test_no_feature_has_more_to_say_than_another(seed: int) -> None:

@@ -105,7 +105,8 @@ def _stopped(
 def test_trained_embeddings_are_not_thrown_away(texts: Path, tiny_bert: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="would be lost") as caught:
         pretrain(
-            _recipe(texts, base=str(tiny_bert), **{"training.first_embeddings": "cooccurrence"}), tmp_path / "run"
+            _recipe(texts, base=str(tiny_bert), **{"training.first_embeddings": "cooccurrence"}),
+            tmp_path / "run",
         )
     assert caught.value.where == "training.first_embeddings"
     assert not (tmp_path / "run").exists()

@@ -35,14 +35,15 @@ def cooccurrences(
     Args:
         corpus: tokens of documents.
         window_tokens: the largest distance of a pair.
-        most_tokens: of a longer corpus about this many are read, in stretches spread evenly over it.
+        most_tokens: of a longer corpus as many stretches are read as hold at most these, spread evenly over it.
         stretch_tokens: read at a time; memory is needed for their pairs and for all different ones.
     """
     stretches = range(0, corpus.num_tokens, stretch_tokens)
-    every = max(1, -(-corpus.num_tokens // most_tokens))
+    most = len(stretches) if corpus.num_tokens <= most_tokens else max(1, most_tokens // stretch_tokens)
+    kept = [stretches[number * len(stretches) // most] for number in range(most)]
     found = [
         np.unique(_pairs(corpus, start, start + stretch_tokens, window_tokens), return_counts=True)
-        for start in stretches[::every]
+        for start in kept
     ]
     pairs, which = np.unique(np.concatenate([pairs for pairs, _ in found]), return_inverse=True)
     counts = np.bincount(which, weights=np.concatenate([counts for _, counts in found]))
