@@ -112,6 +112,18 @@ def test_trained_embeddings_are_not_thrown_away(texts: Path, tiny_bert: Path, tm
     assert not (tmp_path / "run").exists()
 
 
+def test_counted_embeddings_are_what_a_new_network_begins_with(texts: Path, tmp_path: Path) -> None:
+    at_rest = {"training.learning_rate": 1e-9, "training.epochs": 0.2}
+    random, counted = (
+        _weights(
+            pretrain(_recipe(texts, **at_rest, **{"training.first_embeddings": first}), tmp_path / first)
+        )
+        for first in ("random", "cooccurrence")
+    )
+    apart = {name for name in random if not torch.allclose(random[name], counted[name], atol=1e-6)}
+    assert apart == {"bert.embeddings.word_embeddings.weight"}
+
+
 @pytest.mark.parametrize("case", OBJECTIVES)
 def test_interrupted_and_resumed_is_as_though_never_interrupted(
     case: str, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
