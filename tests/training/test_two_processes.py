@@ -143,3 +143,8 @@ def test_two_processes_pretrain_as_one(seed: int, tmp_path: Path) -> None:
         losses = [[found for step in records[name] if (found := kind(step)) is not None] for name in records]
         assert len(losses[0]) > 1
         np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    one, two = (
+        [(step["examples"], step["tokens"]) for step in records[name] if "loss" in step]
+        for name in ("one", "two")
+    )
+    assert one == two

@@ -71,7 +71,7 @@ class Step:
         gradient_norm: global L2 norm before clipping.
         learning_rate: the largest of the groups'.
         examples: in this step, over all ranks.
-        tokens: real tokens of this rank's examples.
+        tokens: real tokens of these examples.
         seconds: wall time; of steps that are read late and together, an equal part.
         settled: whether the weights are those after this step. Where it was read late, later ones may have begun.
     """
@@ -198,7 +198,7 @@ def _accumulate(
     forward: Forward,
     where: torch.device,
 ) -> tuple[Tensor, int]:
-    """Run forward and backward over this rank's micro-batches; return the loss, kept ``where``, and tokens."""
+    """Run forward and backward over this rank's micro-batches; return the step's loss, kept ``where``, and tokens."""
     examples, rows = due.source, due.rows
     device, ranks, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
     weights = loss.weights(examples.targets_of(rows))
@@ -232,5 +232,7 @@ def _accumulate(
         total += value.detach().to(where)
         tokens += batch.num_tokens if parts else 0
     if ranks > 1:
-        total = torch.as_tensor(accelerator.reduce(total.to(device), reduction="sum")).cpu()
+        both = torch.stack([total, total.new_tensor(tokens)]).to(device)
+        summed = torch.as_tensor(accelerator.reduce(both, reduction="sum")).cpu()
+        total, tokens = summed[0], int(summed[1])
     return total, tokens
