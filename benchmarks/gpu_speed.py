@@ -6,13 +6,16 @@ Nothing of this has been measured yet: the project has had no GPU. The script is
 begins no turn after ``--seconds``. Rows and mixes are those of `timed_rows.py`, the network is BERT-base with
 random weights, batches have 16 rows, precision is bf16 by autocast on all sides:
 
-- ours: flat, numbers read late, dropout 0.1 by key; *without dropout*: the same with 0, where attention goes through
-  the flash kernel of torch; *padded*: ours with ``training.execution=padded`` and dropout 0.1;
+- ours: flat, numbers read late, whole steps replayed as CUDA graphs, dropout 0.1 by key; *without dropout*: the same
+  with 0, where attention goes through the flash kernel of torch; *without graphs*: ours with
+  ``training.execution=flat``; *padded*: with ``training.execution=padded``, both with dropout 0.1;
 - stock: the Trainer as it comes, with ``bf16=True`` and dropout 0.1; *without dropout*: with 0.
 
 Before anything is timed it says which kernels have proved themselves on this GPU, and trains some steps of ours and of
-the Trainer on the same batches without dropout: in float32 losses may differ by 1e-4, in bf16 by 2e-2. Sides take turns
-in one process, each with some steps to warm up; what is timed begins and ends with the GPU at rest.
+the Trainer on the same batches without dropout: in float32 losses may differ by 1e-4, in bf16 by 2e-2; and all steps
+with graphs and without, with dropout, where ten times as much is allowed as there are more of them. Sides take turns
+in one process, each with some steps to warm up, in which most shapes of batches are recorded; what is timed begins and
+ends with the GPU at rest.
 """
 
 from __future__ import annotations
@@ -47,16 +50,22 @@ from graftlm.objectives.cross_entropy import CrossEntropy
 from graftlm.rundir import write_json
 from graftlm.strategies.full import Full
 from graftlm.training.batching import Examples
+from graftlm.training.graphs import CudaRecorder, GraphedSteps
 from graftlm.training.late import LATE_STEPS, Late
 from graftlm.training.loop import fit
 from graftlm.training.optimisation import build_optimizer
+from graftlm.training.torch_adamw import TorchAdamW
 
 RESULTS = Path(__file__).parent / "results" / "gpu_speed.json"
 SIDES = {
-    "ours": 0.1, "ours_without_dropout": 0.0, "ours_padded": 0.1, "stock": 0.1, "stock_without_dropout": 0.0,
+    "ours": 0.1, "ours_without_dropout": 0.0, "ours_without_graphs": 0.1, "ours_padded": 0.1, "stock": 0.1,
+    "stock_without_dropout": 0.0,
 }  # fmt: skip
 """Dropout of each side."""
-PAIRS = (("ours", "stock"), ("ours_without_dropout", "stock_without_dropout"), ("ours_padded", "stock"))
+PAIRS = (
+    ("ours", "stock"), ("ours_without_dropout", "stock_without_dropout"), ("ours_without_graphs", "stock"),
+    ("ours", "ours_without_graphs"), ("ours_padded", "stock"),
+)  # fmt: skip
 NETWORKS: dict[str, dict[str, Any]] = {
     "bert-base": {},
     "tiny": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
@@ -96,7 +105,7 @@ class Bench:
     def ours(
         self,
         dropout: float,
-        padded: bool,
+        execution: str,
         precision: torch.dtype | None,
         steps: int,
         at: Callable[[int], None],
@@ -104,7 +113,7 @@ class Bench:
         """Train; call ``at`` after the steps that were warmed up and after the last; return the losses."""
         model = self.fresh(dropout)
         optimizer = build_optimizer(model, Full().parameter_groups(model), RATE, DECAY)
-        if not padded and (reason := make_flat(model)):
+        if execution != "padded" and (reason := make_flat(model)):
             raise SystemExit(f"the network does not work flat: {reason}")
         assert self.examples.targets is not None
         loss: Any = (AnswerSpan() if self.mix.answers else CrossEntropy()).bind(
@@ -112,6 +121,11 @@ class Bench:
         )
         chosen = replace(plan(steps), autocast=precision)
         late = Late(LATE_STEPS, lambda number: number in (self.warm, steps))
+        if execution == "graphs" and self.device.type == "cuda":
+            assert isinstance(optimizer, TorchAdamW)
+            record = CudaRecorder(self.device)
+            graphs = GraphedSteps(model, loss, optimizer, chosen, self.device, record, _refused)
+            late = replace(late, whole=graphs)
         accelerator = Accelerator(cpu=self.device.type == "cpu")
         losses: list[float] = []
         for step in fit(model, self.examples, loss, optimizer, chosen, accelerator, late=late):
@@ -148,12 +162,14 @@ class Bench:
         found: dict[str, float] = {}
         for precision, most in EQUAL.items():
             steps = min(6, self.warm + self.steps)
-            ours = self.ours(0.0, False, precision, steps, lambda number: None)
+            ours = self.ours(0.0, "flat", precision, steps, lambda number: None)
             stock = self.stock(0.0, precision, steps, lambda number: None, same=True)
-            apart = max(abs(one - other) / other for one, other in zip(ours, stock, strict=True))
-            if not apart <= most:
-                raise SystemExit(f"the losses differ in {precision}, nothing to compare: {ours} and {stock}")
-            found[str(precision or torch.float32)] = apart
+            found[str(precision or torch.float32)] = apart(ours, stock, most)
+            with_graphs, without = (
+                self.ours(0.1, execution, precision, self.warm + self.steps, lambda number: None)
+                for execution in ("graphs", "flat")
+            )
+            found[f"{precision or torch.float32}, graphs"] = apart(with_graphs, without, 10 * most)
         return found
 
     def turn(self, side: str) -> float:
@@ -168,10 +184,23 @@ class Bench:
 
         total, dropout = self.warm + self.steps, SIDES[side]
         if side.startswith("ours"):
-            self.ours(dropout, side == "ours_padded", torch.bfloat16, total, at)
+            execution = {"ours_padded": "padded", "ours_without_graphs": "flat"}.get(side, "graphs")
+            self.ours(dropout, execution, torch.bfloat16, total, at)
         else:
             self.stock(dropout, torch.bfloat16, total, at, same=False)
         return (marks[1] - marks[0]) / self.steps
+
+
+def apart(losses: list[float], others: list[float], most: float) -> float:
+    """Return the largest relative difference of losses; refuse to compare what differs by more than ``most``."""
+    found = max(abs(one - other) / other for one, other in zip(losses, others, strict=True))
+    if not found <= most:
+        raise SystemExit(f"the losses differ by {found:.2e}, nothing to compare: {losses} and {others}")
+    return found
+
+
+def _refused(reason: str) -> None:
+    raise SystemExit(reason)
 
 
 class _At(TrainerCallback):
@@ -201,7 +230,7 @@ def main() -> None:
     parser.add_argument("--mixes", choices=list(MIXES), nargs="*", default=["short", "paragraphs"])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--warm", type=int, default=15)
+    parser.add_argument("--warm", type=int, default=150)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=420, help="no turn begins after so many")
     parser.add_argument("--output", type=Path, default=RESULTS)

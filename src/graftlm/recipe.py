@@ -93,8 +93,9 @@ class TrainingOptions(Config):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the forward pass. auto: bf16 on GPUs that have it, fp32 elsewhere."""
 
-    execution: Literal["auto", "padded"] = "auto"
-    """auto: without padding on CPUs and CUDA where the base model allows it, at the same numbers. padded: never so."""
+    execution: Literal["auto", "flat", "padded"] = "auto"
+    """auto: without padding on CPUs and CUDA where the base model allows it, at the same numbers, and on CUDA with
+    whole steps replayed as graphs. flat: likewise, but without graphs. padded: neither."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute. auto: the accelerator where there is one."""

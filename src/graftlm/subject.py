@@ -51,7 +51,7 @@ class StoryOptions(Protocol):
 
     @property
     def execution(self) -> str:
-        """``padded`` asks for batches with padding."""
+        """``padded`` asks for batches with padding, ``flat`` for none, and for no CUDA graphs; ``auto`` lets us choose."""
         ...
 
     @property

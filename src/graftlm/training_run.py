@@ -20,17 +20,20 @@ from graftlm.errors import Diverged, Interrupted, RunError
 from graftlm.kernels.library import describe
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.gradient_checkpointing import checkpoint_layers
+from graftlm.objectives._objective import Loss
 from graftlm.progress import Progress
 from graftlm.rundir import RunDirectory, sync_folder
 from graftlm.subject import Subject
 from graftlm.training.averaging import AveragedWeights
 from graftlm.training.checkpoint import copy_weights, named_weights, newest_checkpoint, save_checkpoint
+from graftlm.training.graphs import CudaRecorder, GraphedSteps
 from graftlm.training.late import Late, late_steps
 from graftlm.training.loop import Step, fit
 from graftlm.training.memory import place
 from graftlm.training.signals import StopRequest
 from graftlm.training.step_log import StepLog
 from graftlm.training.stopping import BestSoFar
+from graftlm.training.torch_adamw import TorchAdamW
 
 CHECKPOINT_SECONDS = 60.0
 # The conditions of checkpoints that are older than the choice.
@@ -166,14 +169,19 @@ class TrainingRun(Generic[Trained]):
                 or self._save_due(done)
             )
 
+        loss = subject.loss()
+        features = subject.kept_features(self.run.path)
+        late = None
+        if most:
+            graphs = self._graphs(loss) if features is None else None
+            late = Late(most, settles, graphs) if graphs else Late(most, settles)
         # A run that had stopped by its patience, and was only interrupted afterwards, takes no step more.
         steps = (
             ()
             if self.best.exhausted
             else fit(
-                wrapped, subject.examples, subject.loss(), self.optimizer, plan, self.accelerator, start,
-                subject.kept_features(self.run.path), subject.forward,
-                Late(most, settles) if most else None,
+                wrapped, subject.examples, loss, self.optimizer, plan, self.accelerator, start,
+                features, subject.forward, late,
             )
         )  # fmt: skip
         for step in self._steps(steps):
@@ -206,6 +214,15 @@ class TrainingRun(Generic[Trained]):
         if self._stopping(stop):
             self._raise_interrupted(stop, number)
         return number
+
+    def _graphs(self, loss: Loss) -> GraphedSteps | None:
+        """Return what replays whole steps, where the device can and the recipe lets it."""
+        wanted = self.options.execution == "auto" and not self.padded_because
+        if not wanted or self.accelerator.device.type != "cuda" or not isinstance(self.optimizer, TorchAdamW):
+            return None
+        device = self.accelerator.device
+        record = CudaRecorder(device)
+        return GraphedSteps(self.model, loss, self.optimizer, self.plan, device, record, self.progress.say)
 
     def _steps(self, steps: Iterable[Step]) -> Iterator[Step]:
         """Hand the steps on; a diverged one names the rows of the user's file."""

@@ -14,4 +14,26 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """
     if device.type != "cuda":
         return tensor.to(device)
+    if torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            "a step that is recorded sends numbers, which each replay would read where they were"
+        )
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+class OnDevices:
+    """A tensor that never changes, sent to a device once: what a recorded step reads has to stay where it was.
+
+    Args:
+        tensor: on the CPU.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+        self._there: dict[torch.device, Tensor] = {}
+
+    def on(self, device: torch.device) -> Tensor:
+        """Return the tensor on a device."""
+        if device not in self._there:
+            self._there[device] = sent(self._tensor, device)
+        return self._there[device]

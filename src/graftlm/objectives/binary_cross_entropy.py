@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.nn import functional
 
 from graftlm.config import Config
 from graftlm.data.features import Targets
-from graftlm.kernels.sending import sent
+from graftlm.kernels.sending import OnDevices
 from graftlm.objectives._objective import Term
 
 
@@ -27,18 +28,22 @@ class WeightedBinaryCrossEntropy:
 
     positive_weights: Tensor | None
 
+    @cached_property
+    def _sent(self) -> OnDevices | None:
+        return None if self.positive_weights is None else OnDevices(self.positive_weights)
+
     def weights(self, targets: Tensor) -> dict[str, float]:
         """Return the divisor: the number of decisions in the targets [items, labels]."""
         return {"binary_cross_entropy": float(targets.numel())}
 
     def terms(self, outputs: Tensor, targets: Tensor) -> list[Term]:
         """Return the summed loss of logits [items, labels] against targets [items, labels] of 0 and 1."""
-        weights = self.positive_weights
         logits = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        weights = None if self._sent is None else self._sent.on(logits.device)
         total = functional.binary_cross_entropy_with_logits(
             logits,
             targets.to(logits),
-            pos_weight=None if weights is None else sent(weights, logits.device).to(logits.dtype),
+            pos_weight=None if weights is None else weights.to(logits.dtype),
             reduction="sum",
         )
         return [Term("binary_cross_entropy", total)]

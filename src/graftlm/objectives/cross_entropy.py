@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.nn import functional
 from graftlm.config import Config
 from graftlm.data.features import IGNORED, Targets
 from graftlm.errors import ConfigurationError, nearest
-from graftlm.kernels.sending import sent
+from graftlm.kernels.sending import OnDevices
 from graftlm.objectives._objective import Term
 
 
@@ -31,6 +32,10 @@ class WeightedCrossEntropy:
     class_weights: Tensor | None
     label_smoothing: float
 
+    @cached_property
+    def _sent(self) -> OnDevices | None:
+        return None if self.class_weights is None else OnDevices(self.class_weights)
+
     def weights(self, targets: Tensor) -> dict[str, float]:
         """Return the divisor: the summed class weights of the targets [...] (their number without weights)."""
         targets = targets[targets != IGNORED]
@@ -40,13 +45,13 @@ class WeightedCrossEntropy:
 
     def terms(self, outputs: Tensor, targets: Tensor) -> list[Term]:
         """Return the summed loss of logits [..., classes] against targets [...]; ignored ones add nothing."""
-        weights = self.class_weights
         logits = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        weights = None if self._sent is None else self._sent.on(logits.device)
         total = functional.cross_entropy(
             logits.flatten(0, -2),
             targets.flatten(),
             ignore_index=IGNORED,
-            weight=None if weights is None else sent(weights, logits.device).to(logits.dtype),
+            weight=None if weights is None else weights.to(logits.dtype),
             reduction="sum",
             label_smoothing=self.label_smoothing,
         )

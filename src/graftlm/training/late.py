@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from graftlm.training.optimisation import Stepping
+from graftlm.training.order import Due
 from graftlm.training.torch_adamw import TorchAdamW
 
 LATE_STEPS = 8
@@ -27,10 +28,13 @@ class Late:
         steps: at most so many steps have been taken after one whose numbers are not known.
         settles: whether somebody does something with the weights after the step of this number (from 1). Then all is
             read before the record of it is handed on, and no later step has begun.
+        whole: takes the step of this number, where it can at once, and returns its loss and norm, on the device, and
+            tokens; None where it cannot. See `graftlm.training.graphs`.
     """
 
     steps: int
     settles: Callable[[int], bool]
+    whole: Callable[[int, Due], tuple[Tensor, int] | None] = lambda number, due: None
 
 
 def late_steps(optimizer: Stepping, accelerator: Accelerator) -> int:

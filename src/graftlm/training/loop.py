@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -131,18 +131,25 @@ def fit(
                 number - 1, plan.total_steps, plan.warmup_share, plan.schedule, plan.decay_share
             )
             rate = set_learning_rate(optimizer, factor)
-            where = accelerator.device if pending is not None else torch.device("cpu")
-            value, tokens = _accumulate(model, due, loss, plan, accelerator, number, features, forward, where)
-            known = partial(_record, number, due, rate, tokens)
-            with memory_for(f"step {number}, the moments of AdamW", SMALLER_MODEL):
-                if pending is not None:
-                    assert isinstance(optimizer, TorchAdamW)
-                    numbers = optimizer.step_if_finite(value, plan.max_gradient_norm)
-                    records: Iterable[Step] = pending.add(number, numbers, known)
-                else:
+            accumulate = partial(_accumulate, model, due, loss, plan, accelerator, number, features, forward)
+            memory = memory_for(f"step {number}, the moments of AdamW", SMALLER_MODEL)
+            if late is None or pending is None:
+                value, tokens = accumulate(torch.device("cpu"))
+                with memory:
                     norm = finite_norm(optimizer, float(value), number, due.rows.tolist(), _RATE)
                     optimizer.clip_and_step(norm, plan.max_gradient_norm)
-                    records = [known([float(value), norm], time.perf_counter() - began, True)]
+                seconds = time.perf_counter() - began
+                records = iter([_record(number, due, rate, tokens, [float(value), norm], seconds, True)])
+            else:
+                with memory_for(f"step {number}", SMALLER_STEPS):
+                    taken = late.whole(number, due)
+                if taken is None:
+                    assert isinstance(optimizer, TorchAdamW)
+                    value, tokens = accumulate(accelerator.device)
+                    with memory:
+                        taken = optimizer.step_if_finite(value, plan.max_gradient_norm), tokens
+                numbers, tokens = taken
+                records = pending.add(number, numbers, partial(_record, number, due, rate, tokens))
             optimizer.zero_grad(set_to_none=True)
             yield from records
             set_training(model)

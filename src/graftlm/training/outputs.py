@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from graftlm.data.features import IGNORED
 from graftlm.models.flat.execution import is_flat
-from graftlm.models.flat.layout import Layout
+from graftlm.models.flat.layout import DropoutKeys, Layout
 from graftlm.models.flat.passes import laid_flat
 from graftlm.training.batching import Batch
 
@@ -37,6 +37,19 @@ def forward(model: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Ten
     """
     result = _run(model, batch, autocast, _layout(model, batch), _target_layout(model, batch))
     return _outputs(result, batch)
+
+
+def forward_laid(
+    model: nn.Module, batch: Batch, autocast: torch.dtype | None, layout: Layout, dropout: DropoutKeys
+) -> Tensor:
+    """Return what `forward` does, of a model that works flat and writes nothing.
+
+    Args:
+        model, batch, autocast: see `forward`; of the batch only the inputs are looked at.
+        layout: of the batch.
+        dropout: what decides it.
+    """
+    return _outputs(_run(model, batch, autocast, layout, None, dropout), batch)
 
 
 def forward_where_targets(
@@ -119,7 +132,7 @@ def _run(
     autocast: torch.dtype | None,
     layout: Layout | None,
     target: Layout | None,
-    dropout_keys: NDArray[np.uint64] | None = None,
+    dropout_keys: NDArray[np.uint64] | DropoutKeys | None = None,
     read: Tensor | None = None,
 ) -> Any:
     inputs = batch.inputs

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -50,11 +51,40 @@ class TorchAdamW(AdamW):
         norm = self._norm()
         numbers = torch.stack([loss.double(), norm.double()])
         spoilt = 1.0 - numbers.isfinite().all().float()
-        self.found_inf = spoilt if self.found_inf is None else torch.maximum(self.found_inf, spoilt)
+        if self.found_inf is None:
+            self.found_inf = torch.zeros_like(spoilt)
+        torch.maximum(self.found_inf, spoilt, out=self.found_inf)
         if limit is not None:
             nn.utils.clip_grads_with_norm_(self._parameters(), limit, norm)
         self.step()
         return numbers
+
+    @contextmanager
+    def recordable(self, rates: Sequence[Tensor]) -> Generator[None]:
+        """Let a step, inside the block, be one that a CUDA graph may record.
+
+        Args:
+            rates: of the groups, scalars on the device, where each replay of the step will read them.
+        """
+        before = [group["lr"] for group in self.param_groups]
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            group["lr"], group["capturable"] = rate, True
+        try:
+            yield
+        finally:
+            for group, rate in zip(self.param_groups, before, strict=True):
+                group["lr"], group["capturable"] = rate, False
+
+    @contextmanager
+    def standing_still(self) -> Generator[None]:
+        """Let steps inside the block move nothing; there must have been one before."""
+        assert self.found_inf is not None
+        before = self.found_inf.clone()
+        self.found_inf.fill_(1.0)
+        try:
+            yield
+        finally:
+            self.found_inf.copy_(before)
 
     def clip(self, norm: float, limit: float) -> None:
         """Scale the gradients by ``min(1, limit / (norm + 1e-6))``."""

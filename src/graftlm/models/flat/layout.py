@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,6 +29,7 @@ class Layout:
         starts: where each example starts in the flat row, and where the last one ends, int64 [examples + 1], CPU.
         places: for each token its place in the padded batch read row by row, int64 [tokens], on the device.
         positions: for each token its number within its example, from 0, int64 [tokens], on the device.
+        begins: what ``starts`` says, on the device.
     """
 
     lengths: NDArray[np.int64]
@@ -35,6 +37,7 @@ class Layout:
     starts: Tensor
     places: Tensor
     positions: Tensor
+    begins: Tensor
 
     @classmethod
     def of(cls, attention_mask: Tensor, device: torch.device) -> Layout:
@@ -49,20 +52,20 @@ class Layout:
         lengths = mask.sum(axis=1)
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         positions = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
+        on_cpu = torch.from_numpy(starts)
         return cls(
             lengths,
             mask.shape[1],
-            torch.from_numpy(starts),
+            on_cpu,
             sent(torch.from_numpy(np.flatnonzero(mask)), device),
             sent(torch.from_numpy(positions), device),
+            sent(on_cpu, device),
         )
 
     @cached_property
     def sequences(self) -> Sequences:
         """The examples as attention on an accelerator wants to know them."""
-        return Sequences(
-            sent(self.starts.to(torch.int32), self.places.device), len(self.places), max(self.width, 1)
-        )
+        return Sequences(self.begins.to(torch.int32), len(self.places), max(self.width, 1))
 
     @cached_property
     def alone(self) -> Sequences:
@@ -71,10 +74,10 @@ class Layout:
         starts = torch.arange(examples + 1, dtype=torch.int32, device=self.places.device)
         return Sequences(starts, examples, 1)
 
-    @cached_property
+    @property
     def first(self) -> Tensor:
         """The number of the first token of each example, int64 [examples], on the device."""
-        return sent(self.starts[:-1], self.places.device)
+        return self.begins[:-1]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -107,15 +110,23 @@ class DropoutKeys:
         examples: a key of each example, uint64 [examples], see `graftlm.kernels.keys.example_keys`.
         layout: of their tokens.
         site: the number of the site that was there last.
+        there: what ``examples`` comes to (`keys_of_layout`) where it lies on the device already.
     """
 
-    def __init__(self, examples: NDArray[np.uint64], layout: Layout, site: int = 0) -> None:
-        device, tokens = layout.places.device, token_keys(examples, layout.lengths)
-        # An example without tokens has no first one.
-        first = layout.starts[:-1].numpy()[layout.lengths > 0]
+    def __init__(
+        self,
+        examples: NDArray[np.uint64],
+        layout: Layout,
+        site: int = 0,
+        there: Sequence[Tensor] | None = None,
+    ) -> None:
         self._layout, self._keys, self._site = layout, examples, site
-        self._tokens, self._first_tokens = _Bases(tokens, device), _Bases(tokens[first], device)
-        self._examples = _Bases(token_keys(examples, np.ones(len(examples), dtype=np.int64)), device)
+        device = layout.places.device
+        made = [None] * 3 if there is None else there
+        self._tokens, self._first_tokens, self._examples = (
+            _Bases(keys, device, each)
+            for keys, each in zip(keys_of_layout(examples, layout), made, strict=True)
+        )
 
     def within(self, layout: Layout) -> DropoutKeys:
         """Return the keys of other tokens of the same examples, at the sites that follow."""
@@ -148,24 +159,31 @@ class DropoutKeys:
         return self._site
 
 
+def keys_of_layout(examples: NDArray[np.uint64], layout: Layout) -> tuple[Keys, Keys, Keys]:
+    """Return the keys of all tokens, of the first of each example that has one, and of the examples themselves."""
+    tokens = token_keys(examples, layout.lengths)
+    first = layout.starts[:-1].numpy()[layout.lengths > 0]
+    return tokens, tokens[first], token_keys(examples, np.ones(len(examples), dtype=np.int64))
+
+
 class _Bases:
     """What decides about dropout of some tokens, site by site, made where it is needed.
 
     Args:
         keys: of the tokens, uint64 [tokens].
         device: that asks.
+        there: their bits on the device, int64 [tokens], where they are there already.
     """
 
-    def __init__(self, keys: Keys, device: torch.device) -> None:
-        self._keys, self._device = keys, device
-        self._there: Tensor | None = None
+    def __init__(self, keys: Keys, device: torch.device, there: Tensor | None) -> None:
+        self._keys, self._device, self._there = keys, device, there
         self._blocks: dict[int, Tensor] = {}
 
     def at(self, site: int) -> Tensor:
         """Return the bases of a site, int32 [tokens] on the device."""
-        if self._device.type == "cpu":
-            return site_bases(self._keys, site)
         if self._there is None:
+            if self._device.type == "cpu":
+                return site_bases(self._keys, site)
             self._there = sent(torch.from_numpy(self._keys.view(np.int64)), self._device)
         block, within = divmod(site, _SITES_AT_ONCE)
         if block not in self._blocks:

@@ -101,7 +101,7 @@ def current_pass() -> Pass | None:
 @contextlib.contextmanager
 def laid_flat(
     layout: Layout,
-    examples: NDArray[np.uint64] | None,
+    examples: NDArray[np.uint64] | DropoutKeys | None,
     read: Tensor | None = None,
     target: Layout | None = None,
 ) -> Generator[None]:
@@ -109,12 +109,13 @@ def laid_flat(
 
     Args:
         layout: of its batch.
-        examples: keys of the examples for dropout, uint64 [examples]; None where nothing is dropped.
+        examples: keys of the examples for dropout, uint64 [examples], or what is made of them; None where nothing is
+            dropped.
         read: the head gets these tokens only, as one row: their numbers among all tokens, int64. For heads that answer
             for each token and are dear, as the projection onto a vocabulary. None gives it padded examples.
         target: of what a decoder of its own is given, which ``read`` then counts in.
     """
-    dropout = None if examples is None else DropoutKeys(examples, layout)
+    dropout = DropoutKeys(examples, layout) if isinstance(examples, np.ndarray) else examples
     with going_on(Pass(layout, dropout, read, target=target)):
         yield
 
