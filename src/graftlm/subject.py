@@ -51,7 +51,7 @@ class StoryOptions(Protocol):
 
     @property
     def execution(self) -> str:
-        """``padded`` asks for batches with padding, ``flat`` for none, and for no CUDA graphs; ``auto`` lets us choose."""
+        """``padded`` asks for padding, ``flat`` for neither padding nor CUDA graphs, ``auto`` leaves both to us."""
         ...
 
     @property

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from graftlm.data.places import first_places
 from graftlm.errors import Diverged, Interrupted, RunError
@@ -158,7 +158,6 @@ class TrainingRun(Generic[Trained]):
             self._validate(start, stop)
         self.progress.stage("training")
         number = start
-        most = late_steps(self.optimizer, self.accelerator) if self.averages is None else 0
 
         def settles(done: int) -> bool:
             """Whether something is done with the weights after a step."""
@@ -169,21 +168,8 @@ class TrainingRun(Generic[Trained]):
                 or self._save_due(done)
             )
 
-        loss = subject.loss()
-        features = subject.kept_features(self.run.path)
-        late = None
-        if most:
-            graphs = self._graphs(loss) if features is None else None
-            late = Late(most, settles, graphs) if graphs else Late(most, settles)
         # A run that had stopped by its patience, and was only interrupted afterwards, takes no step more.
-        steps = (
-            ()
-            if self.best.exhausted
-            else fit(
-                wrapped, subject.examples, loss, self.optimizer, plan, self.accelerator, start,
-                features, subject.forward, late,
-            )
-        )  # fmt: skip
+        steps = () if self.best.exhausted else self._fit(wrapped, start, settles)
         for step in self._steps(steps):
             number = step.number
             if self.averages is not None:
@@ -215,9 +201,24 @@ class TrainingRun(Generic[Trained]):
             self._raise_interrupted(stop, number)
         return number
 
+    def _fit(self, model: nn.Module, start: int, settles: Callable[[int], bool]) -> Iterator[Step]:
+        """Take the steps, late and as graphs where the device makes that worthwhile."""
+        subject = self.subject
+        loss, features = subject.loss(), subject.kept_features(self.run.path)
+        most = late_steps(self.optimizer, self.accelerator) if self.averages is None else 0
+        late = Late(most, settles) if most else None
+        if late is not None and features is None and (graphs := self._graphs(loss)) is not None:
+            late = replace(late, whole=graphs)
+        return fit(
+            model, subject.examples, loss, self.optimizer, self.plan, self.accelerator, start, features,
+            subject.forward, late,
+        )  # fmt: skip
+
     def _graphs(self, loss: Loss) -> GraphedSteps | None:
         """Return what replays whole steps, where the device can and the recipe lets it."""
         wanted = self.options.execution == "auto" and not self.padded_because
+        # Before, a recording that fails leaves its memory unusable.
+        wanted = wanted and torch.__version__ >= (2, 12)
         if not wanted or self.accelerator.device.type != "cuda" or not isinstance(self.optimizer, TorchAdamW):
             return None
         device = self.accelerator.device

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,10 +23,17 @@ import torch
 from accelerate import Accelerator
 from tests.training.networks import LABELS, equal_bits, network, plan, random_examples
 from torch import Tensor, nn
-from transformers import BertConfig, BertForQuestionAnswering, BertForTokenClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForQuestionAnswering,
+    BertForTokenClassification,
+)
 
 from graftlm import training_run
 from graftlm.data.features import IGNORED
+from graftlm.errors import Diverged
 from graftlm.kernels import attention
 from graftlm.models.flat.probe import make_flat
 from graftlm.objectives.answer_span import AnswerSpan
@@ -32,6 +41,7 @@ from graftlm.objectives.binary_cross_entropy import BinaryCrossEntropy
 from graftlm.objectives.cross_entropy import CrossEntropy
 from graftlm.objectives.mean_squared_error import MeanSquaredError
 from graftlm.strategies.full import Full
+from graftlm.training import graphs as graphs_module
 from graftlm.training.batching import Examples
 from graftlm.training.graphs import CudaRecorder, GraphedSteps, Replay, Shape
 from graftlm.training.late import Late
@@ -86,10 +96,11 @@ class Recorder:
             rates = [group["lr"] for group in groups]
             for group in groups:
                 group["lr"] = math.nan
-            numbers = again()
-            for group, rate in zip(groups, rates, strict=True):
-                group["lr"] = rate
-            return numbers
+            try:
+                return again()
+            finally:
+                for group, rate in zip(groups, rates, strict=True):
+                    group["lr"] = rate
 
         return replay
 
@@ -136,7 +147,39 @@ def _bert(seed: int, kind: Any) -> nn.Module:
         return kind(config)
 
 
+def _decides(seed: int, family: str) -> nn.Module:
+    """A classifier of a family whose head reads the mean or the last token; its windows are shorter than the texts."""
+    small = {
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "num_labels": LABELS,
+        "pad_token_id": 0,
+    }
+    options = {
+        "gpt2": {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1},
+        "llama": {"intermediate_size": 48, "attention_dropout": 0.1, "num_key_value_heads": 1},
+        "modernbert": {
+            "intermediate_size": 48, "attention_dropout": 0.1, "embedding_dropout": 0.1, "mlp_dropout": 0.1,
+            "local_attention": 8, "classifier_pooling": "mean", "cls_token_id": 1, "sep_token_id": 2,
+        },
+    }[family]  # fmt: skip
+    config = AutoConfig.for_model(family, vocab_size=60, bos_token_id=1, eos_token_id=2, **small, **options)
+    config._attn_implementation = "sdpa"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForSequenceClassification.from_config(config)
+
+
+def _padded_left(seed: int) -> Examples:
+    return replace(random_examples(seed), padding_side="left")
+
+
 KINDS: dict[str, tuple[Any, Any, Any]] = {
+    **{
+        family: (partial(_decides, family=family), _padded_left, CrossEntropy())
+        for family in ("gpt2", "llama", "modernbert")
+    },
     "labels": (lambda seed: network(seed, 0.1), random_examples, CrossEntropy(class_weights="balanced")),
     "label_sets": (
         lambda seed: network(seed, 0.1, "distilbert", "label_sets"),
@@ -185,8 +228,8 @@ def test_which_steps_are_replayed_changes_no_bit(seed: int, autocast: torch.dtyp
     assert [make_flat(model) for model in models] == ["", ""]
 
     class Unrecorded(GraphedSteps):
-        def _record(self, shape: Shape, step: Any) -> None:
-            return
+        def _taken(self, shape: Shape, step: Any) -> Tensor:
+            return step.run()
 
     examples, steps = random_examples(seed), plan(total_steps=STEPS, autocast=autocast)
     losses: list[list[float]] = []
@@ -203,6 +246,70 @@ def test_which_steps_are_replayed_changes_no_bit(seed: int, autocast: torch.dtyp
         )
     assert losses[0] == losses[1]
     assert equal_bits(*models)
+
+
+def test_a_spoilt_replay_moves_nothing(seed: int) -> None:
+    """Nor do the steps after it; it is named, some steps later."""
+    model, examples, record = network(seed, dropout=0.1), random_examples(seed, longest=5), Recorder()
+    assert make_flat(model) == ""
+    optimizer = build_optimizer(model, Full().parameter_groups(model), 1e-3, 0.01)
+    assert isinstance(optimizer, TorchAdamW)
+    record.optimizer = optimizer
+    spoiling, kept = False, dict[str, Tensor]()
+    handle: Any = model.register_forward_hook(lambda *given: spoil(given[2]))
+
+    def spoil(output: Any) -> None:
+        output.logits = output.logits * (math.nan if spoiling else 1.0)
+
+    loss, steps = (
+        CrossEntropy().bind(np.zeros(3, dtype=np.int64), ["0", "1", "2"]),
+        plan(total_steps=30, batch_size=8),
+    )
+    graphs = GraphedSteps(model, loss, optimizer, steps, torch.device("cpu"), record, print)
+
+    def whole(number: int, due: Any) -> Any:
+        nonlocal spoiling
+        spoiling = number == 25
+        if spoiling:
+            kept.update({name: value.clone() for name, value in model.state_dict().items()})
+        return graphs(number, due)
+
+    late = Late(8, lambda number: number == 30, whole)
+    with pytest.raises(Diverged, match="step 25"):
+        list(fit(model, examples, loss, optimizer, steps, Accelerator(cpu=True), late=late))
+    handle.remove()
+    assert record.replayed > 10
+    assert all(torch.equal(kept[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("when", ["while it is recorded", "in a later step"])
+def test_without_memory_for_graphs_the_run_goes_on(seed: int, when: str) -> None:
+    models = [network(seed, dropout=0.1) for _ in range(2)]
+    assert [make_flat(model) for model in models] == ["", ""]
+    examples, steps = random_examples(seed, longest=5), plan(total_steps=12, batch_size=8)
+
+    def full(replay: Replay) -> Replay:
+        def again() -> Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        return again if when == "in a later step" else again()  # pyright: ignore[reportReturnType]
+
+    _, said, _ = trained(models[0], examples, CrossEntropy(), steps, Recorder(full))
+    trained(models[1], examples, CrossEntropy(), steps, None)
+    (line,) = said
+    assert ("OutOfMemoryError" if when == "while it is recorded" else "memory that the steps need") in line
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        if one.dim() > 1:
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-4)
+
+
+def test_there_are_not_more_graphs_than_that(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs_module, "MOST_GRAPHS", 1)
+    model, record = network(seed), Recorder()
+    assert make_flat(model) == ""
+    steps = plan(total_steps=30, batch_size=8, max_gradient_norm=None)
+    _, said, _ = trained(model, random_examples(seed), CrossEntropy(), steps, record)
+    assert said == [] and record.recorded == 1
 
 
 def _of_the_first_batch(replay: Replay) -> Replay:
@@ -224,7 +331,7 @@ def _cannot(replay: Replay) -> Replay:
     ("broken", "why"),
     [
         (_of_the_first_batch, "of which the loss and norm are"),
-        (_cannot, "RuntimeError: operation not permitted"),
+        (_cannot, "RuntimeError: 'operation not permitted"),
     ],
 )
 def test_a_graph_that_says_otherwise_moves_nothing(seed: int, broken: Any, why: str) -> None:
@@ -275,7 +382,7 @@ def test_shapes_are_few_and_hold_what_they_are_for(seed: int) -> None:
         shape = Shape.of(lengths)
         all_ = shape.lengths(lengths)
         assert len(all_) == shape.examples + shape.fillers and all_.sum() == shape.tokens
-        assert all_.min() >= 1 and all_.max() <= shape.width
+        assert all_.min() >= 1 and all_.max() <= max(16, lengths.max()) <= shape.width
         assert shape.tokens <= 1.125 * lengths.sum() + shape.fillers + 8
         assert shape.width <= max(16, 1.5 * lengths.max())
     mix = [Shape.of(np.clip(random.geometric(1 / 20, size=16) + 2, 3, 60)) for _ in range(3_000)]

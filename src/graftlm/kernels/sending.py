@@ -35,5 +35,6 @@ class OnDevices:
     def on(self, device: torch.device) -> Tensor:
         """Return the tensor on a device."""
         if device not in self._there:
-            self._there[device] = sent(self._tensor, device)
+            with torch.inference_mode(False):  # whoever asks first may be in the middle of an evaluation
+                self._there[device] = sent(self._tensor, device)
         return self._there[device]

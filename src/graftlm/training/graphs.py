@@ -5,9 +5,9 @@ is one launch of them all. It computes in the memory that it was recorded with, 
 there: inputs, targets, where tokens stand, the keys of dropout, divisors, learning rates. Whatever else a step is told
 is that of the batch it was recorded with.
 
-Shapes have to be few. Examples of pad tokens fill each batch up; what the head says of them is cut off, so they add
-nothing to loss and gradients. A step that is not replayed takes a batch of the same shape, so it makes no difference
-which are, and a run that is resumed, with nothing recorded yet, goes on as it would have.
+Shapes have to be few. More examples fill each batch up; what the head says of them is cut off, so they add nothing to
+loss and gradients. A step that is not replayed takes a batch of the same shape, so it makes no difference which are:
+a run that is resumed, with nothing recorded yet, goes on as it would have, unless graphs have been given up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from graftlm.data.features import IGNORED
+from graftlm.errors import clip
 from graftlm.kernels.keys import example_keys
 from graftlm.kernels.sending import sent
 from graftlm.models.flat.execution import is_flat
@@ -62,11 +64,14 @@ class CudaRecorder:
         """Record a step, which leaves nothing behind on the side of Python, and moves nothing now."""
         usual = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(usual)
-        with torch.cuda.stream(self._stream):
-            step()
-        usual.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                step()
+        finally:
+            usual.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        # torch leaves its stream behind where a recording fails.
+        with torch.cuda.stream(usual), torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             numbers = step()
 
         def replay() -> Tensor:
@@ -82,7 +87,7 @@ class Shape:
 
     Args:
         examples: real ones.
-        fillers: examples of pad tokens behind them.
+        fillers: examples behind them.
         width: places of each in the padded batch.
         tokens: of all together.
     """
@@ -94,40 +99,48 @@ class Shape:
 
     @classmethod
     def of(cls, lengths: NDArray[np.int64]) -> Shape:
-        """Return the smallest shape that holds examples of these lengths, at most an eighth larger in tokens.
+        """Return the smallest shape that holds examples of these lengths.
 
-        Widths are 16, 24, 32, 48, 64, 96 ...
+        Tokens are rounded up by an eighth at most, widths to 16, 24, 32, 48, 64, 96 ...
         """
         total, longest = int(lengths.sum()), max(_NARROWEST, int(lengths.max()))
         power = 1 << (longest - 1).bit_length()
-        width = power * 3 // 4 if power * 3 // 4 >= longest else power
+        narrower, width = (
+            (power // 2, power * 3 // 4) if power * 3 // 4 >= longest else (power * 3 // 4, power)
+        )
         step = max(_FEWEST_STEP, 1 << max(0, total.bit_length() - 4))
-        # Each filler has a token at least, as an example without any would be computed otherwise.
-        fillers = math.ceil(step / (width - 1))
+        # So many that none is longer than the longest real one: a network may know no more positions.
+        fillers = math.ceil(step / narrower)
         return cls(len(lengths), fillers, width, step * math.ceil((total + fillers) / step))
 
     def lengths(self, real: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the tokens of the examples and the fillers, [examples + fillers]."""
+        """Return the tokens of the examples and the fillers, [examples + fillers]; a filler has one at least.
+
+        An example without tokens would be computed otherwise.
+        """
         each, more = divmod(self.tokens - int(real.sum()), self.fillers)
         return np.concatenate([real, np.full(self.fillers, each) + (np.arange(self.fillers) < more)])
 
-    def batch(self, examples: Examples, rows: NDArray[np.int64]) -> Batch:
-        """Return these examples and the fillers on the CPU, with the targets of the examples alone."""
-        given = examples.batch(rows, torch.device("cpu"))
-        right = self.width - given.real.shape[1]
-        mask = torch.arange(self.width) < torch.from_numpy(self.lengths(examples.lengths[rows])[:, None])
-        mask = mask.long()
-        mask[: self.examples] = functional.pad(given.real, (0, right))
-        inputs = {
-            name: functional.pad(values, (0, right, 0, self.fillers), value=examples.padding[name])
-            for name, values in given.inputs.items()
-            if name != "attention_mask"
-        }
-        targets = given.targets
+    def batch(self, given: Batch, examples: Examples) -> Batch:
+        """Return a batch of these examples with the fillers, on the CPU. It has the targets of the examples alone.
+
+        A filler repeats the first token of the first example: a pad token at the end of all looks as if a mask were
+        missing.
+        """
+        right, real, targets = self.width - given.real.shape[1], given.real, given.targets
         assert targets is not None
+        mask = torch.arange(self.width) < torch.from_numpy(self.lengths(real.sum(1).numpy()))[:, None]
+        mask = mask.long()
+        mask[: self.examples] = functional.pad(real, (0, right))
+        inputs: dict[str, Tensor] = {}
+        for name, values in given.inputs.items():
+            if name != "attention_mask":
+                wide = functional.pad(values, (0, right), value=examples.padding[name])
+                more = torch.full((self.fillers, self.width), int(values[0, int(real[0].argmax())]))
+                inputs[name] = torch.cat([wide, more])
         if not isinstance(examples.targets, np.ndarray):  # one for each token
             targets = functional.pad(targets, (0, right), value=IGNORED)
-        return Batch({**inputs, "attention_mask": mask}, targets, rows, mask)
+        return Batch({**inputs, "attention_mask": mask}, targets, given.rows, mask)
 
 
 class _Memory:
@@ -159,35 +172,48 @@ def _joined(tensors: Sequence[Tensor]) -> dict[torch.dtype, Tensor]:
     return {dtype: torch.cat([each.flatten() for each in tensors if each.dtype == dtype]) for dtype in types}
 
 
+@dataclass(frozen=True)
+class _Training:
+    """What the steps of a training have in common; see `GraphedSteps`."""
+
+    model: nn.Module
+    loss: Loss
+    optimizer: TorchAdamW
+    plan: Plan
+    device: torch.device
+
+
 class _Step:
-    """A step of a training, all of whose numbers lie in memory that other ones can be put into.
+    """A step, all of whose numbers lie in memory that other ones can be put into.
 
     Args:
         training: whose it is.
-        shape: of its batch.
+        batch: of a shape.
+        fillers: examples at its end that are none.
         number: of the step, from 1.
         due: its examples.
     """
 
-    def __init__(self, training: GraphedSteps, shape: Shape, number: int, due: Due) -> None:
-        assert isinstance(due.source, Examples)
-        self._training, self._batch = training, shape.batch(due.source, due.rows)
+    def __init__(self, training: _Training, batch: Batch, fillers: int, number: int, due: Due) -> None:
+        assert batch.targets is not None
+        self._training, self._batch = training, batch
         keys = example_keys(training.plan.seed, number - 1, due.rows)
-        self._keys = np.concatenate([keys, np.zeros(shape.fillers, dtype=np.uint64)])
-        self._layout = Layout.of(self._batch.real, torch.device("cpu"))
+        self._keys = np.concatenate([keys, np.zeros(fillers, dtype=np.uint64)])
+        self._layout = Layout.of(batch.real, torch.device("cpu"))
         weights = training.loss.weights(due.source.targets_of(due.rows))
         self._terms = list(weights)
-        groups = training.optimizer.param_groups
-        assert self._batch.targets is not None
         self._given = [
-            *self._batch.inputs.values(),
-            self._batch.targets,
+            *batch.inputs.values(),
+            batch.targets,
             *(self._layout.places, self._layout.positions, self._layout.begins),
             *(torch.from_numpy(each.view(np.int64)) for each in keys_of_layout(self._keys, self._layout)),
             torch.tensor([1.0 / weight if weight else 0.0 for weight in weights.values()]),
-            torch.tensor([float(group["lr"]) for group in groups]),
+            torch.tensor([float(group["lr"]) for group in training.optimizer.param_groups]),
         ]
-        self._memory = _Memory(self._given, training.device)
+
+    @cached_property
+    def _memory(self) -> _Memory:
+        return _Memory(self._given, self._training.device)
 
     def take(self, other: _Step) -> None:
         """Let the next run be that of another step, of the same shape."""
@@ -195,11 +221,10 @@ class _Step:
 
     def run(self) -> Tensor:
         """Take the step; return its loss and norm, float64 [2] on the device. No gradient is left."""
-        training, batch = self._training, self._batch
+        training, batch, known = self._training, self._batch, self._layout
         there = iter(self._memory.tensors)
         inputs = {name: next(there) for name in batch.inputs}
         targets, places, positions, begins, *of_dropout, factors, rates = there
-        known = self._layout
         layout = Layout(known.lengths, known.width, known.starts, places, positions, begins)
         outputs = forward_laid(
             training.model,
@@ -233,7 +258,6 @@ class _Graph:
     proved: bool = False
 
 
-@dataclass
 class GraphedSteps:
     """Steps of a training that are replayed where they can be.
 
@@ -250,16 +274,21 @@ class GraphedSteps:
         say: is told why there are none, if so.
     """
 
-    model: nn.Module
-    loss: Loss
-    optimizer: TorchAdamW
-    plan: Plan
-    device: torch.device
-    record: Recorder
-    say: Callable[[str], None]
-    _seen: Counter[Shape] = field(default_factory=Counter[Shape])
-    _graphs: dict[Shape, _Graph] = field(default_factory=dict[Shape, _Graph])
-    _refused: bool = False
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        optimizer: TorchAdamW,
+        plan: Plan,
+        device: torch.device,
+        record: Recorder,
+        say: Callable[[str], None],
+    ) -> None:
+        self._training = _Training(model, loss, optimizer, plan, device)
+        self._record, self._say = record, say
+        self._seen = Counter[Shape]()
+        self._graphs: dict[Shape, _Graph] = {}
+        self._refused = False
 
     def __call__(self, number: int, due: Due) -> tuple[Tensor, int] | None:
         """Take a step, or return None if it is none of those that can be recorded, and has to be taken otherwise.
@@ -271,40 +300,49 @@ class GraphedSteps:
         Returns:
             Loss and norm, float64 [2] on the device, to be read before the next step; and the real tokens.
         """
-        lengths = self._lengths(due)
-        if self._refused or lengths is None:
+        source = due.source
+        if self._refused or not isinstance(source, Examples) or not self._recordable(source, due):
             return None
-        shape, tokens = Shape.of(lengths), int(lengths.sum())
-        step, graph = _Step(self, shape, number, due), self._graphs.get(shape)
+        given = source.batch(due.rows, torch.device("cpu"))
+        lengths = given.real.sum(1).numpy()
+        if not lengths.all():
+            return None
+        shape = Shape.of(lengths)
+        step = _Step(self._training, shape.batch(given, source), shape.fillers, number, due)
+        try:
+            return self._taken(shape, step), given.num_tokens
+        except torch.OutOfMemoryError:  # by an earlier step than the one that moves the weights
+            if not self._graphs:
+                raise
+            self._refuse("they take memory that the steps need")
+            return None
+
+    def _recordable(self, source: Examples, due: Due) -> bool:
+        """Whether this is a step whose numbers of tokens, and of passes, are known before it."""
+        plan, model = self._training.plan, self._training.model
+        whole = plan.micro_batch is None or plan.micro_batch >= len(due.rows)
+        # An encoder-decoder that writes nothing makes up what its decoder is given.
+        apart = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+        return whole and not source.written and is_flat(model) and not apart
+
+    def _taken(self, shape: Shape, step: _Step) -> Tensor:
+        graph = self._graphs.get(shape)
         if graph is not None:
             graph.step.take(step)
-            return (graph.replay() if graph.proved else self._prove(graph, step)), tokens
+            return graph.replay() if graph.proved else self._proving(graph, step)
         numbers = step.run()
         self._seen[shape] += 1
         if self._seen[shape] == 2 and len(self._graphs) < MOST_GRAPHS:
-            self._record(shape, step)
-        return numbers, tokens
+            try:
+                with self._training.optimizer.standing_still():
+                    self._graphs[shape] = _Graph(step, self._record(step.run))
+            except Exception as error:  # whatever a machine, a version or a family says that cannot do it
+                cause = error.__context__ or error
+                self._refuse(f"{type(cause).__name__}: {clip(str(cause), 200)}")
+        return numbers
 
-    def _lengths(self, due: Due) -> NDArray[np.int64] | None:
-        """Return the tokens of each example, or None where such a step is not recorded."""
-        source, config = due.source, getattr(self.model, "config", None)
-        whole = self.plan.micro_batch is None or self.plan.micro_batch >= len(due.rows)
-        if not isinstance(source, Examples) or source.written or not whole or not is_flat(self.model):
-            return None
-        if getattr(config, "is_encoder_decoder", False):  # which makes up what it is given
-            return None
-        lengths = np.array([len(source.inputs["input_ids"][row]) for row in due.rows])
-        return lengths if lengths.all() else None
-
-    def _record(self, shape: Shape, step: _Step) -> None:
-        try:
-            with self.optimizer.standing_still():
-                self._graphs[shape] = _Graph(step, self.record(step.run))
-        except Exception as error:  # whatever a machine, a version or a family says that cannot do it
-            self._refuse(f"{type(error).__name__}: {error}")
-
-    def _prove(self, graph: _Graph, step: _Step) -> Tensor:
-        with self.optimizer.standing_still():
+    def _proving(self, graph: _Graph, step: _Step) -> Tensor:
+        with self._training.optimizer.standing_still():
             found = graph.replay().clone()
         numbers = step.run()
         graph.proved = torch.allclose(found, numbers, rtol=_AGREEMENT, atol=0.0)
@@ -317,5 +355,5 @@ class GraphedSteps:
     def _refuse(self, reason: str) -> None:
         self._refused = True
         self._graphs.clear()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.say(f"steps are not replayed as CUDA graphs: {reason}")
+        self._training.optimizer.zero_grad(set_to_none=True)
+        self._say(f"steps are not replayed as CUDA graphs: {reason}")

@@ -122,11 +122,8 @@ class DropoutKeys:
     ) -> None:
         self._layout, self._keys, self._site = layout, examples, site
         device = layout.places.device
-        made = [None] * 3 if there is None else there
-        self._tokens, self._first_tokens, self._examples = (
-            _Bases(keys, device, each)
-            for keys, each in zip(keys_of_layout(examples, layout), made, strict=True)
-        )
+        made = keys_of_layout(examples, layout) if there is None else there
+        self._tokens, self._first_tokens, self._examples = (_Bases(keys, device) for keys in made)
 
     def within(self, layout: Layout) -> DropoutKeys:
         """Return the keys of other tokens of the same examples, at the sites that follow."""
@@ -170,23 +167,22 @@ class _Bases:
     """What decides about dropout of some tokens, site by site, made where it is needed.
 
     Args:
-        keys: of the tokens, uint64 [tokens].
+        keys: of the tokens, uint64 [tokens]; or their bits on the device, int64 [tokens].
         device: that asks.
-        there: their bits on the device, int64 [tokens], where they are there already.
     """
 
-    def __init__(self, keys: Keys, device: torch.device, there: Tensor | None) -> None:
-        self._keys, self._device, self._there = keys, device, there
+    def __init__(self, keys: Keys | Tensor, device: torch.device) -> None:
+        self._keys, self._device = keys, device
         self._blocks: dict[int, Tensor] = {}
 
     def at(self, site: int) -> Tensor:
         """Return the bases of a site, int32 [tokens] on the device."""
-        if self._there is None:
+        if not isinstance(self._keys, Tensor):
             if self._device.type == "cpu":
                 return site_bases(self._keys, site)
-            self._there = sent(torch.from_numpy(self._keys.view(np.int64)), self._device)
+            self._keys = sent(torch.from_numpy(self._keys.view(np.int64)), self._device)
         block, within = divmod(site, _SITES_AT_ONCE)
         if block not in self._blocks:
             begin = block * _SITES_AT_ONCE
-            self._blocks[block] = sites_bases(self._there, range(begin, begin + _SITES_AT_ONCE))
+            self._blocks[block] = sites_bases(self._keys, range(begin, begin + _SITES_AT_ONCE))
         return self._blocks[block][within]
