@@ -75,7 +75,7 @@ class Bundled:
 _OURS = {
     "chinese-encoder": "92074e8d7ae0e0d3825732aa60fefc28079094b4df33e8bd010520265e5c96b7",
     "english-decoder": "c52ad784de6277843f36e50c4a9b3b5f0e57577134472c206bd094082184d445",
-    "english-encoder": "c73a4d2126ab7a8810e817ae339c88f1cb3abe7854b8fd414a3082d23b327af2",
+    "english-encoder": "26a2b3c3aebbad0b42b0080c39de77ec16a0f599636018c50a838e41d75b8c3a",
 }
 BUNDLED = {
     name: Bundled("graftlm", f"bundled/{name}", sha256, "graftlm", learning_rate=1e-3)
