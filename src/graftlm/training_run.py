@@ -218,7 +218,7 @@ class TrainingRun(Generic[Trained]):
         """Return what replays whole steps, where the device can and the recipe lets it."""
         wanted = self.options.execution == "auto" and not self.padded_because
         # Before, a recording that fails leaves its memory unusable.
-        wanted = wanted and torch.__version__ >= (2, 12)
+        wanted = wanted and torch.__version__ >= "2.12"
         if not wanted or self.accelerator.device.type != "cuda" or not isinstance(self.optimizer, TorchAdamW):
             return None
         device = self.accelerator.device
