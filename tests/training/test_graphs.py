@@ -23,6 +23,7 @@ import torch
 from accelerate import Accelerator
 from tests.training.networks import LABELS, equal_bits, network, plan, random_examples
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -433,16 +434,24 @@ def test_cuda_is_asked_for_what_torch_has(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    ("execution", "padded_because", "device", "made"),
+    ("execution", "padded_because", "device", "version", "made"),
     [
-        ("auto", "", "cuda", True), ("flat", "", "cuda", False), ("auto", "its attention", "cuda", False),
-        ("auto", "", "cpu", False),
+        ("auto", "", "cuda", "2.13.0+cu130", True), ("flat", "", "cuda", "2.13.0", False),
+        ("auto", "its attention", "cuda", "2.13.0", False), ("auto", "", "cpu", "2.13.0", False),
+        ("auto", "", "cuda", "2.11.1", False),
     ],
 )  # fmt: skip
-def test_a_run_has_graphs_on_cuda_where_the_recipe_lets_it(
-    seed: int, monkeypatch: pytest.MonkeyPatch, execution: str, padded_because: str, device: str, made: bool
+def test_a_run_has_graphs_on_cuda_where_recipe_and_torch_let_it(
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+    execution: str,
+    padded_because: str,
+    device: str,
+    version: str,
+    made: bool,
 ) -> None:
     monkeypatch.setattr(training_run, "CudaRecorder", lambda device: Recorder())
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
     model = network(seed)
     run: Any = SimpleNamespace(
         options=SimpleNamespace(execution=execution), padded_because=padded_because, model=model, plan=plan(),
