@@ -202,7 +202,10 @@ def test_replayed_steps_are_the_steps(seed: int, kind: str) -> None:
     """Losses, norms, weights and moments, with dropout, uneven batches and a rate that changes."""
     make, draw, objective = KINDS[kind]
     models = [make(seed) for _ in range(2)]
-    assert [make_flat(model) for model in models] == ["", ""]
+    reasons = {make_flat(model) for model in models}
+    if kind == "modernbert" and reasons == {"this version of transformers cannot exchange its attention"}:
+        pytest.skip(f"modernbert: {reasons.pop()}")
+    assert reasons == {""}
     examples, steps, record = draw(seed), plan(total_steps=STEPS, batch_size=8), Recorder()
     expected, _, usual = trained(models[0], examples, objective, steps, None)
     found, said, optimizer = trained(models[1], examples, objective, steps, record)
