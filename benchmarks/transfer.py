@@ -147,10 +147,16 @@ def tables(document: dict[str, Any]) -> str:
     ]
     train_rows = {run["data"]: run["train_rows"] for run in document["runs"]}
     rates = {(run["data"], run["side"]): run["rate"] for run in document["runs"]}
+    earlier = {
+        run["data"]
+        for run in document["runs"]
+        if json.loads(run["key"])["base"] != locate(run["base"]).fingerprint
+    }
     for found in document["comparisons"]:
         name, (low, high) = found["data"], found["interval_points"]
         cells = [
-            name.partition("_")[0], f"{train_rows[name]:,}, {found['rows']:,}", f"{SETTINGS[name].epochs}",
+            name.partition("_")[0] + (" (an earlier encoder)" if name in earlier else ""),
+            f"{train_rows[name]:,}, {found['rows']:,}", f"{SETTINGS[name].epochs}",
             found["metric"], ", ".join(f"{rates[name, side]:g}" for side in SIDES),
             *(", ".join(map(str, found[key])) for key in ("seeds", "ours", "theirs")),
             f"{found['difference_points']:+.2f}", f"[{low:+.2f}, {high:+.2f}]",
