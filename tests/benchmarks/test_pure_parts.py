@@ -1,5 +1,6 @@
 """What benchmarks compute beside training: choices, tables and counts, on tiny inputs."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from tests.benchmarks.test_figures import benchmark
 
+from graftlm.models.locating import locate
 from graftlm.training.batching import Examples
 
 INTERVAL = {"value": 2.0, "low": 1.5, "high": 2.5}
@@ -108,6 +110,17 @@ def test_inference_shows_the_best_batch_of_the_pipeline() -> None:
         == "| short | 800 | ours int8 | 1,000 | 0.80 [0.40, 0.80] |  | 87.5 | 1e-06, 0 rows decided otherwise |"
     )
     assert shown[7].endswith("87.5 | 1e-06, 7 rows decided otherwise |")
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_transfer_marks_rows_of_another_encoder(earlier: bool) -> None:
+    transfer = benchmark("transfer")
+    base = "another" if earlier else locate("bundled:english-encoder").fingerprint
+    document = json.loads(transfer.RESULTS.read_text(encoding="utf-8"))
+    for run in document["runs"]:
+        run["key"] = json.dumps({**json.loads(run["key"]), "base": base})
+    (row,) = [line for line in transfer.tables(document).splitlines() if line.startswith("| sst2")]
+    assert ("(an earlier encoder)" in row) == earlier
 
 
 def test_transfer_draws_rows_by_the_seed_and_weights_anew(tiny_bert: Path, tmp_path: Path) -> None:
