@@ -12,10 +12,14 @@ import pytest
 from tests.rows import classified_rows
 from tests.tiny import WORDS
 
+from graftlm.cli.predict import predict
+from graftlm.data.options import DataOptions
 from graftlm.errors import ConfigurationError, DataError, GraftError, ModelError, RunError
 from graftlm.predictor import Predictor
+from graftlm.progress import Silent
 from graftlm.recipe import BATCH_TOKENS, load_recipe
 from graftlm.run import Run
+from graftlm.workflows.evaluate import evaluate
 from graftlm.workflows.finetune import finetune
 
 
@@ -33,6 +37,39 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Run:
 @pytest.fixture(scope="module")
 def predictor(run: Run) -> Predictor:
     return run.predictor("cpu")
+
+
+class Listener(Silent):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        self.said.append(sentence)
+
+
+def test_what_makes_it_slow_is_said(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "graftlm.predictor.make_flat", lambda model, gradients: "it is of a family unheard of"
+    )
+    monkeypatch.setenv("GRAFTLM_KERNELS", "off")
+    expected = (
+        "this model works on padded batches: it is of a family unheard of",
+        "there are no compiled kernels (switched off by GRAFTLM_KERNELS): the same numbers, in more time",
+    )
+    assert run.predictor("cpu").notes == expected
+    listener = Listener()
+    evaluate(run.path, classified_rows(9, seed=3), DataOptions(), "cpu", progress=listener, resamples=100)
+    assert listener.said[:2] == list(expected)
+    (tmp_path / "lines.txt").write_text("good\n")
+    for quiet in (False, True):
+        with (tmp_path / "lines.txt").open() as lines:
+            monkeypatch.setattr("sys.stdin", lines)
+            predict(run.path, "-", "training.device=cpu", quiet=quiet)
+        assert capfd.readouterr().err.splitlines()[:2] == ([] if quiet else list(expected))
 
 
 @pytest.fixture

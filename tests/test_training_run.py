@@ -299,10 +299,14 @@ def test_changed_rows_labels_and_base_are_refused(base: Path, rows: Path, tmp_pa
 
 
 class Listener(Silent):
-    """Remembers what it was warned of."""
+    """Remembers what it was told and warned of."""
 
     def __init__(self) -> None:
+        self.said: list[str] = []
         self.warnings: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        self.said.append(sentence)
 
     def warn(self, sentence: str) -> None:
         self.warnings.append(sentence)
@@ -352,6 +356,18 @@ def test_missing_kernels_are_said_and_the_run_continues(
         f"kernels was {then}, now {now}: the run continues, but not bit for bit"
     ]
     assert run.read_record()["state"] == "finished"
+
+
+def test_a_new_run_without_kernels_says_so_once(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAFTLM_KERNELS", "off")
+    listener = Listener()
+    run = finetune(_recipe(base, rows), None, tmp_path / "run", progress=listener)
+    assert [each for each in listener.said if "compiled kernels" in each] == [
+        "there are no compiled kernels (switched off by GRAFTLM_KERNELS): the same numbers, in more time"
+    ]
+    assert run.record["execution"]["kernels"] == "none: switched off by GRAFTLM_KERNELS"
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])

@@ -17,6 +17,7 @@ from graftlm.data.features import Features, Outputs
 from graftlm.data.given_rows import split_of_rows
 from graftlm.data.roles import INPUT_KINDS, Role
 from graftlm.errors import ConfigurationError, ModelError, clip
+from graftlm.kernels.library import said_of_missing
 from graftlm.models.adapters import find_base, holds_adapter, load_adapter
 from graftlm.models.artefact import ArtefactFacts, read_facts
 from graftlm.models.base_model import length_limit, load_config, load_model, load_tokenizer
@@ -43,6 +44,15 @@ class Predictor:
 
     Calling it with texts gives one prediction per text, in order; a text gives the same prediction alone as among
     others (to float rounding).
+
+    Args:
+        model: the network, in evaluation mode.
+        encoder: makes tokens of texts.
+        task: makes predictions of what the network says.
+        facts: of the folder.
+        device: of the network.
+        autocast: dtype of the forward pass, or None for float32.
+        notes: why it is slower than it could be, a sentence each.
     """
 
     model: PreTrainedModel | ExportedNetwork
@@ -51,6 +61,7 @@ class Predictor:
     facts: ArtefactFacts
     device: torch.device
     autocast: torch.dtype | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: str | Path, device: str = "auto", precision: str = "fp32") -> Predictor:
@@ -112,12 +123,15 @@ class Predictor:
             chat,
             facts.rule.get(SPEAKING, "first"),
         )
+        notes: list[str] = []
         if isinstance(model, PreTrainedModel):
             if decoding is not None:
                 set_decoding(model, encoder, files, decoding)
             place(model, chosen)
-            make_flat(model, gradients=False)
-        return cls(model.eval(), encoder, task, facts, chosen, autocast)
+            if reason := make_flat(model, gradients=False):
+                notes.append(f"this model works on padded batches: {reason}")
+            notes += said_of_missing(chosen)
+        return cls(model.eval(), encoder, task, facts, chosen, autocast, tuple(notes))
 
     def __repr__(self) -> str:
         parts = [self.facts.task["name"], f"reads {', '.join(role.name for role in self.roles)}"]

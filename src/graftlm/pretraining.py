@@ -313,7 +313,7 @@ class Pretraining:
         model, _ = self.beginning.build(self.objective.architecture(self.beginning.config), seed, dropout)
         place(model, self.accelerator.device)
         if self.options.execution == "auto":
-            make_flat(model, gradients=False)
+            make_flat(model, gradients=False)  # that it works as the trained one does was said of that one
         # Both are to judge the same replaced tokens.
         if (generator := generator_of(self.model)) is not None:
             attach_generator(model, generator)

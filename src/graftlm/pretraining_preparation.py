@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,9 +34,10 @@ from graftlm.models.vocabulary_extension import extend, extend_embeddings
 from graftlm.preparation import dropout_options
 from graftlm.pretraining_recipe import PretrainingRecipe
 from graftlm.progress import Progress, Silent
-from graftlm.rundir import write_json
+from graftlm.rundir import write_bytes, write_json
 
 Tokenizer = PreTrainedTokenizerBase
+_WRITTEN_LAST = "tokenizer_config.json"
 _JUDGED_CHARACTERS = 1_000_000
 """Of the beginning of the corpus: what tokenizers make of it stands in the record."""
 
@@ -108,7 +110,7 @@ def begin_with(recipe: PretrainingRecipe, folder: Path, progress: Progress) -> B
         tokenizer = train_tokenizer(texts, recipe.tokenizer, kind, special_layout(stored))
         tokenizer.model_max_length = length
         give_what_is_read(tokenizer, stored)
-        tokenizer.save_pretrained(folder)
+        _keep(tokenizer, folder)
         progress.say(f"a new tokenizer ({kind}) with {len(tokenizer):,} tokens")
     config = architecture(recipe.base, len(tokenizer), length, special_token_ids(tokenizer), dropout)
     return Beginning(tokenizer, config, None, tokenizer)
@@ -143,7 +145,7 @@ def _continuing(recipe: PretrainingRecipe, folder: Path, progress: Progress) -> 
         progress.stage("extending the tokenizer")
         texts = _trained_on(recipe, progress)
         tokenizer = extend(known, texts, options.extend_by)
-        tokenizer.save_pretrained(folder)
+        _keep(tokenizer, folder)
     return Beginning(tokenizer, config, files, known)
 
 
@@ -153,8 +155,16 @@ def _trained_on(recipe: PretrainingRecipe, progress: Progress) -> Iterator[str]:
     return trained_on(texts, recipe.corpus.held_out_share, recipe.seed)
 
 
+def _keep(tokenizer: Tokenizer, folder: Path) -> None:
+    """Save a tokenizer so that `_kept` finds the whole of it or nothing, wherever the process is killed."""
+    with tempfile.TemporaryDirectory() as made:
+        tokenizer.save_pretrained(made)
+        for file in sorted(Path(made).iterdir(), key=lambda each: each.name == _WRITTEN_LAST):
+            write_bytes(folder / file.name, file.read_bytes())
+
+
 def _kept(folder: Path) -> Tokenizer | None:
-    if not (folder / "tokenizer_config.json").exists():  # written last
+    if not (folder / _WRITTEN_LAST).exists():
         return None
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     forget_loading(tokenizer)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from graftlm.data.places import first_places
 from graftlm.errors import Diverged, Interrupted, RunError
-from graftlm.kernels.library import describe
+from graftlm.kernels.library import describe, said_of_missing
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.gradient_checkpointing import checkpoint_layers
 from graftlm.objectives._objective import Loss
@@ -96,6 +96,8 @@ class TrainingRun(Generic[Trained]):
         reason = "the recipe asks for it" if asked else make_flat(self.model)
         if reason and not asked:
             self.progress.say(f"this base model works on padded batches: {reason}")
+        for sentence in said_of_missing(self.accelerator.device):
+            self.progress.say(sentence)
         return reason
 
     def execute(self) -> Fitted:
@@ -136,7 +138,11 @@ class TrainingRun(Generic[Trained]):
             steps=fitted.steps,
             kept_step=fitted.best_step,
             training_seconds=round(fitted.seconds, 3),
-            execution={"path": "padded" if self.padded_because else "flat", "because": self.padded_because},
+            execution={
+                "path": "padded" if self.padded_because else "flat",
+                "because": self.padded_because,
+                "kernels": describe(),
+            },
             **facts,
         )
 

@@ -13,10 +13,16 @@ from transformers import TrainerCallback, TrainingArguments
 VOCABULARY, LABELS = 90, 3
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 DISTILBERT = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+BART = {
+    "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 64, "decoder_start_token_id": 1,
+    "bos_token_id": 1, "eos_token_id": 1, "forced_eos_token_id": None,
+}  # fmt: skip
 GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "eos_token_id": 1, "bos_token_id": 1}
 OFF = {
     "bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
     "distilbert": {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0, "qa_dropout": 0.0},
+    "bart": {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0},
     "gpt2": {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
 }
 HEADS = {
@@ -27,9 +33,12 @@ HEADS = {
     "spans": "QuestionAnswering",
     "masked": "MaskedLM",
     "causal": "LMHead",
+    "written": "ConditionalGeneration",
+    "pairs": "PreTraining",
 }
 PROBLEMS = {"label_sets": "multi_label_classification", "numbers": "regression"}
 NAMES = {
+    "bart": "Bart",
     "bert": "Bert",
     "roberta": "Roberta",
     "electra": "Electra",
@@ -40,7 +49,7 @@ NAMES = {
 
 def model(family: str, kind: str, seed: int, dropout: bool = False, vocabulary: int = VOCABULARY) -> Any:
     """Return a two-layer network with a head."""
-    small = {"distilbert": DISTILBERT, "gpt2": GPT2}.get(family, SMALL)
+    small = {"bart": BART, "distilbert": DISTILBERT, "gpt2": GPT2}.get(family, SMALL)
     options: dict[str, Any] = {"vocab_size": vocabulary, "pad_token_id": 0, **small}
     options["num_labels"] = {"numbers": 1, "spans": 2}.get(kind, LABELS)
     if kind in PROBLEMS:
@@ -76,10 +85,14 @@ def rows(kind: str, seed: int, count: int = 40, same_length: int | None = None) 
                 tags = random.integers(0, LABELS, size=length)
                 row["labels"] = np.where(random.random(length) < 0.3, -100, tags).tolist()
                 row["labels"][0] = 1
-            case "masked" | "causal":
-                keep = random.random(length) < (0.4 if kind == "masked" else 1.0)
+            case "written":
+                row["labels"] = random.integers(2, VOCABULARY, size=int(random.integers(1, 12))).tolist()
+            case "masked" | "causal" | "pairs":
+                keep = random.random(length) < (1.0 if kind == "causal" else 0.4)
                 keep[1] = True
                 row["labels"] = np.where(keep, ids, -100).tolist()
+                if kind == "pairs":
+                    row["next_sentence_label"] = int(random.integers(2))
             case _:
                 start = int(random.integers(0, length - 2))
                 row |= {"start_positions": start, "end_positions": start + 1}
@@ -99,15 +112,14 @@ def collate(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         "input_ids": padded(ids, 0),
         "attention_mask": padded([[1] * len(each) for each in ids], 0),
     }
-    for name in ("labels", "start_positions", "end_positions"):
+    for name in ("labels", "start_positions", "end_positions", "next_sentence_label"):
         if name in batch[0]:
             values = [row[name] for row in batch]
-            tokens = (
-                isinstance(values[0], list)
-                and len(values[0]) == len(ids[0])
-                and isinstance(values[0][0], int)
-            )
-            out[name] = padded(values, -100) if tokens else torch.tensor(values)
+            if isinstance(values[0], list) and isinstance(values[0][0], int):
+                most = max(map(len, values))
+                out[name] = torch.tensor([each + [-100] * (most - len(each)) for each in values])
+            else:
+                out[name] = torch.tensor(values)
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import nn
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 import graftlm
-from graftlm.errors import DataError, Diverged, RunError
+from graftlm.errors import ConfigurationError, DataError, Diverged, RunError
 
 KINDS = ["labels", "tags", "spans", "label_sets", "numbers", "masked"]
 
@@ -146,7 +147,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_a_changed_training_refused(
     assert "checkpoint-6 is not valid" in caplog.text
     for changed, word in (
         ({"learning_rate": 1.0}, "learning_rate"),
-        ({"train_dataset": rows("labels", 77)}, "first rows"),
+        ({"train_dataset": [*rows("labels", 3)[:30], *rows("labels", 77)[30:]]}, "contents of the rows"),
     ):
         more = {"train_dataset": changed["train_dataset"]} if "train_dataset" in changed else {}
         values = {**changes, **({} if more else changed)}
@@ -288,6 +289,78 @@ def test_a_module_of_the_users_trains_padded(tmp_path: Path, caplog: pytest.LogC
     _equal(whole, again)
 
 
+def test_layers_that_are_told_are_padded_and_said(
+    seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without padding they would be of another shape, and the last of first tokens alone."""
+    found: list[Any] = []
+    for cls in (transformers.Trainer, graftlm.Trainer):
+        network = model("bert", "labels", seed)
+        made = trainer(cls, network, "labels", arguments(tmp_path), seed)
+        assert cls is transformers.Trainer or not made.padded_because
+        network.config.output_hidden_states = True
+        _, layers = made.predict(rows("labels", seed, 8, same_length=9)).predictions
+        found.append(layers)
+    assert [each.shape for each in found[1]] == [(8, 9, 32)] * 3
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+    assert made.padded_because.startswith("output_hidden_states")
+    assert caplog.text.count("padded batch: output_hidden_states") == 1
+
+
+def test_a_pass_that_cannot_be_laid_flat_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def with_positions(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        made = collate(batch)
+        return {**made, "position_ids": torch.arange(made["input_ids"].shape[1]).expand_as(made["input_ids"])}
+
+    def on_the_left(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        made = collate(batch)
+        return {name: each.flip(1) if each.ndim == 2 else each for name, each in made.items()}
+
+    for collator, reason in ((with_positions, "position_ids"), (on_the_left, "does not stand behind")):
+        made = trainer(
+            graftlm.Trainer, model("bert", "labels", 1), "labels", arguments(tmp_path, max_steps=3), 1
+        )
+        made.data_collator = collator
+        made.train()
+        assert reason in made.padded_because
+        assert sum(reason in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*")
+def test_a_model_may_be_given_to_a_second_trainer(seed: int, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    network, options = (
+        model("bert", "labels", seed, dropout=True),
+        {"changes": {"max_steps": 3}, "seed": seed},
+    )
+    first = _trained(tmp_path, network=network, **options)
+    second = _trained(tmp_path, network=network, **options)
+    assert [first.padded_because, second.padded_because] == ["", ""]
+    fresh = model("bert", "labels", seed, dropout=True)
+    for _ in range(2):
+        fresh.load_state_dict(_trained(tmp_path, network=copy.deepcopy(fresh), **options).model.state_dict())
+    for name, each in weights_of(network).items():
+        assert torch.equal(each, weights_of(fresh)[name]), name
+    # Adapters inside what is read for first tokens only: tried again, and seen.
+    settings = peft.LoraConfig(r=2, target_modules=["key", "value"], init_lora_weights=False)
+    adapted = trainer(
+        graftlm.Trainer, peft.get_peft_model(network, settings), "labels", arguments(tmp_path), seed
+    )
+    wanted = rows("labels", 4, 16)
+    found = adapted.predict(wanted).predictions
+    with torch.no_grad():
+        padded = adapted.model(
+            **{name: each for name, each in collate(wanted).items() if name != "labels"}
+        ).logits
+    np.testing.assert_allclose(found, padded.numpy(), atol=1e-5)
+
+
+def test_losses_of_several_kinds_take_no_micro_batches(seed: int, tmp_path: Path) -> None:
+    assert not _trained(tmp_path, "pairs", seed=seed, changes={"max_steps": 2}).padded_because
+    with pytest.raises(ConfigurationError, match=r"labels, next_sentence_label.*counted apart"):
+        _trained(tmp_path, "pairs", seed=seed, changes={"gradient_accumulation_steps": 2})
+
+
 def test_frozen_bodies_and_other_loaders(tmp_path: Path) -> None:
     network = model("bert", "labels", 1)
     network.bert.requires_grad_(False)
@@ -343,6 +416,24 @@ def test_callbacks_are_in_charge(tmp_path: Path) -> None:
         events.append(watching.events)
         assert (Path(made.args.output_dir) / "checkpoint-4").is_dir()
     assert events[0] == events[1]
+
+
+def test_a_callback_between_epochs_finds_no_weight_late(seed: int, tmp_path: Path) -> None:
+    class Epochs(TrainerCallback):
+        def __init__(self) -> None:
+            self.seen: list[torch.Tensor] = []
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any, **others: Any) -> None:
+            self.seen.append(model.get_input_embeddings().weight.detach().clone())
+
+        on_epoch_begin = on_epoch_end
+
+    watching = [Epochs(), Epochs()]
+    for own, others in zip(watching, ([], [Watching()]), strict=True):
+        network = model("bert", "labels", seed, vocabulary=5000)
+        _trained(tmp_path, network=network, callbacks=[own, *others], changes={"weight_decay": 0.1})
+    assert len(watching[0].seen) == 4
+    assert all(map(torch.equal, watching[0].seen, watching[1].seen))
 
 
 def test_gradients_that_a_callback_sees_are_clipped_and_whole(tmp_path: Path) -> None:

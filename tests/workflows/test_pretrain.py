@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from tests.tiny import WORDS, tiny_base
 
 import graftlm
-from graftlm import pretraining_proof, training_run
+from graftlm import pretraining_preparation, pretraining_proof, training_run
 from graftlm.data.corpus.documents import read_documents
 from graftlm.errors import ConfigurationError, DataError, GraftError, MissingResource, RunError
 from graftlm.models.base_model import load_model
@@ -448,6 +448,28 @@ def test_an_interruption_while_the_corpus_is_prepared_goes_on(
     assert calls and real is Pretraining._tokens_of  # pyright: ignore[reportPrivateUsage]
     resume(tmp_path / "run")
     assert RunDirectory(tmp_path / "run").read_record()["state"] == "finished"
+
+
+@pytest.mark.parametrize("before", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_kill_while_the_tokenizer_is_kept_goes_on(
+    before: str, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever of it is there already, and whether or not it is the whole."""
+    run, real = RunDirectory(tmp_path / "run"), pretraining_preparation.write_bytes
+
+    def killed(path: Path, content: bytes) -> None:
+        if path.name == before:
+            raise KeyboardInterrupt
+        real(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining_preparation, "write_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(_recipe(texts), run.path)
+    resume(run.path)
+    whole = pretrain(_recipe(texts), tmp_path / "whole")
+    own, theirs = _weights(run), _weights(RunDirectory(whole.path))
+    assert all(torch.equal(own[name], theirs[name]) for name in theirs)
 
 
 @pytest.mark.parametrize("written", ["shards", "signatures"])

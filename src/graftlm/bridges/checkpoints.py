@@ -221,7 +221,7 @@ def _identity(trainer: Trainer, batches: TrainingBatches) -> dict[str, Any]:
     return {
         **{name: value.value if isinstance(value, Enum) else value for name, value in values.items()},
         "rows": batches.rows,
-        "first rows": batches.fingerprint,
+        "contents of the rows": batches.fingerprint,
         "shapes of the weights": hashlib.sha256(json.dumps(shapes).encode()).hexdigest(),
     }
 

@@ -20,6 +20,8 @@ from graftlm.errors import ConfigurationError
 from graftlm.training.randomness import dropout_seed, generator
 
 Rows = list[int]
+FINGERPRINT_ROWS = 1024
+"""Most rows that are looked at for changes: a data set may make each of them when it is asked for it."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,16 @@ class TrainingBatches:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash of what the collator makes of the first rows."""
-        with _generators(self._arguments.seed, "fingerprint"):
-            batch: Any = self.loader.collate_fn(read_rows(self.loader.dataset, range(min(8, self.rows))))
+        """A hash of what the collator makes of the rows; of many rows, of some that are spread over all of them."""
+        places = np.unique(np.linspace(0, self.rows - 1, min(self.rows, FINGERPRINT_ROWS)).astype(np.int64))
         digest = hashlib.sha256()
-        for name, value in sorted(batch.items()):
-            digest.update(name.encode())
-            digest.update(str(value.tolist() if isinstance(value, Tensor) else value).encode())
+        with _generators(self._arguments.seed, "fingerprint"):
+            for start in range(0, len(places), 8):
+                rows = read_rows(self.loader.dataset, places[start : start + 8].tolist())
+                batch: Any = self.loader.collate_fn(rows)
+                for name, value in sorted(batch.items()):
+                    digest.update(name.encode())
+                    digest.update(str(value.tolist() if isinstance(value, Tensor) else value).encode())
         return digest.hexdigest()
 
     def order(self, epoch: int) -> list[list[Rows]]:

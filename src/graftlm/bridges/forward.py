@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -12,18 +13,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from graftlm.data.features import IGNORED
 from graftlm.errors import DataError
 from graftlm.kernels.keys import Keys, example_keys
+from graftlm.kernels.library import said_of_missing
 from graftlm.models.flat.layout import Layout
 from graftlm.models.flat.passes import laid_flat
 from graftlm.models.flat.probe import make_flat
 
-# What a batch may hold beside ids and mask for a pass to be laid flat. With anything else, such as positions of its own
-# or embeddings, a model computes as it would without us.
+log = logging.getLogger("graftlm")
+
+# What a batch may hold for a pass to be laid flat. With anything else, such as positions of its own or embeddings, a
+# model computes as it would without us.
 _KNOWN = frozenset({
     "input_ids", "attention_mask", "token_type_ids", "labels", "shift_labels", "start_positions", "end_positions",
-    "num_items_in_batch",
+    "num_items_in_batch", "next_sentence_label",
 })  # fmt: skip
+_TOLD_LAYERS = ("output_hidden_states", "output_attentions")
+
+
+class _Padded(Exception):
+    """This pass cannot be laid flat; the message says why."""
 
 
 class Forward:
@@ -40,13 +50,19 @@ class Forward:
     def __init__(self, model: nn.Module, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
         self.model = model
         self._inner, self._autocast = without_adapters(model), autocast
-        self.padded_because = (
+        self._never = (
             make_flat(self._inner)
             if isinstance(self._inner, PreTrainedModel)
             else "it is not a model of transformers"
         )
+        self.padded_because = self._never
         self._key: tuple[int, int, range] | None = None
         self._passes = 0
+        if self._never:
+            log.warning("this model works on padded batches: %s", self._never)
+        device = next((each.device for each in model.parameters()), torch.device("cpu"))
+        for sentence in said_of_missing(device):
+            log.warning("%s", sentence)
 
     @contextmanager
     def installed(self) -> Generator[None]:
@@ -78,24 +94,46 @@ class Forward:
             self._key = None
 
     def _flat(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> AbstractContextManager[None]:
-        ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
-        given = {name for name, value in inputs.items() if value is not None}
-        if (
-            self.padded_because
-            or args
-            or not given <= _KNOWN
-            or not isinstance(ids, Tensor)
-            or not isinstance(mask, Tensor)
-            or mask.ndim != 2
-            or ids.shape != mask.shape
-            # Where padding stands on the left families number positions each in their own way.
-            or not bool((mask[:, 1:] <= mask[:, :-1]).all())
-        ):
+        if self._never:
             return nullcontext()
+        try:
+            return self._laid(args, {name: value for name, value in inputs.items() if value is not None})
+        except _Padded as reason:
+            if str(reason) != self.padded_because:
+                log.warning("a pass of this model works on a padded batch: %s", reason)
+            self.padded_because = str(reason)
+            return nullcontext()
+
+    def _laid(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> AbstractContextManager[None]:
+        """Return what lays a pass flat.
+
+        Raises:
+            _Padded: it is none that we know.
+        """
+        config: Any = self._inner.config
+        for name in _TOLD_LAYERS:
+            if inputs.get(name, getattr(config, name, False)):
+                raise _Padded(f"{name}, of which no padding is left out")
+        known = _KNOWN | set(_TOLD_LAYERS) | ({"decoder_input_ids"} if config.is_encoder_decoder else set())
+        if args or not inputs.keys() <= known:
+            others = ", ".join(sorted(inputs.keys() - known)) or "arguments without a name"
+            raise _Padded(f"the model is given {others}")
+        ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
+        if (
+            not isinstance(ids, Tensor)
+            or not isinstance(mask, Tensor)
+            or ids.shape != mask.shape
+            or mask.ndim != 2
+        ):
+            raise _Padded("the batch has no input_ids with an attention_mask [examples, tokens]")
+        # Where padding stands on the left families number positions each in their own way.
+        if not _behind(mask != 0):
+            raise _Padded("its padding does not stand behind the tokens")
+        target = _written(inputs, ids) if config.is_encoder_decoder else None
         keys = self._keys(len(ids)) if self.model.training else None
         if self.model.training and keys is None:
-            return nullcontext()
-        return laid_flat(Layout.of(mask.cpu(), ids.device), keys)
+            raise _Padded("a pass in training is of other examples than those of the batch")
+        return laid_flat(Layout.of(mask.cpu(), ids.device), keys, target=target)
 
     def _keys(self, examples: int) -> Keys | None:
         """Return what decides about dropout in the next pass over the examples; None if it is of others."""
@@ -104,6 +142,26 @@ class Forward:
         seed, step, places = self._key
         self._passes += 1
         return example_keys(seed, step, places, forward_pass=self._passes - 1)
+
+
+def _behind(real: Tensor) -> bool:
+    """Whether nothing that is real, bool [examples, tokens], stands behind what is not."""
+    return bool((real[:, 1:] <= real[:, :-1]).all())
+
+
+def _written(inputs: dict[str, Any], ids: Tensor) -> Layout:
+    """Return the layout of what a decoder of its own writes: its labels.
+
+    Raises:
+        _Padded: they do not say where its tokens stand.
+    """
+    labels = inputs.get("labels")
+    if not isinstance(labels, Tensor) or labels.ndim != 2 or not _behind(labels != IGNORED):
+        raise _Padded(f"a decoder of its own needs labels [examples, tokens], {IGNORED} behind them only")
+    given = inputs.get("decoder_input_ids")
+    if given is not None and given.shape != labels.shape:
+        raise _Padded("decoder_input_ids and labels are of different shapes")
+    return Layout.of((labels != IGNORED).long().cpu(), ids.device)
 
 
 def without_adapters(model: nn.Module) -> nn.Module:

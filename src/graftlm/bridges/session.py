@@ -84,8 +84,10 @@ class Session:
             trainer.is_in_train = False
 
     def tell(self, event: str, **more: Any) -> None:
-        """Let the callbacks know, and take over what they ask for."""
+        """Let the callbacks know, and take over what they ask for. Outside a step they find no weight late."""
         trainer = self.trainer
+        if event not in _STEP_EVENTS + _GRADIENT_EVENTS:
+            self.optimizer.flush()
         trainer.control = getattr(trainer.callback_handler, event)(
             trainer.args, trainer.state, trainer.control, **more
         )
@@ -199,6 +201,8 @@ class Session:
         """Run forward and backward over the micro-batches; return the loss of the step, None if a callback stops it."""
         trainer, state, device = self.trainer, self.trainer.state, self.arguments.device
         counts = [trainer.count_items(part.inputs) for part in parts]
+        if len(parts) > 1:
+            trainer.refuse_losses_in_parts(parts[0].inputs)
         weight, total, first = sum(counts), 0.0, 0
         for index, (part, items) in enumerate(zip(parts, counts, strict=True)):
             size = count_rows(part.inputs)

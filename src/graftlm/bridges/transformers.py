@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,6 @@ from graftlm.training.adamw import KernelAdamW
 from graftlm.training.checkpoint import named_weights, refuse_non_finite
 from graftlm.training.optimisation import TorchAdamW, build_optimizer
 
-log = logging.getLogger("graftlm")
-
 # Methods of the Trainer that our loop calls, so that a subclass may have its own.
 _CALLED = frozenset(
     """
@@ -42,6 +39,10 @@ _CALLED = frozenset(
     init_hf_repo add_callback pop_callback remove_callback log_metrics metrics_format save_metrics save_state end
     """.split()  # noqa: SIM905 - thirty quoted words would be harder to read
 )
+
+
+_ANSWERS = frozenset({"start_positions", "end_positions"})
+"""Labels of one item, whose losses are one mean."""
 
 
 class _Group:
@@ -59,6 +60,7 @@ class Trainer(transformers.Trainer):
     It takes what `transformers.Trainer` takes. What it cannot honour it refuses, see the reference of arguments. A loss
     is the mean over all labelled items of a step, however the step is cut into micro-batches: that of the model, of
     ``compute_loss_func`` or of a subclass's ``compute_loss``, each of which is asked for the mean over its micro-batch.
+    A model whose loss is made of several, each over items of its own, takes no micro-batches.
 
     A callback that is told of every step may read weights. One that does not may say so with an attribute
     ``reads_weights = False``, and a step of a model with many words in its vocabulary takes less time.
@@ -84,7 +86,7 @@ class Trainer(transformers.Trainer):
 
     @property
     def padded_because(self) -> str:
-        """Why the model works on padded batches; nothing if it works without padding."""
+        """Why the model works on padded batches, or its last padded pass did; nothing while all do without padding."""
         return self.forward_pass().padded_because
 
     def forward_pass(self) -> Forward:
@@ -92,8 +94,6 @@ class Trainer(transformers.Trainer):
         assert isinstance(self.model, nn.Module)
         if self._forward_pass is None or self._forward_pass.model is not self.model:
             self._forward_pass = Forward(self.model, lambda: self.accelerator.autocast())
-            if reason := self._forward_pass.padded_because:
-                log.warning("this model works on padded batches: %s", reason)
         return self._forward_pass
 
     def train(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -178,6 +178,22 @@ class Trainer(transformers.Trainer):
             labels = labels[..., 1:]
         return int((labels != IGNORED).sum())
 
+    def refuse_losses_in_parts(self, inputs: Mapping[str, Any]) -> None:
+        """Refuse micro-batches where the model's loss adds means over items of several kinds.
+
+        Raises:
+            ConfigurationError: each of these means would have to be weighed apart, which their sum does not allow.
+        """
+        kinds = sorted(name for name in self.label_names or () if inputs.get(name) is not None)
+        own = self.compute_loss_func is not None or self.reads_weights
+        if not own and len(kinds) > 1 and not _ANSWERS.issuperset(kinds):
+            raise ConfigurationError(
+                f"the loss of {type(self.model).__name__} is made of several ({', '.join(kinds)}), and the items of "
+                "each are counted apart; taken in parts their sum would be another",
+                where="gradient_accumulation_steps",
+                fix="set it to 1, or pretrain with graft pretrain, which divides each by its own items",
+            )
+
     def loss_of(self, inputs: dict[str, Any], items: int) -> Tensor:
         """Return the mean loss over the items of one batch on the device."""
         count = torch.tensor(items, device=self.args.device) if "labels" in inputs else None
@@ -193,7 +209,8 @@ class Trainer(transformers.Trainer):
     ) -> EvalLoopOutput:
         """Compute predictions and loss of a whole data set, in its order; see `transformers.Trainer.evaluation_loop`.
 
-        The loss is the mean over all labelled items, not over batches.
+        The loss is the mean over all labelled items, not over batches; of a model whose loss is made of several, such
+        as ``BertForPreTraining``, over the items of the first.
 
         Raises:
             Diverged: the loss is not finite.

@@ -74,6 +74,9 @@ def predict(
     from graftlm.workflows.predict import predict_file, predict_lines
 
     predictor = Predictor.open(run, options.training.device, "int8" if int8 else "fp32")
+    if tables is None and not quiet:
+        for note in predictor.notes:
+            print(note, file=sys.stderr)
     if talking:
         return _chat(predictor) if chat or _replies(predictor) else _interactive(predictor)
     if tables is None:

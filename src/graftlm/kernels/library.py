@@ -100,6 +100,12 @@ def missing_reason() -> str | None:
     return found if isinstance(found, str) else None
 
 
+def said_of_missing(device: torch.device) -> list[str]:
+    """Return what a user should be told where kernels would be used and are missing: one line, or none."""
+    reason = missing_reason() if device.type == "cpu" else None
+    return [f"there are no compiled kernels ({reason}): the same numbers, in more time"] if reason else []
+
+
 def describe() -> str:
     """Return what a run record says of the kernels: their level, or ``none`` and the reason."""
     found = _found()

@@ -57,6 +57,8 @@ def evaluate(
     """
     progress = progress or Silent()
     predictor = Predictor.open(path, device, precision)
+    for note in predictor.notes:
+        progress.say(note)
     known = predictor.trained_roles
     rows = read_unseen(
         data, known, options, predictor.facts.reading, progress, usual=("test",), wanted=split, choosable=True

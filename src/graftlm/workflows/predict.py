@@ -29,6 +29,8 @@ def predict_file(
 ) -> Iterator[dict[str, Any]]:
     """Yield one record per row of a data file, or of its tables: row id, label, score, scores."""
     progress = progress or Silent()
+    for note in predictor.notes:
+        progress.say(note)
     progress.stage("reading the data")
     split = read_unseen(tables, predictor.roles, options, predictor.facts.reading, progress)
     progress.stage("predicting")

@@ -36,8 +36,7 @@ def install(model: PreTrainedModel) -> Callable[[], None]:
     before = model.config._attn_implementation  # pyright: ignore[reportPrivateUsage]
     if before != USUAL:
         raise NotFlat(f"its attention is {before}, not the interface of transformers")
-    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-        raise NotFlat("it computes layers a second time, after the pass")
+    refuse_recomputing(model)
     parts = _parts(model)
     with quiet_transformers():
         model.set_attn_implementation(NAME)
@@ -51,6 +50,9 @@ def install(model: PreTrainedModel) -> Callable[[], None]:
         ]
         for positions in _computed_positions(module):
             handles += hook_positions(positions)
+    if model.config.is_encoder_decoder:
+        body: Any = model.base_model
+        handles.append(body.register_forward_hook(_pad_what_was_read))
     model._graftlm_flat = True  # pyright: ignore
 
     def undo() -> None:
@@ -60,6 +62,16 @@ def install(model: PreTrainedModel) -> Callable[[], None]:
         model._graftlm_flat = False  # pyright: ignore
 
     return undo
+
+
+def refuse_recomputing(model: nn.Module) -> None:
+    """Refuse gradient checkpointing.
+
+    Raises:
+        NotFlat: it is switched on.
+    """
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        raise NotFlat("it computes layers a second time, after the pass")
 
 
 def is_flat(model: nn.Module) -> bool:
@@ -133,6 +145,14 @@ class _Part:
         if "use_cache" in self.accepted:
             inputs["use_cache"] = False
         return inputs
+
+
+def _pad_what_was_read(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+    """Put the padding back into what the encoder made, which the decoder has read by now."""
+    current, name = current_pass(), "encoder_last_hidden_state"
+    if current is not None and current.source is not None and isinstance(output, dict) and name in output:
+        output[name] = current.source.padded(output[name])
+    return output
 
 
 def _parts(model: PreTrainedModel) -> list[tuple[nn.Module, _Part]]:

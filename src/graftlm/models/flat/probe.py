@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from graftlm.kernels.keys import example_keys
-from graftlm.models.flat.execution import install
+from graftlm.models.flat.execution import install, is_flat, refuse_recomputing
 from graftlm.models.flat.first_tokens import install_first_tokens
 from graftlm.models.flat.layout import Layout
 from graftlm.models.flat.passes import NotFlat, current_pass, laid_flat
@@ -37,7 +37,8 @@ def make_flat(model: PreTrainedModel, gradients: bool = True) -> str:
     weight that is trained. Where anything differs, the model is left as it was. One that works flat is tried once more,
     with its last layer computed for first tokens only; where its head reads others it computes all.
 
-    A generator beside the model is tried with it, and works likewise.
+    A generator beside the model is tried with it, and works likewise. A model that works flat already is tried as it is
+    by now: it may have been given adapters since.
 
     Args:
         model: with its head, in float32.
@@ -48,6 +49,8 @@ def make_flat(model: PreTrainedModel, gradients: bool = True) -> str:
         return f"on {model.device.type} that is untried"
     if gradients and any(getattr(module, "layerdrop", 0.0) for module in model.modules()):
         return "it leaves out whole layers at random (layerdrop)"
+    if is_flat(model):
+        return _try(_installed, model, gradients)
     reason = _try(_install, model, gradients)
     if not reason:
         _try(install_first_tokens, model, gradients)
@@ -61,6 +64,12 @@ def _install(model: PreTrainedModel) -> Callable[[], None]:
         for network in networks(model):
             undoing.callback(install(network))
         return undoing.pop_all().close
+
+
+def _installed(model: PreTrainedModel) -> Callable[[], None]:
+    """Change nothing in a model that works flat, unless it has been told since what cannot go with that."""
+    refuse_recomputing(model)
+    return lambda: None
 
 
 def _try(
