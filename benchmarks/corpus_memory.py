@@ -5,7 +5,9 @@
 Text is generated (documents of about 4 kB in sentences of pseudo words; every 50th repeats the one before it, every
 53rd with a word changed), and `graftlm.data.corpus.building.build_corpus` makes token shards of it, with a WordPiece
 tokenizer, in a process of its own that holds nothing else: no torch. Memory is the most that this process held.
-Nothing of the text remains.
+Then, in a process each, what a pass of a pretraining over it needs before its first step: windows of 126 tokens in an
+order that is drawn, and pairs for next-sentence prediction likewise; what the libraries take is not counted. Nothing of
+the text remains.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import time
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from memory import peak_mib
 
@@ -31,6 +33,8 @@ from graftlm.rundir import write_json
 
 RESULTS = Path(__file__).parent / "results" / "corpus_memory.json"
 RULES: tuple[DuplicateRule, ...] = ("exact", "near")
+PairKind = Literal["none", "next_sentence"]
+PASSES: tuple[PairKind, ...] = ("none", "next_sentence")
 MUST = "10 GB: 2,048 MiB"
 SYLLABLES = [
     first + second for first in "bdfgklmnprstvz" for second in ("a", "e", "i", "o", "u", "en", "or", "is")
@@ -92,6 +96,27 @@ def work(folder: Path, rule: DuplicateRule) -> None:
     print(json.dumps(found))
 
 
+def begin_pass(folder: Path, pairs: PairKind) -> None:
+    """Be the process that begins a pass over the corpus in ``folder``; print what it took."""
+    from graftlm.data.corpus.shards import open_corpus
+    from graftlm.models.base_model import load_tokenizer
+    from graftlm.models.locating import locate
+    from graftlm.models.vocabulary import Vocabulary
+    from graftlm.pretraining_objectives._objective import Reading
+    from graftlm.pretraining_objectives.masked_language_modelling import MaskedLanguageModelling
+    from graftlm.training.order import TokenBudgets
+
+    corpus, tokenizer = open_corpus(folder).train, load_tokenizer(locate("bundled:english-encoder"))
+    vocabulary = Vocabulary.of(
+        tokenizer, len(tokenizer)
+    )  # of which only the special tokens of an example count here
+    before, began = peak_mib(), time.perf_counter()
+    examples = MaskedLanguageModelling(pairs=pairs).examples(corpus, vocabulary, Reading(128, 128, 1))
+    next(TokenBudgets(4_096, 1, 1_000).steps(examples, 0))
+    found = {"peak_mib": round(peak_mib() - before, 1), "seconds": round(time.perf_counter() - began, 1)}
+    print(json.dumps(found))
+
+
 def measure(gigabytes: float, rules: Sequence[DuplicateRule]) -> dict[str, dict[str, Any]]:
     """Return what each rule for duplicates takes."""
     with tempfile.TemporaryDirectory() as name:
@@ -100,17 +125,24 @@ def measure(gigabytes: float, rules: Sequence[DuplicateRule]) -> dict[str, dict[
         write_text(folder / "text", gigabytes)
         found: dict[str, dict[str, Any]] = {}
         for rule in rules:
-            command = [sys.executable, __file__, "--worker", name, "--rules", rule]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            found[rule] = json.loads(done.stdout)
+            found[rule] = _told("--worker", name, "--rules", rule)
+            found[rule]["passes"] = {
+                pairs: _told("--worker", name, "--rules", rule, "--begin", pairs) for pairs in PASSES
+            }
     return found
+
+
+def _told(*words: str) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, __file__, *words], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
 
 
 def tables(document: dict[str, Any]) -> str:
     """Return the Markdown table of a result file."""
     lines = [
-        "| text, GB | duplicates left out | documents | of them left out | tokens | peak, MiB | MB / s | must |",
-        "|---:|---|---:|---:|---:|---:|---:|---|",
+        "| text, GB | duplicates left out | documents | of them left out | tokens | building, peak MiB | MB / s "
+        "| a pass of windows, MiB | of pairs, MiB | must |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for run in sorted(document["runs"], key=lambda run: (run["gigabytes"], run["rule"])):
         facts, found = run["found"]["facts"], run["found"]
@@ -119,7 +151,9 @@ def tables(document: dict[str, Any]) -> str:
         tokens = sum(part["tokens"] for part in parts)
         lines.append(
             f"| {run['gigabytes']:g} | {run['rule']} | {facts['documents_read']:,} | {left_out:,} | {tokens:,} | "
-            f"{found['peak_mib']:.0f} | {run['gigabytes'] * 1e3 / found['seconds']:.1f} | {MUST} |"
+            f"{found['peak_mib']:.0f} | {run['gigabytes'] * 1e3 / found['seconds']:.1f} | "
+            + "".join(f"{found['passes'][pairs]['peak_mib']:.0f} | " for pairs in PASSES)
+            + f"{MUST} |"
         )
     return "\n".join(lines)
 
@@ -131,7 +165,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="show what is on file, measure nothing")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--begin", choices=PASSES, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.begin:
+        begin_pass(chosen.worker / f"corpus-{chosen.rules[0]}", chosen.begin)
+        return
     if chosen.worker:
         work(chosen.worker, chosen.rules[0])
         return

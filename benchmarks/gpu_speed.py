@@ -37,7 +37,7 @@ from records import machine
 from stock_trainer import without_padding
 from timed_rows import BATCH, DECAY, MIXES, RATE, Mix, make_examples
 from torch import nn
-from training_speed import SameBatches, plan, stock_rows
+from training_speed import StockOnOurBatches, plan, stock_rows
 from transformers import AutoTokenizer, DataCollatorWithPadding, PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from turns import times_faster
@@ -139,7 +139,7 @@ class Bench:
         """Train by the Trainer, with ``same`` on our batches; return the losses, which are read with ``same`` only."""
         tokenizer: Any = AutoTokenizer.from_pretrained(locate("bundled:minilm-l6").folder)
         with tempfile.TemporaryDirectory() as folder:
-            trainer = (SameBatches if same else Trainer)(
+            trainer = (StockOnOurBatches if same else Trainer)(
                 model=self.fresh(dropout),
                 args=transformers.TrainingArguments(
                     output_dir=folder, max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=RATE,

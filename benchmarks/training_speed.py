@@ -15,8 +15,10 @@ the head of their task, instead of random tokens.
 The sides take turns, some steps each, each time in another order. What is timed is from the end of one step to the
 end of the next, so that reading and padding rows counts, and the steps that rows of the embedding owe are taken
 within the last step of a turn. A ratio is the median over the turns of the ratio of their seconds, its interval the
-middle 95 % of that of resampled turns. Before anything is timed both train some steps on the same batches without
-dropout: where their losses differ by more than 1e-5, the benchmark fails. Rows are random tokens, frequent ones
+middle 95 % of that of resampled turns. Before anything is timed all sides of ours and the stock Trainer train some
+steps on the same batches without dropout: where their losses differ by more than 1e-6, the benchmark fails. (Where
+answers are marked the stock head lets padding compete for them, ours does not; for this check, not for the timing, its
+padding is masked.) Rows are random tokens, frequent ones
 frequent as in any language (Zipf); nothing has to be downloaded.
 
 `--strategies lora head_only` measure what moves fewer weights. Both sides get the same adapters (rank 16 on all
@@ -67,7 +69,7 @@ RESULTS = Path(__file__).parent / "results" / "training_speed.json"
 SIDES = ("ours", "ours_without_kernels", "trainer", "stock", "stock_grouped", "stock_fixed")
 PASSES, BATCH_TOKENS = 3, 4_096
 """Where the body is frozen: passes over the rows in a turn; tokens of a batch in which their features are made."""
-EQUAL_STEPS, EQUAL = 6, 1e-5
+EQUAL_STEPS, EQUAL = 6, 1e-6
 # What the design asks for, and hopes for.
 BOUNDS = {
     ("ours", "stock"): {"short": (2.3, 2.9), "paragraphs": (3.2, 4.0), "answers": (4.5, 5.6)},
@@ -146,36 +148,65 @@ def stock_trainer(
     return trainer
 
 
-class SameBatches(Trainer):
-    """The Trainer in our order of rows."""
+class OurBatches:
+    """A Trainer in our order of rows."""
+
+    train_dataset: Any
+    data_collator: Any
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return a loader of our batches."""
-        rows: Any = self.train_dataset
+        rows = self.train_dataset
         lengths: NDArray[np.int64] = np.array([len(row["input_ids"]) for row in rows])
         batches = [each.tolist() for each in epoch_batches(lengths, BATCH, "shuffled", SEED, 0)]
         return DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)  # pyright: ignore
 
 
-def stock_losses(network: str, rows: str, strategy: str) -> list[float]:
-    """Return the losses of the Trainer on our batches, without dropout."""
+class OursOnOurBatches(OurBatches, graftlm.Trainer):
+    """Our Trainer."""
+
+
+class StockOnOurBatches(OurBatches, Trainer):
+    """The stock one."""
+
+
+def losses_of_trainer(side: str, network: str, rows: str, strategy: str) -> list[float]:
+    """Return the losses of a Trainer on our batches, without dropout."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer = stock_trainer("stock", network, rows, 0.0, strategy, EQUAL_STEPS, folder, logging_steps=1)
-        trainer.__class__ = SameBatches
-        if ROWS[rows].answers:
+        trainer = stock_trainer(side, network, rows, 0.0, strategy, EQUAL_STEPS, folder, logging_steps=1)
+        trainer.__class__ = OursOnOurBatches if side == "trainer" else StockOnOurBatches
+        if ROWS[rows].answers and side == "stock":
             without_padding(trainer.model)
         trainer.train()
     return [record["loss"] for record in trainer.state.log_history if "loss" in record]
 
 
-def check_equal(network: str, rows: str, strategy: str) -> float:
-    """Return the largest relative difference of the losses of both sides on the same batches without dropout."""
-    ours = list(Ours(network, rows, 0.0, strategy).steps(EQUAL_STEPS))
-    stock = stock_losses(network, rows, strategy)
-    difference = max(abs(one - other) / other for one, other in zip(ours, stock, strict=True))
-    if not difference <= EQUAL:
-        raise SystemExit(f"the losses differ, so there is nothing to compare: {ours} and {stock}")
-    return difference
+def losses_of_ours(side: str, network: str, rows: str, strategy: str) -> list[float]:
+    """Return ours, likewise."""
+    before = os.environ.get(VARIABLE)
+    if side == "ours_without_kernels":
+        os.environ[VARIABLE] = "off"
+    try:
+        return list(Ours(network, rows, 0.0, strategy).steps(EQUAL_STEPS))
+    finally:
+        os.environ.pop(VARIABLE, None)
+        if before is not None:
+            os.environ[VARIABLE] = before
+
+
+def check_equal(network: str, rows: str, strategy: str, sides: list[str]) -> float:
+    """Return how far the losses of a side of ours are from the stock ones at most, relative, on the same batches."""
+    stock, largest = losses_of_trainer("stock", network, rows, strategy), 0.0
+    for side in sides:
+        if side.startswith("stock"):
+            continue
+        losses = losses_of_trainer if side == "trainer" else losses_of_ours
+        ours = losses(side, network, rows, strategy)
+        difference = max(abs(one - other) / other for one, other in zip(ours, stock, strict=True))
+        if not difference <= EQUAL:
+            raise SystemExit(f"the losses differ, so there is nothing to compare: {side} {ours} and {stock}")
+        largest = max(largest, difference)
+    return largest
 
 
 def work(side: str, network: str, rows: str, strategy: str) -> None:
@@ -198,7 +229,7 @@ def measure(
     network: str, rows: str, strategy: str, sides: list[str], turns: int, threads: int
 ) -> dict[str, Any]:
     """Return the seconds of every step of every side, turn by turn."""
-    difference = check_equal(network, rows, strategy)
+    difference = check_equal(network, rows, strategy, sides)
     words = ("--networks", network, "--mixes", rows, "--strategies", strategy, "--threads", str(threads))
     workers = {
         side: Worker(

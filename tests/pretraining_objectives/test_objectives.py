@@ -19,6 +19,7 @@ from graftlm.models.flat.probe import make_flat
 from graftlm.models.generator import networks
 from graftlm.models.vocabulary import Vocabulary
 from graftlm.pretraining_evaluation import evaluate
+from graftlm.pretraining_objectives import masked_language_modelling
 from graftlm.pretraining_objectives._examples import PAIRS, REPLACED, TOKENS, windows
 from graftlm.pretraining_objectives._objective import Reading
 from graftlm.strategies.full import Full
@@ -353,6 +354,21 @@ def test_windows_hold_every_token_once(seed: int) -> None:
     tokens = np.concatenate([np.arange(*ends) for ends in zip(cut.starts[:, 0], cut.ends[:, 0], strict=True)])
     assert tokens.tolist() == list(range(int(starts[-1])))
     assert (cut.lengths == cut.ends[:, 0] - cut.starts[:, 0] + 2).all() and cut.lengths.max() <= 18
+    longer, kept = windows(starts, 16, special=2, fewest=5), cut.lengths >= 7
+    for one, other in zip(vars(longer).values(), vars(cut).values(), strict=True):
+        assert (one is None and other is None) or np.array_equal(one, other[kept])
+
+
+@pytest.mark.parametrize("pairs", ["next_sentence", "sentence_order"])
+def test_pairs_made_in_parts_are_those_made_at_once(
+    pairs: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Made(pairs, tmp_path, seed)
+    whole = made.examples.in_pass(1).pass_cut
+    monkeypatch.setattr(masked_language_modelling, "_SENTENCES_AT_ONCE", 7)
+    parts = made.examples.in_pass(1).pass_cut
+    assert whole.in_order is not None and len(whole.lengths) > 7
+    assert all(map(np.array_equal, vars(whole).values(), vars(parts).values()))
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,14 @@ from tests.tiny import WORDS, tiny_base
 import graftlm
 from graftlm import pretraining_preparation, pretraining_proof, training_run
 from graftlm.data.corpus.documents import read_documents
+from graftlm.data.places import counted
 from graftlm.errors import ConfigurationError, DataError, GraftError, MissingResource, RunError
 from graftlm.models.base_model import load_model
 from graftlm.models.locating import locate
 from graftlm.pretraining import Pretraining
 from graftlm.pretraining_recipe import PretrainingRecipe, general_text, load_pretraining, look_first
 from graftlm.progress import Silent
+from graftlm.reports.base_card import render_base_card
 from graftlm.rundir import RunDirectory
 from graftlm.training.devices import open_accelerator
 from graftlm.workflows.dry_run import dry_run_pretraining
@@ -189,6 +191,10 @@ def test_from_text_to_a_proved_base_that_is_fine_tuned(
     assert bool(segments.any()) == (getattr(model.config, "type_vocab_size", 0) > 1)
     card = (run.model / "README.md").read_text(encoding="utf-8")
     assert "masked language modelling" in card and "proved" in card and "perplexity" in card
+    threads = counted(record["machine"]["threads"], "thread")
+    assert f" hours on cpu, {threads}\n" in card
+    run.update_record(processes=2)
+    assert f" hours on cpu, 2 processes of {threads} each\n" in render_base_card(run)
     rows = [
         {"text": f"the {word} is {kind}", "label": kind} for word in WORDS[80:100] for kind in ("good", "bad")
     ]

@@ -38,6 +38,18 @@ class Cut:
     lengths: Places
     in_order: NDArray[np.bool_] | None = None
 
+    @classmethod
+    def joined(cls, parts: list[Cut]) -> Cut:
+        """Return the examples of all parts."""
+        orders = [part.in_order for part in parts if part.in_order is not None]
+        return cls(
+            *(
+                np.concatenate(each)
+                for each in zip(*((part.starts, part.ends, part.lengths) for part in parts), strict=True)
+            ),
+            np.concatenate(orders) if orders else None,
+        )
+
     def take(self, rows: Places) -> Cut:
         """Return some of the examples."""
         order = None if self.in_order is None else self.in_order[rows]
@@ -168,11 +180,14 @@ def windows(document_starts: Places, room: int, special: int, fewest: int = 1) -
     """
     sizes = np.diff(document_starts)
     counts = -(-sizes // room)
-    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    starts = np.repeat(document_starts[:-1], counts) + number * room
-    ends = np.minimum(starts + room, np.repeat(document_starts[1:], counts))
+    # Of a corpus larger than memory there are tens of millions: each array more would count.
+    starts = np.arange(counts.sum(), dtype=np.int64) * room
+    starts += np.repeat(document_starts[:-1] - (np.cumsum(counts) - counts) * room, counts)
+    ends = np.repeat(document_starts[1:], counts)
+    np.minimum(ends, starts + room, out=ends)
     kept = ends - starts >= fewest
-    starts, ends = starts[kept], ends[kept]
+    if not kept.all():
+        starts, ends = starts[kept], ends[kept]
     return Cut(starts[:, None], ends[:, None], ends - starts + special)
 
 

@@ -46,6 +46,7 @@ from graftlm.pretraining_objectives._objective import (
 from graftlm.pretraining_objectives._usual import usual_for
 from graftlm.training.loop import Forward
 
+_SENTENCES_AT_ONCE = 1_000_000  # each needs some 200 bytes while pairs are made
 _FEWEST = 4  # of a window with fewer tokens hardly one would be hidden
 _INSTEAD: Mapping[Family, str] = {
     "encoder": "choose a base model whose tokenizer has a mask",
@@ -163,10 +164,13 @@ class MaskedLanguageModelling(Config):
     def _pairs(self, corpus: TokenCorpus, room: int, special: int, seed: int, number: int) -> Cut:
         sentences = Sentences(corpus.sentence_starts, corpus.document_sentences)
         pairing = next_sentence_pairs if self.pairs == "next_sentence" else sentence_order_pairs
-        found: SegmentPairs = pairing(sentences, room, seed, number)
-        starts = np.stack([found.a_starts, found.b_starts], axis=1)
-        ends = np.stack([found.a_ends, found.b_ends], axis=1)
-        return Cut(starts, ends, (ends - starts).sum(axis=1) + special, found.in_order)
+        parts: list[Cut] = []
+        for documents in sentences.parts(_SENTENCES_AT_ONCE):
+            found: SegmentPairs = pairing(sentences, room, seed, number, documents)
+            starts = np.stack([found.a_starts, found.b_starts], axis=1)
+            ends = np.stack([found.a_ends, found.b_ends], axis=1)
+            parts.append(Cut(starts, ends, (ends - starts).sum(axis=1) + special, found.in_order))
+        return Cut.joined(parts)
 
 
 def _segments(texts: list[Ragged], template: Template) -> Ragged:

@@ -110,11 +110,15 @@ def _making(record: dict[str, Any], recipe: dict[str, Any], facts: dict[str, Any
         f"- {record['steps']:,} steps of about {training['batch_tokens']:,} tokens, at most "
         f"{training['max_length_tokens']} at once; {record['optimizer']}, learning rate "
         f"{record['learning_rate']:g}, {training['schedule']} schedule, seed {recipe['seed']}",
-        f"- {record['training_seconds'] / 3600:.2f} hours on {record['device']}, "
-        f"{record['machine']['threads']} threads",
+        f"- {record['training_seconds'] / 3600:.2f} hours on {record['device']}, {_workers(record)}",
         "- proved: a fresh process reloaded it and agreed "
         f"(largest difference of a loss {proof['largest_difference']:.1e} nats)"
         if proof["done"]
         else "- NOT proved: no fresh process has reloaded it",
         "- the complete recipe is in `recipe.yaml`",
     ]
+
+
+def _workers(record: dict[str, Any]) -> str:
+    threads = counted(record["machine"]["threads"], "thread")
+    return threads if record["processes"] == 1 else f"{record['processes']} processes of {threads} each"

@@ -137,6 +137,16 @@ def test_pairs_depend_on_seed_pass_and_document_only(seed: int, make: object) ->
     assert len(make(corpus, TOKENS, seed, 1, range(7, 7))) == 0
 
 
+@pytest.mark.parametrize("sentences", [1, 100, 10**6])
+def test_documents_in_parts_are_all_documents_once(seed: int, sentences: int) -> None:
+    corpus = _corpus(seed)
+    parts = list(corpus.parts(sentences))
+    assert [number for part in parts for number in part] == list(range(corpus.documents))
+    sizes = np.diff(corpus.document_sentences)
+    assert all(len(part) == 1 or sizes[part.start : part.stop].sum() <= sentences for part in parts)
+    assert list(Sentences(np.array([0]), np.array([0])).parts(sentences)) == [range(0)]
+
+
 def test_one_document_is_not_enough_for_next_sentences_but_for_their_order() -> None:
     corpus = Sentences(np.arange(51), np.array([0, 0, 50, 50]))
     with pytest.raises(DataError, match=r"has 1\n.*keep documents apart"):

@@ -7,6 +7,7 @@ Lan et al., "ALBERT", 2020, section 3.1. A pass over a corpus gives a list of pa
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -39,6 +40,15 @@ class Sentences:
     def documents(self) -> int:
         """How many there are."""
         return len(self.document_sentences) - 1
+
+    def parts(self, sentences: int) -> Iterator[range]:
+        """Yield documents in their order, as many as have so many sentences together, one at least."""
+        start = 0
+        while start < self.documents or start == 0:
+            wanted = self.document_sentences[start] + sentences
+            stop = max(start + 1, int(np.searchsorted(self.document_sentences, wanted, side="right")) - 1)
+            yield range(start, min(stop, self.documents))
+            start = stop
 
 
 @dataclass(frozen=True, eq=False)
