@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from graftlm.data.features import IGNORED
 from graftlm.errors import DataError, ModelError
 from graftlm.models.base_model import length_limit
 from graftlm.models.sequences import next_tokens, token_ids
-from graftlm.training.batching import Batch, Examples
+from graftlm.training.batching import Batch, Examples, prediction_batches
 from graftlm.training.memory import memory_for
 from graftlm.training.outputs import forward_where_targets
 from graftlm.training.writing import MOST_LOGITS
@@ -87,7 +87,7 @@ def log_likelihoods(
     model.eval()
     try:
         with torch.inference_mode():
-            for some in _batches(lengths, at_once):
+            for some in prediction_batches(lengths, at_once):
                 batch = rows.batch(some, model.device)
                 with memory_for(f"scoring {batch.size}", "a smaller most_tokens needs less"):
                     np.add.at(found, rows.texts[some], _sums(model, batch, rows.given))
@@ -214,16 +214,6 @@ def _padding(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 def _single(token: Any) -> int:
     assert isinstance(token, int)
     return token
-
-
-def _batches(lengths: NDArray[np.int64], most_tokens: int) -> Iterator[NDArray[np.int64]]:
-    """Yield rows of similar length, longest first, padded at most so many tokens, or one row."""
-    rows = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(rows):
-        count = max(1, most_tokens // int(lengths[rows[start]]))
-        yield rows[start : start + count]
-        start += count
 
 
 def _sums(model: PreTrainedModel, batch: Batch, given: int) -> NDArray[np.float64]:
