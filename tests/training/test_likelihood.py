@@ -175,14 +175,6 @@ def test_what_cannot_be_asked_is_refused(made, seed):
         log_likelihoods(model, made("gpt2", seed)[1], ["the"])
 
 
-def test_batches_are_bounded_and_hold_each_row_once(seed):
-    lengths = np.random.default_rng(seed).integers(1, 30, 200)
-    batches = list(likelihood._batches(lengths, 64))
-    assert sorted(np.concatenate(batches)) == list(range(200))
-    assert all(len(rows) * lengths[rows].max() <= 64 for rows in batches)
-    assert [len(rows) for rows in likelihood._batches(lengths, 1)] == [1] * 200
-
-
 def test_a_large_vocabulary_makes_batches_smaller(made, seed, monkeypatch):
     model, tokenizer = made("gpt2", seed)
     sizes = []
