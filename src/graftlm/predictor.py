@@ -29,7 +29,7 @@ from graftlm.models.flat.probe import make_flat
 from graftlm.models.locating import BaseFiles, locate
 from graftlm.progress import Progress, Silent
 from graftlm.recipe import BATCH_TOKENS, PLUG_IN_SECTIONS
-from graftlm.rundir import require_folder
+from graftlm.rundir import RunDirectory, require_folder
 from graftlm.tasks._task import SPEAKING, Learnt, Task
 from graftlm.tokenising import Watched, encoded
 from graftlm.training.batching import Examples
@@ -243,9 +243,8 @@ def model_folder(path: Path) -> Path:
     if (path / "model").is_dir():
         return path / "model"
     if (path / "run.json").exists():
-        raise ModelError(
-            "this run has no model yet", where=str(path), fix=f"finish it: graft finetune --resume {path}"
-        )
+        fix = f"finish it: {RunDirectory(path).resume_command}"
+        raise ModelError("this run has no model yet", where=str(path), fix=fix)
     return path
 
 

@@ -301,9 +301,8 @@ class Pretraining:
     def baseline(self, text: str) -> Sums:
         """Return what the frequencies of tokens in the training text say about one of the texts of ``judging``."""
         size = self.model.config.get_text_config().vocab_size
-        return self._scored(
-            text, frequencies(self.corpus.train, size, self._saying(self.model)), lambda examples: None
-        )
+        said = frequencies(self._examples, size, self._saying(self.model))
+        return self._scored(text, said, lambda examples: None)
 
     def untrained(self) -> PreTrainedModel | None:
         """Return the base model as it was before it was trained further, made anew; None where the network is new."""

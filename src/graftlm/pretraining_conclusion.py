@@ -69,6 +69,7 @@ def conclude(training: TrainingRun[Pretraining], fitted: Fitted) -> None:
         optimizer=subject.optimizer_name,
         learning_rate=subject.learning_rate,
         parameters=sum(parameter.numel() for parameter in subject.model.parameters()),
+        added_tokens=len(subject.beginning.tokenizer) - len(subject.beginning.known) or None,
         new_parameters=subject.new_parameters if subject.beginning.files else "all",
     )
     write_base_card(run)

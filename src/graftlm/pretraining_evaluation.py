@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from graftlm.data.corpus.shards import TokenCorpus
 from graftlm.data.features import IGNORED
 from graftlm.data.places import counted
 from graftlm.errors import DataError
@@ -23,6 +22,7 @@ from graftlm.training.memory import SMALLER_STEPS, memory_for
 RESAMPLES = 2_000
 _COUNTED_AT_ONCE = 1_000_000
 _ASKED_AT_ONCE = 256
+_EXAMPLES_ASKED = 2_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,22 +109,30 @@ Saying = Callable[[Batch], tuple[Said, Said]]
 """A batch -> outputs and targets."""
 
 
-def frequencies(corpus: TokenCorpus, size: int, judged: Saying) -> Saying:
+def frequencies(source: CorpusExamples, size: int, judged: Saying) -> Saying:
     """Return what says tokens as often as they occur in a corpus, whatever stands beside them, and nothing of pairs.
 
-    ``p(token) = (occurrences + 1) / (tokens + size)``, over a vocabulary of ``size``. Of tokens that may be replaced it
-    says that none is, as surely as their share in the batch allows.
+    ``p(token) = (1 - a) (occurrences + 1) / (tokens + size)``, over a vocabulary of ``size``, where ``a`` is the share
+    of what the objective adds to the text, such as sentinels and ends, among what some of the examples ask for; to each
+    of these their share there is added. Of tokens that may be replaced it says that none is, as surely as their share
+    in the batch allows.
 
     Args:
-        corpus: that is counted.
+        source: of the examples that are trained on, whose corpus is counted.
         size: of the vocabulary.
         judged: the model, asked which tokens it has replaced.
     """
-    counts = np.ones(size)
+    corpus, counts = source.corpus, np.zeros(size)
     for start in range(0, corpus.num_tokens, _COUNTED_AT_ONCE):
         tokens = corpus.window(start, min(start + _COUNTED_AT_ONCE, corpus.num_tokens))
         counts += np.bincount(tokens, minlength=size)
-    logits = torch.from_numpy(np.log(counts / counts.sum())).float()
+    examples = source.in_pass(0).at(1.0)
+    rows = np.random.default_rng(0).permutation(len(examples.lengths))[:_EXAMPLES_ASKED]
+    asked = examples.targets_of(rows)[TOKENS].numpy()
+    asked = np.bincount(asked[asked != IGNORED], minlength=size).astype(np.float64)
+    added = np.where(counts == 0, asked, 0.0) / max(asked.sum(), 1.0)
+    chances = (1 - added.sum()) * (counts + 1) / (counts.sum() + size) + added
+    logits = torch.from_numpy(np.log(chances)).float()
 
     def say(batch: Batch) -> tuple[Said, Said]:
         assert batch.targets is not None

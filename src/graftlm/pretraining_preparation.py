@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from graftlm.data.corpus.documents import read_documents
 from graftlm.data.corpus.holding_out import trained_on
+from graftlm.data.places import counted, first_places
 from graftlm.errors import ConfigurationError
 from graftlm.models.architecture_sizes import is_new, require_known
 from graftlm.models.architectures import architecture, special_token_ids, stored_config
@@ -145,6 +146,9 @@ def _continuing(recipe: PretrainingRecipe, folder: Path, progress: Progress) -> 
         progress.stage("extending the tokenizer")
         texts = _trained_on(recipe, progress)
         tokenizer = extend(known, texts, options.extend_by)
+        new, before = tokenizer.get_vocab(), known.get_vocab()
+        added = sorted(new.keys() - before.keys(), key=lambda token: new[token])
+        progress.say(f"{counted(len(added), 'token')} added to the tokenizer: {first_places(added)}")
         _keep(tokenizer, folder)
     return Beginning(tokenizer, config, files, known)
 

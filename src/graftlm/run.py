@@ -60,7 +60,7 @@ class Run:
                 where=str(self.path),
                 fix="score other rows with graftlm.evaluate(run.path, rows)"
                 if self.record["state"] == "finished"
-                else f"finish the run: graft finetune --resume {self.path}",
+                else f"finish the run: {self.directory.resume_command}",
             )
         return json.loads(file.read_text(encoding="utf-8"))
 
@@ -88,6 +88,6 @@ class Run:
             raise RunError(
                 f"this run is {self.record['state']}, so it has no report",
                 where=str(self.path),
-                fix=f"finish it: graft finetune --resume {self.path}",
+                fix=f"finish it: {self.directory.resume_command}",
             )
         return self.directory.report.read_text(encoding="utf-8")

@@ -114,6 +114,26 @@ class RunDirectory:
             )
         return record
 
+    @property
+    def verb(self) -> str:
+        """What made the run: ``pretrain`` or ``finetune``."""
+        lines = self.recipe.read_text(encoding="utf-8").splitlines() if self.recipe.is_file() else []
+        return "pretrain" if "corpus:" in lines else "finetune"  # a section that no other recipe has
+
+    @property
+    def resume_command(self) -> str:
+        """What continues it."""
+        return f"graft {self.verb} --resume {self.path}"
+
+    def require_made_by(self, verb: str) -> None:
+        """Refuse a run that another verb made.
+
+        Raises:
+            RunError: it was.
+        """
+        if self.verb != verb:
+            raise RunError(f"graft {self.verb} made this run", where=str(self.path), fix=self.resume_command)
+
     def update_record(self, **entries: Any) -> None:
         """Write entries into run.json, atomically; entries set to None are removed."""
         current = self.read_record() if self.record.exists() else {}

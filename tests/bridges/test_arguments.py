@@ -95,6 +95,8 @@ def test_streams_frozen_models_and_searches_are_refused(tmp_path: Path) -> None:
         made.train()
     with pytest.raises(ConfigurationError, match="hyper-parameters"):
         made.train(trial={"learning_rate": 1})
+    with pytest.raises(ConfigurationError, match="hyper-parameters"):
+        made.hyperparameter_search(n_trials=3)
     made = trainer(graftlm.Trainer, network.requires_grad_(False), "labels", arguments(tmp_path), 1)
     with pytest.raises(ConfigurationError, match="frozen"):
         made.train()

@@ -18,7 +18,7 @@ from graftlm.errors import ConfigurationError
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.generator import networks
 from graftlm.models.vocabulary import Vocabulary
-from graftlm.pretraining_evaluation import evaluate
+from graftlm.pretraining_evaluation import evaluate, frequencies
 from graftlm.pretraining_objectives import masked_language_modelling
 from graftlm.pretraining_objectives._examples import PAIRS, REPLACED, TOKENS, windows
 from graftlm.pretraining_objectives._objective import Reading
@@ -347,6 +347,28 @@ def test_masks_for_nothing_never_lengthen_a_text_beyond_the_limit(tmp_path: Path
         ] * 400
 
 
+def test_frequencies_know_what_the_objective_adds_to_the_text(made: Made) -> None:
+    """What says tokens as often as they occur is no worse than that for sentinels, ends and other special tokens."""
+    size = made.vocabulary.size
+    source = made.examples
+    say = frequencies(
+        source, size, lambda batch: ({}, {REPLACED: torch.zeros(len(batch.rows), dtype=torch.int64)})
+    )
+    batch = source.in_pass(0).at(1.0).batch(np.arange(3), CPU)
+    chances = say(batch)[0][TOKENS][0].exp()
+    assert float(chances.sum()) == pytest.approx(1.0, abs=1e-4)
+    ordinary = np.bincount(made.corpus.tokens, minlength=size)
+    asked = source.in_pass(0).at(1.0).targets_of(np.arange(len(source.lengths)))[TOKENS].numpy()
+    asked = np.bincount(asked[asked != IGNORED], minlength=size)
+    added = np.where(ordinary == 0, asked, 0) / asked.sum()
+    assert (added.sum() > 0) == (made.family in ("t5", "bart", "gpt2", "llama"))
+    expected = (1 - added.sum()) * (ordinary + 1) / (ordinary.sum() + size) + added
+    np.testing.assert_allclose(chances.numpy(), expected, rtol=1e-4)
+    without = (ordinary + 1) / (ordinary.sum() + size)
+    nats, other = (-(asked * np.log(each)).sum() for each in (chances.numpy(), without))
+    assert nats < other if added.any() else nats == pytest.approx(other, rel=1e-4)
+
+
 def test_windows_hold_every_token_once(seed: int) -> None:
     sizes = np.random.default_rng(seed).integers(1, 50, size=40)
     starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -379,7 +401,9 @@ def test_pairs_made_in_parts_are_those_made_at_once(
         (MASKED, {}, "bart", "writes another.*\n.*infilling"),
         (MASKED, {"pairs": "next_sentence"}, "bart", "writes another"),
         ("span_corruption", {}, "bart", "extra_id"),
-        ("infilling", {}, "t5", "mask"),
+        ("span_corruption", {}, "bert", "base=t5-tiny, or objective.name=masked_language_modelling"),
+        ("infilling", {}, "bert", "no decoder beside.*\n.*base=bart-tiny, or objective.name=masked"),
+        ("infilling", {}, "t5", "mask.*\n.*objective.name=span_corruption"),
         ("replaced_token_detection", {}, "roberta", "replaced"),
     ],
 )
@@ -389,9 +413,12 @@ def test_what_cannot_be_trained_so_is_refused(
     objective: Any = CATALOG.get(name).model_validate(options)  # pyright: ignore
     tokenizer = tokenizer_of(tmp_path, family)
     vocabulary = Vocabulary.of(tokenizer, len(tokenizer))
-    network_of = {"gpt2": "causal_language_modelling", "roberta": MASKED, "electra": MASKED}.get(
-        family, "infilling"
-    )
+    network_of = {
+        "gpt2": "causal_language_modelling",
+        "roberta": MASKED,
+        "electra": MASKED,
+        "bert": MASKED,
+    }.get(family, "infilling")
     member: Any = CATALOG.get(network_of)
     config = network(member(), family, vocabulary).config
     with pytest.raises(ConfigurationError, match=missing):

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ from tests.tiny import WORDS, tiny_base
 
 import graftlm
 from graftlm import pretraining_preparation, pretraining_proof, training_run
+from graftlm.cli.evaluate import evaluate as show_scores
 from graftlm.data.corpus.documents import read_documents
 from graftlm.data.places import counted
-from graftlm.errors import ConfigurationError, DataError, GraftError, MissingResource, RunError
+from graftlm.errors import ConfigurationError, DataError, GraftError, MissingResource, ModelError, RunError
 from graftlm.models.base_model import load_model
 from graftlm.models.locating import locate
+from graftlm.predictor import Predictor
 from graftlm.pretraining import Pretraining
 from graftlm.pretraining_recipe import PretrainingRecipe, general_text, load_pretraining, look_first
 from graftlm.progress import Silent
@@ -33,6 +36,7 @@ from graftlm.reports.base_card import render_base_card
 from graftlm.rundir import RunDirectory
 from graftlm.training.devices import open_accelerator
 from graftlm.workflows.dry_run import dry_run_pretraining
+from graftlm.workflows.finetune import resume as resume_finetuning
 from graftlm.workflows.pretrain import pretrain, resume
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -139,6 +143,10 @@ def test_interrupted_and_resumed_is_as_though_never_interrupted(
     checkpointed = case in ("next_sentence", "causal", "spans", "replaced")
     again = recipe.changed({"training.gradient_checkpointing": checkpointed})
     stopped = _stopped(again, tmp_path / "stopped", 4, monkeypatch)
+    with pytest.raises(RunError, match="graft pretrain --resume"):
+        show_scores(stopped.path)
+    with pytest.raises(ModelError, match="graft pretrain --resume"):
+        Predictor.open(stopped.path)
     assert len(list(stopped.checkpoints.iterdir())) == 1
     resume(stopped.path)
     one, other = _weights(whole), _weights(stopped)
@@ -163,7 +171,7 @@ def test_interrupted_and_resumed_is_as_though_never_interrupted(
     ],
 )
 def test_from_text_to_a_proved_base_that_is_fine_tuned(
-    base: str, head: Any, output: str, texts: Path, tmp_path: Path
+    base: str, head: Any, output: str, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = _recipe(
         texts,
@@ -195,6 +203,17 @@ def test_from_text_to_a_proved_base_that_is_fine_tuned(
     assert f" hours on cpu, {threads}\n" in card
     run.update_record(processes=2)
     assert f" hours on cpu, 2 processes of {threads} each\n" in render_base_card(run)
+    assert "It knows its corpus and nothing else" in card
+    # What is handed on can be read by others.
+    assert {file.stat().st_mode & 0o777 for file in run.model.iterdir()} == {0o644}
+    # Other commands know what it is.
+    show_scores(run.path)
+    shown = capsys.readouterr().out
+    assert "held out" in shown and "proved: a fresh process" in shown
+    with pytest.raises(ModelError, match=r"a base model.*\n.*graft finetune rows.csv base="):
+        Predictor.open(run.path)
+    with pytest.raises(RunError, match=r"graft pretrain made this run\n.*graft pretrain --resume"):
+        resume_finetuning(run.path)
     rows = [
         {"text": f"the {word} is {kind}", "label": kind} for word in WORDS[80:100] for kind in ("good", "bad")
     ]
@@ -243,6 +262,7 @@ def test_of_replaced_token_detection_the_network_alone_is_saved_proved_and_train
     assert all(torch.equal(weight, weights[name]) for name, weight in _weights(run).items())
     card = (run.model / "README.md").read_text(encoding="utf-8")
     assert "replaced token detection" in card and "feature-extraction" in card
+    assert "are of the generator" in card
     # The generator is a masked language model of its own, with the embeddings that both were trained with.
     generator, loading = transformers.AutoModelForMaskedLM.from_pretrained(
         run.generator, output_loading_info=True
@@ -367,6 +387,7 @@ def test_a_base_trained_further_tells_what_changed(tiny_bert: Path, texts: Path,
     assert first["scores"] == second["scores"]
     card = (run.model / "README.md").read_text(encoding="utf-8")
     assert "| before | change |" in card and "How the loss fell" in card
+    assert "trained further" in card and "2 tokens of the corpus added" in card and "nothing else" not in card
     report = run.read_record()["tokenizer"]
     new, old = report["tokenizer"], report["before words were added"]
     assert new["tokens_per_word"] < old["tokens_per_word"]
@@ -406,6 +427,10 @@ def test_lora_is_worked_into_the_base(tiny_bert: Path, texts: Path, tmp_path: Pa
         pretrain(recipe.changed({"training.optimizer": "adafactor"}), tmp_path / "run")
     run = pretrain(recipe, tmp_path / "run")
     assert not any("lora" in name for name in _weights(run))
+    (strategy,) = re.findall(
+        "^- strategy lora: .*", (run.model / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert "rank 2" in strategy
     _, loading = transformers.AutoModelForMaskedLM.from_pretrained(run.model, output_loading_info=True)
     assert not loading["missing_keys"] and not loading["unexpected_keys"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import transformers
@@ -115,11 +115,7 @@ class Trainer(transformers.Trainer):
             MissingResource: memory or disk do not suffice.
         """
         if trial is not None:
-            raise ConfigurationError(
-                "graftlm.Trainer searches no hyper-parameters",
-                where="hyperparameter_search",
-                fix="call train() in a loop of your own",
-            )
+            self.hyperparameter_search()
         if self.model_init is not None:
             set_seed(self.args.seed)
             self.model = self.call_model_init()
@@ -127,6 +123,18 @@ class Trainer(transformers.Trainer):
         self.model.to(self.args.device)  # pyright: ignore
         _align_special_tokens(self.model, self.processing_class)
         return Session(self, ignore_keys_for_eval).run(resume_from_checkpoint)
+
+    def hyperparameter_search(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError(
+            "graftlm.Trainer searches no hyper-parameters",
+            where="hyperparameter_search",
+            fix="call train() in a loop of your own",
+        )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Return AdamW of ours over the weights that are trained, decayed as in transformers."""

@@ -92,7 +92,7 @@ def evaluate(
 
 def _show_stored(path: Path, as_json: bool) -> int:
     """Show the scores that a run already has."""
-    from graftlm.cli.results import print_result
+    from graftlm.cli.results import print_pretraining, print_result
     from graftlm.run import Run
 
     run = Run.open(path)
@@ -100,7 +100,10 @@ def _show_stored(path: Path, as_json: bool) -> int:
         raise RunError(
             f"this run is {run.record['state']}, so it has no scores yet",
             where=str(path),
-            fix=f"graft finetune --resume {path}",
+            fix=f"continue it: {run.directory.resume_command}",
         )
-    print_result(run, as_json, quiet=False)
+    if run.directory.verb == "pretrain":
+        print_pretraining(run.directory, as_json, quiet=False)
+    else:
+        print_result(run, as_json, quiet=False)
     return 0

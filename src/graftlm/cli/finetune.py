@@ -51,7 +51,8 @@ def finetune(
     source, overrides = split_words(source, overrides)
     if (source is None) == (resume is None):
         raise ConfigurationError(
-            "either a data file or recipe, or --resume RUN is needed",
+            "either a data file or recipe, or --resume RUN is needed"
+            + (", not both" if resume is not None else ""),
             fix="for instance: graft finetune reviews.csv",
         )
     if extend_epochs is not None and resume is None:

@@ -97,7 +97,8 @@ def _check_words(source: str | None, resume: Path | None, extend_epochs: float |
     """Refuse words that do not go together."""
     if (source is None) == (resume is None):
         raise ConfigurationError(
-            "either a text file, a folder or a recipe, or --resume RUN is needed",
+            "either a text file, a folder or a recipe, or --resume RUN is needed"
+            + (", not both" if resume is not None else ""),
             fix="for instance: graft pretrain texts/ base=bert-mini",
         )
     if extend_epochs is not None and resume is None:

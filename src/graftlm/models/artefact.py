@@ -127,6 +127,7 @@ def save_folder(folder: Path, write: Callable[[Path], None], fix: str = _RESUME)
                 continue
             with file.open("rb+") as stream:
                 os.fsync(stream.fileno())
+            file.chmod(0o644)  # safetensors makes its files 0600; the folder is to be handed on
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
         sync_folder(folder.parent)
@@ -158,9 +159,13 @@ def read_facts(folder: Path) -> ArtefactFacts:
         values = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
-            f"this folder has no {_FACTS}: GraftLM did not write it",
+            "this is a base model, which answers nothing yet"
+            if (folder / "pretraining.json").is_file()
+            else f"this folder has no {_FACTS}: GraftLM did not write it",
             where=str(folder),
-            fix="name a run directory or its model/ folder; a plain base model must be fine-tuned first",
+            fix=f"fine-tune it first: graft finetune rows.csv base={folder}"
+            if (folder / "pretraining.json").is_file()
+            else "name a run directory or its model/ folder; a plain base model must be fine-tuned first",
         ) from None
     except ValueError as error:
         raise ModelError(f"{_FACTS} is damaged: {error}", where=str(folder)) from None

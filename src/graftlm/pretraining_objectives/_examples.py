@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,16 +40,20 @@ class Cut:
     in_order: NDArray[np.bool_] | None = None
 
     @classmethod
-    def joined(cls, parts: list[Cut]) -> Cut:
-        """Return the examples of all parts."""
-        orders = [part.in_order for part in parts if part.in_order is not None]
-        return cls(
-            *(
-                np.concatenate(each)
-                for each in zip(*((part.starts, part.ends, part.lengths) for part in parts), strict=True)
-            ),
-            np.concatenate(orders) if orders else None,
-        )
+    def joined(cls, parts: Iterable[Cut]) -> Cut:
+        """Return the examples of all parts, one at least."""
+        columns: list[list[NDArray[Any]]] = [[], [], [], []]
+        for part in parts:
+            for column, values in zip(
+                columns, (part.starts, part.ends, part.lengths, part.in_order), strict=True
+            ):
+                if values is not None:
+                    column.append(values)
+        whole: list[NDArray[Any] | None] = []
+        for column in columns:  # each is given up before the next is joined: there may be tens of millions
+            whole.append(np.concatenate(column) if column else None)
+            column.clear()
+        return cls(*whole)  # pyright: ignore[reportArgumentType]
 
     def take(self, rows: Places) -> Cut:
         """Return some of the examples."""

@@ -15,6 +15,7 @@ from graftlm.data.corruption.infilling import infill, permute_sentences
 from graftlm.data.corruption.uniforms import Keys
 from graftlm.data.ragged import Ragged
 from graftlm.errors import ConfigurationError
+from graftlm.models.families import usual_objective
 from graftlm.models.vocabulary import Vocabulary
 from graftlm.pretraining_objectives._examples import (
     TOKENS,
@@ -72,12 +73,20 @@ class Infilling(Config):
         return read + special + texts + 1
 
     def check(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
-        """Refuse a tokenizer without a mask."""
-        if vocabulary.mask is None or vocabulary.end is None:
+        """Refuse a network that does not write, and a tokenizer without a mask."""
+        lacks = (
+            f"a {config.model_type} model has no decoder beside its encoder"
+            if not config.is_encoder_decoder
+            else "this tokenizer has no mask and end tokens"
+            if vocabulary.mask is None or vocabulary.end is None
+            else ""
+        )
+        if lacks:
             raise ConfigurationError(
-                "this tokenizer has no mask and end tokens",
+                lacks,
                 where="objective.name",
-                fix="choose a BART architecture, or objective.name=span_corruption",
+                fix="choose a BART architecture, for instance base=bart-tiny, or "
+                f"objective.name={usual_objective(config)}",
             )
 
     def examples(self, corpus: TokenCorpus, vocabulary: Vocabulary, reading: Reading) -> CorpusExamples:

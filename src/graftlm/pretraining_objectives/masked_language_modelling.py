@@ -164,13 +164,14 @@ class MaskedLanguageModelling(Config):
     def _pairs(self, corpus: TokenCorpus, room: int, special: int, seed: int, number: int) -> Cut:
         sentences = Sentences(corpus.sentence_starts, corpus.document_sentences)
         pairing = next_sentence_pairs if self.pairs == "next_sentence" else sentence_order_pairs
-        parts: list[Cut] = []
-        for documents in sentences.parts(_SENTENCES_AT_ONCE):
+
+        def of(documents: range) -> Cut:
             found: SegmentPairs = pairing(sentences, room, seed, number, documents)
             starts = np.stack([found.a_starts, found.b_starts], axis=1)
             ends = np.stack([found.a_ends, found.b_ends], axis=1)
-            parts.append(Cut(starts, ends, (ends - starts).sum(axis=1) + special, found.in_order))
-        return Cut.joined(parts)
+            return Cut(starts, ends, (ends - starts).sum(axis=1) + special, found.in_order)
+
+        return Cut.joined(map(of, sentences.parts(_SENTENCES_AT_ONCE)))
 
 
 def _segments(texts: list[Ragged], template: Template) -> Ragged:

@@ -15,6 +15,7 @@ from graftlm.data.corruption import span_corruption
 from graftlm.data.corruption.uniforms import Keys
 from graftlm.data.ragged import Ragged
 from graftlm.errors import ConfigurationError
+from graftlm.models.families import usual_objective
 from graftlm.models.vocabulary import Vocabulary
 from graftlm.pretraining_objectives._examples import TOKENS, CorpusExamples, Cut, Made, windows
 from graftlm.pretraining_objectives._objective import (
@@ -71,7 +72,8 @@ class SpanCorruption(Config):
             raise ConfigurationError(
                 "this tokenizer has no tokens <extra_id_0>, <extra_id_1> ... that stand for spans",
                 where="objective.name",
-                fix="choose a T5 architecture, or objective.name=infilling",
+                fix="choose a T5 architecture, for instance base=t5-tiny, or "
+                f"objective.name={usual_objective(config)}",
             )
 
     def examples(self, corpus: TokenCorpus, vocabulary: Vocabulary, reading: Reading) -> CorpusExamples:

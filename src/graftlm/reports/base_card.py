@@ -45,18 +45,29 @@ def render_base_card(run: RunDirectory) -> str:
         "tags": ["graftlm", "pretraining"],
     }
     objective = facts["objective"].replace("_", " ")
+    further = record["new_parameters"] != "all"
+    tokens = f"{facts['corpus']['train']['tokens']:,} tokens"
+    made = (
+        f"trained further with GraftLM {facts['graftlm_version']} on a corpus of {tokens}"
+        if further
+        else f"pretrained with GraftLM {facts['graftlm_version']} on {tokens}"
+    )
+    knows = (
+        "What it has learnt since its base model is of its corpus alone, and it may have forgotten of what that knew."
+        if further
+        else "It knows its corpus and nothing else: other languages, times and kinds of text are strange to it."
+    )
     parts = [
         "---", yaml.safe_dump(matter, sort_keys=False).rstrip(), "---",
         f"# Base model: {recipe['base']}, {objective}", "",
-        f"{record['parameters'] / 1e6:.1f} million parameters, pretrained with GraftLM {facts['graftlm_version']} on "
-        f"{facts['corpus']['train']['tokens']:,} tokens.", "",
+        f"{record['parameters'] / 1e6:.1f} million parameters, {made}.", "",
         "## How well it says held-out text", "", *_scores(run), "",
         *_curve(run),
         "## How to use it", "", "With GraftLM: `graft finetune rows.csv base=path/to/model`. With plain transformers:",
         "", _USE.format(architecture=architecture), "",
         "## How it was made", "", *_making(record, recipe, facts), "",
         "## Limits", "",
-        "- It knows its corpus and nothing else: other languages, times and kinds of text are strange to it.",
+        f"- {knows}",
         "- Check the licence of the corpus before sharing it.", "",
     ]  # fmt: skip
     return "\n".join(parts)
@@ -73,6 +84,15 @@ def _scores(run: RunDirectory) -> list[str]:
             lines += [metric_table(evaluation), "", said, ""]
     if not lines:
         return ["Nothing was held out, so nothing is known."]
+    if (
+        json.loads((run.model / "pretraining.json").read_text(encoding="utf-8"))["objective"]
+        in _TAGS_OF_OBJECTIVES
+    ):
+        lines.append(
+            "The loss is what was minimised: that of the generator, and many times that of telling what is replaced. "
+            "Perplexity and masked accuracy are of the generator, which lies beside this folder, in "
+            "generator/ of the run."
+        )
     if any("| change |" in line for line in lines):
         lines.append(
             "Before: the base model that was trained further; change: from it, on the same documents."
@@ -107,6 +127,7 @@ def _making(record: dict[str, Any], recipe: dict[str, Any], facts: dict[str, Any
     return [
         f"- corpus: {facts['corpus']['train']['documents']:,} documents, fingerprint `{facts['identity']['corpus']}`",
         *tokenizer,
+        *_changed(record, recipe),
         f"- {record['steps']:,} steps of about {training['batch_tokens']:,} tokens, at most "
         f"{training['max_length_tokens']} at once; {record['optimizer']}, learning rate "
         f"{record['learning_rate']:g}, {training['schedule']} schedule, seed {recipe['seed']}",
@@ -117,6 +138,18 @@ def _making(record: dict[str, Any], recipe: dict[str, Any], facts: dict[str, Any
         else "- NOT proved: no fresh process has reloaded it",
         "- the complete recipe is in `recipe.yaml`",
     ]
+
+
+def _changed(record: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
+    """Return what was done to a base model that was trained further."""
+    lines: list[str] = []
+    if added := record.get("added_tokens"):
+        lines.append(f"- {counted(added, 'token')} of the corpus added to the tokenizer of the base model")
+    strategy = recipe["strategy"]
+    if strategy["name"] != "full":
+        options = ", ".join(f"{key} {value}" for key, value in strategy.items() if key != "name")
+        lines.append(f"- strategy {strategy['name']}: {options}")
+    return lines
 
 
 def _workers(record: dict[str, Any]) -> str:

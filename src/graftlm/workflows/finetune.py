@@ -65,6 +65,7 @@ def resume(
     record = run.read_record()
     if not run.recipe.exists():
         raise RunError("this run was stopped before it began", where=str(path), fix="start it again")
+    run.require_made_by("finetune")
     recipe = load_recipe(run.recipe)
     if record["state"] == "finished" and extend_epochs is None:
         raise RunError("this run is finished", where=str(path), fix="--extend-epochs N trains it further")

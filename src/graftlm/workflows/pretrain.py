@@ -62,6 +62,7 @@ def resume(path: Path, extend_epochs: float | None = None, progress: Progress | 
     record = run.read_record()
     if not run.recipe.exists():
         raise RunError("this run was stopped before it began", where=str(path), fix="start it again")
+    run.require_made_by("pretrain")
     recipe = load_pretraining(run.recipe)
     if record["state"] == "finished" and extend_epochs is None:
         raise RunError("this run is finished", where=str(path), fix="--extend-epochs N trains it further")

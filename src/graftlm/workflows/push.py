@@ -51,7 +51,7 @@ def push(
         raise RunError(
             f"this run is {record['state']}, so it has no proved model to push",
             where=str(path),
-            fix=f"continue it: graft finetune --resume {path} (a pretraining: graft pretrain --resume)",
+            fix=f"continue it: {run.resume_command}",
         )
     with run.locked():  # nobody extends it meanwhile
         if not record["proof"]["done"]:

@@ -442,6 +442,13 @@ def test_at_least_one_document_is_held_out(fresh: random.Random, tmp_path: Path,
     alone = write(tmp_path / "b.jsonl", ["It rained."])
     with pytest.raises(DataError, match=r"corpus.held_out_share: all the text is one document of 10 bytes"):
         build(alone)
+    same = write(tmp_path / "c.jsonl", ["It rained."] * 7)
+    with pytest.raises(DataError, match=r"one document, 7 times the same, of 70 bytes"):
+        list(holding_out.trained_on(["It rained."] * 7, 0.01, 0))
+    with pytest.raises(
+        DataError, match=r"corpus.held_out_share: all the text is one document, 7 times the same"
+    ):
+        build(same, folder=tmp_path / "same", duplicates="keep")
     nothing = build(alone, folder=tmp_path / "none", held_out_share=0.0)
     assert (nothing.train.num_documents, nothing.held_out.num_documents) == (1, 0)
     assert nothing.held_out.window(0, 0).tolist() == []

@@ -68,9 +68,10 @@ def pieces_of(
         if size >= LOOKED_AHEAD_BYTES:
             break
     keys = [unit.key for _, units in head for unit in units]
-    if len(keys) == 1:
+    if len(set(keys)) == 1 and (len(keys) == 1 or size < LOOKED_AHEAD_BYTES):
+        what = "one document" if len(keys) == 1 else f"one document, {len(keys):,} times the same,"
         raise DataError(
-            f"all the text is one document of {size:,} bytes, so none can be held out",
+            f"all the text is {what} of {size:,} bytes, so none can be held out",
             where="corpus.held_out_share",
             fix="give more text, say what a document is (corpus.document=line), or hold nothing out "
             "(corpus.held_out_share=0)",

@@ -82,7 +82,7 @@ def _syntax_error(problem: json.JSONDecodeError, line: str, where: str) -> DataE
             fix="copy or write the file again, or remove the last line",
         )
     return DataError(
-        f"is not JSON: {problem.msg} at character {problem.pos + 1}, near "
+        f"is not JSON: {problem.msg.removesuffix(' at')} at character {problem.pos + 1}, near "
         f"{clip(line[max(0, problem.pos - 20) : problem.pos + 20])}",
         where=where,
         fix="write one whole JSON object per line, with double quotes",
