@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from graftlm.reports.display import Display
 from graftlm.reports.figures import confusions, headline_sentence, label_table
 from graftlm.reports.model_card import render_model_card
 from graftlm.reports.run_report import render_report
+from graftlm.reports.terminal import Terminal
 from graftlm.run import Run
 from graftlm.workflows.finetune import finetune
 
@@ -237,3 +239,23 @@ def test_without_a_terminal_progress_is_plain_lines(
         "  training: 3 of 10  loss 0.500  epoch 1.2  best 0.750  1,234 tokens/s",
         "  training: 4 of 10  20,500 rows/s",
     ]
+
+
+@pytest.mark.parametrize("width", [80, 130])
+def test_on_a_terminal_the_time_left_and_the_figures_are_whole(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("TERM", "xterm"), ("FORCE_COLOR", "1"), ("COLUMNS", str(width))):
+        monkeypatch.setenv(name, value)
+    display, told = Display(), io.StringIO()
+    display.console.file = told
+    with display:
+        display.stage("training")
+        for done in (7_000, 12_345):
+            display.advance(done, 15_384, loss=4.0564, epoch=0.31, tokens_per_second=11_301.2)
+        assert display._bar is not None  # pyright: ignore[reportPrivateUsage]
+        display._bar.refresh()  # pyright: ignore[reportPrivateUsage]
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", told.getvalue())
+    last = [line for line in shown.splitlines() if "left" in line][-1]
+    assert re.search(r"12345/15384 .*left [-0-9:]{7} loss 4\.056  epoch 0\.3  11,301 tokens/s", last), last
+    assert ("━" in last) == (width > 100)

@@ -20,6 +20,7 @@ from graftlm.reports.terminal import Terminal
 
 # Without a terminal a line every so many seconds tells that the work goes on.
 _QUIET_SECONDS = 15.0
+_WIDE = 110
 
 
 class Display:
@@ -63,11 +64,14 @@ class Display:
                 self.console.print(f"  {self._stage}: {done} of {total}  {text}")
             return
         if self._bar is None:
-            self._bar = Progress(
-                TextColumn("  {task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"),
-                console=self.console, transient=True,
-            )  # fmt: skip
+            # What counts is the time left, and the figures: on a usual terminal they leave no room for more.
+            wide = self.console.width >= _WIDE
+            columns = [
+                TextColumn("  {task.description}"), *([BarColumn(bar_width=24)] if wide else []), MofNCompleteColumn(),
+                *([TimeElapsedColumn()] if wide else []), TextColumn("left"), TimeRemainingColumn(),
+                TextColumn("{task.fields[figures]}"),
+            ]  # fmt: skip
+            self._bar = Progress(*columns, console=self.console, transient=True)
             self._task = self._bar.add_task(self._stage, total=total, completed=done, figures=text)
             self._bar.start()
         assert self._task is not None

@@ -19,7 +19,7 @@ from graftlm.run import Run
 from graftlm.rundir import RunDirectory
 from graftlm.training.devices import open_accelerator, resolve_precision
 from graftlm.training_run import TrainingRun
-from graftlm.workflows.running import begin, recorded
+from graftlm.workflows.running import begin, recorded, require_there
 
 
 def finetune(
@@ -75,16 +75,8 @@ def resume(
             where=str(path),
             fix="resume it from Python: graftlm.finetune(data, resume=...) with the same rows",
         )
-    if (
-        data is None
-        and not recipe.data.path.startswith("hub:")
-        and not Path(recipe.data.path).expanduser().exists()
-    ):
-        raise RunError(
-            f"the data {recipe.data.path!r} is not there",
-            where=str(run.recipe),
-            fix=f"resume from the folder where the run was started: {record.get('started_in', 'unknown')}",
-        )
+    if data is None:
+        require_there(recipe.data.path, run, record)
     if extend_epochs is not None:
         recipe = recipe.changed({"training.epochs": extend_epochs})
         progress.say(

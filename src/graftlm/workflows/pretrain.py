@@ -19,7 +19,7 @@ from graftlm.rundir import RunDirectory, write_bytes
 from graftlm.training.devices import open_accelerator, resolve_precision
 from graftlm.training.order import shares_of_longer_run
 from graftlm.training_run import TrainingRun
-from graftlm.workflows.running import begin, recorded
+from graftlm.workflows.running import begin, recorded, require_there
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -66,6 +66,9 @@ def resume(path: Path, extend_epochs: float | None = None, progress: Progress | 
     recipe = load_pretraining(run.recipe)
     if record["state"] == "finished" and extend_epochs is None:
         raise RunError("this run is finished", where=str(path), fix="--extend-epochs N trains it further")
+    for text in (recipe.corpus, recipe.evaluation.general_text):
+        if text is not None:
+            require_there(text.path, run, record)
     if extend_epochs is not None:
         if extend_epochs <= recipe.training.epochs:
             raise ConfigurationError(

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from graftlm.errors import GraftError, Interrupted
+from graftlm.errors import GraftError, Interrupted, RunError
 from graftlm.rundir import RunDirectory, create_run, write_bytes
 from graftlm.training_run import TrainingRun
 
@@ -71,6 +71,25 @@ def recorded(training: TrainingRun[Any], recipe_yaml: str, facts: dict[str, Any]
             with contextlib.suppress(GraftError):  # a full disk must not hide what happened first
                 run.update_record(state=state, problem=problem)
         raise
+
+
+def require_there(path: str, run: RunDirectory, record: dict[str, Any]) -> None:
+    """Refuse to continue where the data that the recipe names is not.
+
+    Args:
+        path: as the recipe names it; what is on the hub is not looked for.
+        run: that is continued.
+        record: of the run.
+
+    Raises:
+        RunError: it is not there, perhaps since the run was started in another folder.
+    """
+    if not path.startswith("hub:") and not Path(path).expanduser().exists():
+        raise RunError(
+            f"the data {path!r} is not there",
+            where=str(run.recipe),
+            fix=f"resume from the folder where the run was started: {record.get('started_in', 'unknown')}",
+        )
 
 
 def describe_machine() -> dict[str, Any]:
