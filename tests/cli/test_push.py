@@ -172,7 +172,7 @@ def test_unfinished_runs_and_other_folders_are_refused(finished: Made, hub: Hub,
     outcome = graft("push", "run", "acme/reviews")
     assert outcome.code == 2
     assert "run: this run is interrupted, so it has no proved model to push" in outcome.err
-    assert "graft finetune --resume run" in outcome.err
+    assert f"graft finetune --resume {run}" in outcome.err
     outcome = graft("push", finished.data.parent, "acme/reviews")
     assert (outcome.code, "this folder is not a run" in outcome.err) == (2, True)
     assert not hub.requests

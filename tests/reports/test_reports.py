@@ -20,7 +20,6 @@ from graftlm.reports.display import Display
 from graftlm.reports.figures import confusions, headline_sentence, label_table
 from graftlm.reports.model_card import render_model_card
 from graftlm.reports.run_report import render_report
-from graftlm.reports.terminal import Terminal
 from graftlm.run import Run
 from graftlm.workflows.finetune import finetune
 

@@ -7,6 +7,7 @@ import json
 from rich.table import Table
 from rich.text import Text
 
+from graftlm.data.places import counted
 from graftlm.reports.figures import SELECTED, agreement, change, collapsed, figure, other_baselines, value_of
 from graftlm.reports.terminal import Terminal
 from graftlm.run import Run
@@ -79,7 +80,7 @@ def print_pretraining(run: RunDirectory, as_json: bool, quiet: bool) -> None:
         before = evaluation["before"] and {
             key: Scores.load(each) for key, each in evaluation["before"].items()
         }
-        console.print(score_table(scores, name.replace("_", " "), baseline, of="document(s)", before=before))
+        console.print(score_table(scores, name.replace("_", " "), baseline, of="document", before=before))
         console.print(f"baseline: {evaluation['baseline']['name']}")
     if record["proof"]["done"]:
         console.print("proved: a fresh process reloaded the model and says the same")
@@ -107,14 +108,14 @@ def score_table(
     split: str,
     baseline: Scores | None = None,
     caption: str | None = None,
-    of: str = "rows",
+    of: str = "row",
     before: dict[str, Scores] | None = None,
 ) -> Table:
     """Return the averaged metrics as a table; its title says how many of what were scored.
 
     ``before`` holds the ``scores`` of the model that was trained further, and the ``change`` from them.
     """
-    table = Table(title=Text(f"{split}, {scores.rows} {of}"), title_justify="left", caption=caption)
+    table = Table(title=Text(f"{split}, {counted(scores.rows, of)}"), title_justify="left", caption=caption)
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column(f"{scores.confidence:.0%} interval", justify="right")

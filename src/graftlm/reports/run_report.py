@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from graftlm.data.places import counted
 from graftlm.reports.figures import (
     agreement,
     confusions,
@@ -77,7 +78,7 @@ def _training(record: dict[str, Any]) -> list[str]:
     return [
         f"- base model {record['base']['name']}; {record['steps']} steps in {record['training_seconds']:.1f} s, "
         f"weights of step {record['kept_step']} kept",
-        f"- {record['device']}, {record['precision']}, {machine['threads']} threads, "
-        f"{record['processes']} process(es); "
+        f"- {record['device']}, {record['precision']}, {counted(machine['threads'], 'thread')} in "
+        f"{'one process' if record['processes'] == 1 else str(record['processes']) + ' processes'}; "
         + ", ".join(f"{name} {number}" for name, number in machine["versions"].items()),
     ]
