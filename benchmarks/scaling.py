@@ -10,6 +10,9 @@ is the most that the process held, less what it holds for 1,000 rows: the base m
 lengths take turns. What a token costs should stay alike but for attention, whose products grow with the length: by a
 factor of 1 + length / (6 * width) over those of the other layers.
 
+*Batches*: the same on texts of 64 tokens, more and more of them a step. A step has costs that do not depend on how many
+(its update moves all weights), which small batches pay for each few tokens.
+
 *Tokenising*: processor time that a row takes to be tokenised, and to be trained on once, by one thread: what a
 cache of token ids could save of an epoch.
 """
@@ -51,6 +54,7 @@ RESULTS = Path(__file__).parent / "results" / "scaling.json"
 SMALL = 1_000
 ROWS, ROW_TURNS = (125_000, 250_000, 500_000, 1_000_000), 3
 LENGTHS = (8, 16, 32, 64, 128, 256, 512)
+BATCHES, LENGTH_IN_BATCHES = (1, 2, 4, 8, 16, 32, 64), 64
 TOKENS_IN_STEP, TURNS, STEPS_IN_TURN = 4_096, 7, 3
 # Words of a text, rows to be tokenised, steps of 16 rows to be trained.
 TEXTS = {"short": (6, 17, 20_000, 20), "paragraphs": (100, 181, 2_000, 4)}
@@ -111,22 +115,31 @@ def measure_rows() -> dict[str, list[dict[str, Any]]]:
 
 def measure_tokens() -> dict[str, list[float]]:
     """Return microseconds of each token, turn by turn, for texts of each length."""
+    return measure_costs({length: (length, TOKENS_IN_STEP // length) for length in LENGTHS})
+
+
+def measure_batches() -> dict[str, list[float]]:
+    """Return microseconds of each token, turn by turn, for batches of each size."""
+    return measure_costs({batch: (LENGTH_IN_BATCHES, batch) for batch in BATCHES})
+
+
+def measure_costs(cases: dict[int, tuple[int, int]]) -> dict[str, list[float]]:
+    """Return microseconds of each token, turn by turn, of each case: length of its texts, and their number a step."""
     trainings: dict[int, Any] = {}
-    for length in LENGTHS:
-        batch = TOKENS_IN_STEP // length
+    for case, (length, batch) in cases.items():
         mix = Mix(length, 0.0, length, length, length, 2 * batch, STEPS_IN_TURN)
         model, optimizer = make_model("minilm-l6", mix, 0.1)
         examples = make_examples(mix, model.config.vocab_size)
         if reason := make_flat(model):
             raise SystemExit(f"the network does not work flat: {reason}")
-        trainings[length] = steps_of(model, examples, optimizer, batch)
-    found: dict[str, list[float]] = {str(length): [] for length in LENGTHS}
+        trainings[case] = steps_of(model, examples, optimizer, batch)
+    found: dict[str, list[float]] = {str(case): [] for case in cases}
     for turn in range(TURNS + 1):
-        for length, steps in trainings.items():
+        for case, steps in trainings.items():
             taken = [next(steps) for _ in range(STEPS_IN_TURN)]
             cost = sum(step.seconds for step in taken) / sum(step.tokens for step in taken)
             if turn:  # the first is for caches to fill
-                found[str(length)].append(round(1e6 * cost, 3))
+                found[str(case)].append(round(1e6 * cost, 3))
     for steps in trainings.values():
         steps.close()
     return found
@@ -204,6 +217,14 @@ def tables(document: dict[str, Any]) -> str:
         lines.append(f"| {length} | {cost:.1f} | {over:.2f} | {attention:.2f} |")
     lines += [
         "",
+        "| texts of 64 tokens a step | microseconds a token, median | ms a step |",
+        "|---:|---:|---:|",
+    ]
+    for batch, costs in by_part.get("batches", {}).items():
+        cost = float(np.median(costs))
+        lines.append(f"| {batch} | {cost:.1f} | {cost * int(batch) * LENGTH_IN_BATCHES / 1e3:.0f} |")
+    lines += [
+        "",
         "| texts | tokens, mean | tokenising a row, microseconds | training on it once | share of an epoch, % |",
         "|---|---:|---:|---:|---:|",
     ]
@@ -215,7 +236,12 @@ def tables(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-PARTS = {"rows": measure_rows, "tokens": measure_tokens, "tokenising": measure_tokenising}
+PARTS = {
+    "rows": measure_rows,
+    "tokens": measure_tokens,
+    "batches": measure_batches,
+    "tokenising": measure_tokenising,
+}
 
 
 def main() -> None:
