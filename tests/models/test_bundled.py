@@ -128,10 +128,11 @@ def _prefers_the_end(model: Any, tokenizer: Any, words: list[str], draw: random.
     while other == end:
         other = draw.sample(end, len(end))
     read = tokenizer(f"{start} <extra_id_0>", return_tensors="pt")["input_ids"]
-    losses = [
-        float(model(input_ids=read, labels=tokenizer(text, return_tensors="pt")["input_ids"]).loss)
-        for text in (f"<extra_id_0> {' '.join(one)}" for one in (end, other))
-    ]
+    with torch.inference_mode():
+        losses = [
+            float(model(input_ids=read, labels=tokenizer(text, return_tensors="pt")["input_ids"]).loss)
+            for text in (f"<extra_id_0> {' '.join(one)}" for one in (end, other))
+        ]
     return losses[0] < losses[1]
 
 

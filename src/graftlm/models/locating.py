@@ -75,6 +75,7 @@ class Bundled:
 _OURS = {
     "chinese-encoder": "92074e8d7ae0e0d3825732aa60fefc28079094b4df33e8bd010520265e5c96b7",
     "english-decoder": "c52ad784de6277843f36e50c4a9b3b5f0e57577134472c206bd094082184d445",
+    "english-encoder-decoder": "12bf7ecc3d5eef58e33be5d5825039b9b1bd6baedf0f7a64fbf8e06b7da7c587",
     "english-encoder": "26a2b3c3aebbad0b42b0080c39de77ec16a0f599636018c50a838e41d75b8c3a",
 }
 BUNDLED = {
