@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tests.models.families import DECODERS, ENCODERS, PADDED, PAIRS, VOCABULARY, build, heads_of
+from tests.models.families import DECODERS, ENCODERS, PADDED, PAIRS, VOCABULARY, build, heads_of, lay_flat
 from torch import Tensor
 from transformers import PhimoeConfig, PhimoeForSequenceClassification, PreTrainedModel
 
@@ -40,14 +40,6 @@ def random_batch(
     real = real[:, ::-1].copy() if left else real
     ids = np.where(real, random.integers(3, VOCABULARY, size=real.shape), 0)
     return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(real.astype(np.int64))}
-
-
-def lay_flat(model: PreTrainedModel) -> None:
-    """Make the model flat; an older transformers cannot exchange the attention of ModernBERT, which stays padded."""
-    reason = make_flat(model)
-    if "cannot exchange" in reason and model.config.model_type == "modernbert":
-        pytest.skip(f"with transformers {transformers.__version__} ModernBERT works padded: {reason}")
-    assert reason == ""
 
 
 def outputs(model: PreTrainedModel, inputs: dict[str, Tensor], keys: Any = None, flat: bool = True) -> Tensor:

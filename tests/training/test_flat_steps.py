@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from tests.models.families import DECODERS, ENCODERS, VOCABULARY, build, heads_of
+from tests.models.families import DECODERS, ENCODERS, VOCABULARY, build, heads_of, lay_flat
 from tests.training.networks import distance, network, plan, random_examples, train
 from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
 from graftlm.data.features import IGNORED
-from graftlm.models.flat.probe import make_flat
 from graftlm.objectives.answer_span import AnswerSpan
 from graftlm.objectives.cross_entropy import CrossEntropy
 from graftlm.strategies.full import Full
@@ -112,7 +111,7 @@ def test_fifty_steps_without_padding_equal_fifty_with_it(seed: int, family: str,
     """Dropout 0, the same batches: losses within 1e-6 relative, all weights together within 1e-5."""
     ours, plain = (_without_dropout(build(family, head, seed)) for _ in range(2))
     examples = _examples(seed, head, ours.config.pad_token_id or 0)
-    assert make_flat(ours) == ""
+    lay_flat(ours)
     steps = plan(total_steps=STEPS, batch_size=BATCH, warmup_share=WARMUP)
     groups = Full().parameter_groups(ours)
     optimizer = build_optimizer(ours, groups, RATE, DECAY, epsilon=EPSILON)
@@ -135,6 +134,7 @@ def test_with_dropout_any_micro_batches_give_the_same_steps(seed: int, family: s
 
 def _six_steps(seed: int, family: str, examples: Examples, micro_batch: int) -> list[list[float]]:
     model = network(seed, dropout=0.1, family=family)
-    assert isinstance(model, PreTrainedModel) and make_flat(model) == ""
+    assert isinstance(model, PreTrainedModel)
+    lay_flat(model)
     records = train(model, examples, plan(micro_batch=micro_batch))
     return [[step.loss, step.gradient_norm] for step in records]
