@@ -61,7 +61,7 @@ def render_base_card(run: RunDirectory) -> str:
         "---", yaml.safe_dump(matter, sort_keys=False).rstrip(), "---",
         f"# Base model: {recipe['base']}, {objective}", "",
         f"{record['parameters'] / 1e6:.1f} million parameters, {made}.", "",
-        "## How well it says held-out text", "", *_scores(run), "",
+        "## How well it says held-out text", "", *_scores(run, facts["objective"]), "",
         *_curve(run),
         "## How to use it", "", "With GraftLM: `graft finetune rows.csv base=path/to/model`. With plain transformers:",
         "", _USE.format(architecture=architecture), "",
@@ -73,7 +73,7 @@ def render_base_card(run: RunDirectory) -> str:
     return "\n".join(parts)
 
 
-def _scores(run: RunDirectory) -> list[str]:
+def _scores(run: RunDirectory, objective: str) -> list[str]:
     lines: list[str] = []
     for name, of in (("held_out", "held-out text of the corpus"), ("general_text", "other text")):
         if run.evaluation(name).exists():
@@ -84,10 +84,7 @@ def _scores(run: RunDirectory) -> list[str]:
             lines += [metric_table(evaluation), "", said, ""]
     if not lines:
         return ["Nothing was held out, so nothing is known."]
-    if (
-        json.loads((run.model / "pretraining.json").read_text(encoding="utf-8"))["objective"]
-        in _TAGS_OF_OBJECTIVES
-    ):
+    if objective == "replaced_token_detection":
         lines.append(
             "The loss is what was minimised: that of the generator, and many times that of telling what is replaced. "
             "Perplexity and masked accuracy are of the generator, which lies beside this folder, in "
