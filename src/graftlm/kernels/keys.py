@@ -4,9 +4,8 @@
     token key    = f(example key, position in the example)
     base of site = upper 32 bits of f(token key, site)
 
-f is a chain of the finaliser of splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators",
-2014), a bijection in which each bit of the input moves each bit of the output with probability one half. A key says
-nothing of the batch, so that neither the split into micro-batches nor the neighbours change a mask.
+f is that of `graftlm.splitmix`. A key says nothing of the batch, so that neither the split into micro-batches nor the
+neighbours change a mask.
 """
 
 from __future__ import annotations
@@ -18,11 +17,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from graftlm.kernels.sending import sent
+from graftlm.splitmix import FACTORS, absorbed, chained, finalised, word
 
 Keys = NDArray[np.uint64]
-
-_WORD = (1 << 64) - 1
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 def example_keys(seed: int, step: int, rows: ArrayLike, *, forward_pass: int = 0) -> Keys:
@@ -38,10 +35,8 @@ def example_keys(seed: int, step: int, rows: ArrayLike, *, forward_pass: int = 0
     Returns:
         uint64 [examples].
     """
-    key = np.zeros(1, dtype=np.uint64)
-    for word in (seed, step, forward_pass):
-        key = _absorb(key, np.array([word & _WORD], dtype=np.uint64))
-    return _absorb(key, np.asarray(rows, dtype=np.int64).reshape(-1).view(np.uint64))
+    occurrences = np.asarray(rows, dtype=np.int64).reshape(-1).view(np.uint64)
+    return chained(word(seed), word(step), word(forward_pass), occurrences)
 
 
 def keys_of_pass(examples: Keys, forward_pass: int) -> Keys:
@@ -51,7 +46,7 @@ def keys_of_pass(examples: Keys, forward_pass: int) -> Keys:
         examples: uint64 [examples].
         forward_pass: any integer; another for each network.
     """
-    return _absorb(examples, np.array([forward_pass & _WORD], dtype=np.uint64))
+    return absorbed(examples, word(forward_pass))
 
 
 def token_keys(examples: Keys, lengths: ArrayLike) -> Keys:
@@ -74,7 +69,7 @@ def token_keys(examples: Keys, lengths: ArrayLike) -> Keys:
         )
     starts = np.cumsum(counts) - counts
     positions = np.arange(counts.sum()) - np.repeat(starts, counts)
-    return _absorb(np.repeat(examples, counts), positions.astype(np.uint64))
+    return absorbed(np.repeat(examples, counts), positions.astype(np.uint64))
 
 
 def site_bases(tokens: Keys, site: int) -> torch.Tensor:
@@ -87,8 +82,7 @@ def site_bases(tokens: Keys, site: int) -> torch.Tensor:
     Returns:
         int32 [tokens] on the CPU, holding the bit patterns of unsigned 32-bit numbers.
     """
-    salt = _absorb(np.zeros(1, dtype=np.uint64), np.array([site & _WORD], dtype=np.uint64))
-    bases = (_mix(tokens ^ salt) >> np.uint64(32)).astype(np.uint32)
+    bases = (finalised(tokens ^ chained(word(site))) >> np.uint64(32)).astype(np.uint32)
     return torch.from_numpy(bases.view(np.int32))
 
 
@@ -103,7 +97,7 @@ def sites_bases(tokens: torch.Tensor, sites: range) -> torch.Tensor:
         int32 [sites, tokens] on the device of the keys.
     """
     mixed = tokens ^ _salts(sites, tokens.device)[:, None]
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+    for shift, factor in zip((30, 27), FACTORS, strict=True):
         mixed = (mixed ^ _shifted(mixed, shift)) * _signed(factor)
     return ((mixed ^ _shifted(mixed, 31)) >> 32).to(torch.int32)
 
@@ -111,9 +105,8 @@ def sites_bases(tokens: torch.Tensor, sites: range) -> torch.Tensor:
 @functools.cache
 def _salts(sites: range, device: torch.device) -> torch.Tensor:
     """Return what tells sites apart, int64 [sites]; kept, as every forward pass asks for the same ones."""
-    zero = np.zeros(1, dtype=np.uint64)
-    salts = [_absorb(zero, np.array([site & _WORD], dtype=np.uint64)) for site in sites]
-    return sent(torch.from_numpy(np.concatenate(salts).view(np.int64)), device)
+    salts = np.concatenate([chained(word(site)) for site in sites])
+    return sent(torch.from_numpy(salts.view(np.int64)), device)
 
 
 def _shifted(bits: torch.Tensor, count: int) -> torch.Tensor:
@@ -123,13 +116,3 @@ def _shifted(bits: torch.Tensor, count: int) -> torch.Tensor:
 
 def _signed(number: int) -> int:
     return number - (1 << 64) if number >= 1 << 63 else number
-
-
-def _absorb(key: Keys, word: Keys) -> Keys:
-    return _mix((key + _GAMMA) ^ _mix(word + _GAMMA))
-
-
-def _mix(word: Keys) -> Keys:
-    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return word ^ (word >> np.uint64(31))

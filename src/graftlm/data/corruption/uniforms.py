@@ -3,9 +3,8 @@
     key of an example = f(seed, pass, example)
     number            = f(key of the example, purpose, position), its upper 53 bits as a fraction
 
-f is a chain of the finaliser of splitmix64, as in `graftlm.kernels.keys`, which lies above this layer. So a batch needs
-a few array operations, where a generator for each example would cost several times what is done with its numbers; and
-neither the batch nor the order of calls is part of a number.
+f is that of `graftlm.splitmix`. So a batch needs a few array operations, where a generator for each example would cost
+several times what is done with its numbers; and neither the batch nor the order of calls is part of a number.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from graftlm.data.corruption.flat import positions_within
+from graftlm.splitmix import absorbed, chained, word
 
 Keys = NDArray[np.uint64]
-
-_WORD = (1 << 64) - 1
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 def corruption_keys(seed: int, pass_number: int, examples: ArrayLike) -> Keys:
@@ -34,10 +31,8 @@ def corruption_keys(seed: int, pass_number: int, examples: ArrayLike) -> Keys:
     Returns:
         uint64 [examples].
     """
-    key = np.zeros(1, dtype=np.uint64)
-    for word in (seed, pass_number):
-        key = _absorb(key, np.array([word & _WORD], dtype=np.uint64))
-    return _absorb(key, np.asarray(examples, dtype=np.int64).reshape(-1).view(np.uint64))
+    numbers = np.asarray(examples, dtype=np.int64).reshape(-1).view(np.uint64)
+    return chained(word(seed), word(pass_number), numbers)
 
 
 def uniforms(keys: Keys, counts: NDArray[np.int64], purpose: str) -> NDArray[np.float64]:
@@ -57,8 +52,8 @@ def uniforms(keys: Keys, counts: NDArray[np.int64], purpose: str) -> NDArray[np.
     if counts.shape != keys.shape:
         raise ValueError(f"{len(keys)} keys need as many counts, not {list(counts.shape)}")
     salt = int.from_bytes(hashlib.blake2b(purpose.encode(), digest_size=8).digest(), "little")
-    salted = _absorb(keys, np.array([salt], dtype=np.uint64))
-    words = _absorb(np.repeat(salted, counts), positions_within(counts).view(np.uint64))
+    salted = absorbed(keys, word(salt))
+    words = absorbed(np.repeat(salted, counts), positions_within(counts).view(np.uint64))
     return np.multiply(words >> np.uint64(11), 2.0**-53, dtype=np.float64)
 
 
@@ -74,13 +69,3 @@ def share_of(counts: NDArray[np.int64], share: float, keys: Keys, purpose: str) 
     exact = share * counts
     below = exact.astype(np.int64)
     return below + (uniforms(keys, np.ones_like(counts), purpose) < exact - below)
-
-
-def _absorb(key: Keys, word: Keys) -> Keys:
-    return _mix((key + _GAMMA) ^ _mix(word + _GAMMA))
-
-
-def _mix(word: Keys) -> Keys:
-    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return word ^ (word >> np.uint64(31))
