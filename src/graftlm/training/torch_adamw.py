@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW
 
+from graftlm.training.never_late import NeverLate
 
-class TorchAdamW(AdamW):
-    """AdamW of torch, for every device and without the compiled kernels; answers
-    `graftlm.training.optimisation.Stepping`."""
+
+class TorchAdamW(NeverLate, AdamW):
+    """AdamW of torch, for every device and without the compiled kernels."""
 
     found_inf: Tensor | None = None
     """What torch calls it: 1 on the device where no weight is to move, read by the fused kernels alone."""
 
     def attached(self) -> AbstractContextManager[None]:
-        """Nothing is ever late here."""
+        """Nothing is ever late here; weights may move again."""
         self.found_inf = None
-        return nullcontext()
-
-    def flush(self) -> None:
-        """Nothing is ever late here."""
-
-    def gradient_norm(self) -> float:
-        """Return the global L2 norm of the gradients, which are left alone."""
-        return float(self._norm())
-
-    def clip_and_step(self, norm: float, limit: float | None) -> None:
-        """Scale the gradients by ``min(1, limit / (norm + 1e-6))`` and take a step; None does not scale."""
-        if limit is not None:
-            self.clip(norm, limit)
-        self.step()
+        return super().attached()
 
     def step_if_finite(self, loss: Tensor, limit: float | None) -> Tensor:
         """Do what `clip_and_step` does, without waiting for the device; it decides itself whether there is a step.
@@ -55,7 +43,7 @@ class TorchAdamW(AdamW):
             self.found_inf = torch.zeros_like(spoilt)
         torch.maximum(self.found_inf, spoilt, out=self.found_inf)
         if limit is not None:
-            nn.utils.clip_grads_with_norm_(self._parameters(), limit, norm)
+            self.clip(norm, limit)
         self.step()
         return numbers
 
@@ -85,13 +73,3 @@ class TorchAdamW(AdamW):
             yield
         finally:
             self.found_inf.copy_(before)
-
-    def clip(self, norm: float, limit: float) -> None:
-        """Scale the gradients by ``min(1, limit / (norm + 1e-6))``."""
-        nn.utils.clip_grads_with_norm_(self._parameters(), limit, torch.tensor(norm))
-
-    def _norm(self) -> Tensor:
-        return nn.utils.get_total_norm([p.grad for p in self._parameters() if p.grad is not None])
-
-    def _parameters(self) -> list[nn.Parameter]:
-        return [parameter for group in self.param_groups for parameter in group["params"]]
