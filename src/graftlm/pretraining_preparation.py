@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from graftlm.data.corpus.documents import read_documents
 from graftlm.data.corpus.holding_out import trained_on
+from graftlm.data.corpus.identity import locked
 from graftlm.data.places import counted, first_places
 from graftlm.errors import ConfigurationError
 from graftlm.models.architecture_sizes import is_new, require_known
@@ -104,15 +105,18 @@ def begin_with(recipe: PretrainingRecipe, folder: Path, progress: Progress) -> B
             fix="leave it out, or name a base model in `base`",
         )
     stored = stored_config(recipe.base)
-    if not (tokenizer := _kept(folder)):
+
+    def trained() -> Tokenizer:
         progress.stage("training the tokenizer")
         texts = _trained_on(recipe, progress)
         kind = recipe.tokenizer.kind or default_tokenizer_kind(stored)
         tokenizer = train_tokenizer(texts, recipe.tokenizer, kind, special_layout(stored))
         tokenizer.model_max_length = length
         give_what_is_read(tokenizer, stored)
-        _keep(tokenizer, folder)
         progress.say(f"a new tokenizer ({kind}) with {len(tokenizer):,} tokens")
+        return tokenizer
+
+    tokenizer = _kept_or_made(folder, progress, trained)
     config = architecture(recipe.base, len(tokenizer), length, special_token_ids(tokenizer), dropout)
     return Beginning(tokenizer, config, None, tokenizer)
 
@@ -142,21 +146,35 @@ def _continuing(recipe: PretrainingRecipe, folder: Path, progress: Progress) -> 
         )
     if not options.extend_by:
         return Beginning(known, config, files, known)
-    if not (tokenizer := _kept(folder)):
+
+    def extended() -> Tokenizer:
         progress.stage("extending the tokenizer")
         texts = _trained_on(recipe, progress)
         tokenizer = extend(known, texts, options.extend_by)
         new, before = tokenizer.get_vocab(), known.get_vocab()
         added = sorted(new.keys() - before.keys(), key=lambda token: new[token])
         progress.say(f"{counted(len(added), 'token')} added to the tokenizer: {first_places(added)}")
-        _keep(tokenizer, folder)
-    return Beginning(tokenizer, config, files, known)
+        return tokenizer
+
+    return Beginning(_kept_or_made(folder, progress, extended), config, files, known)
 
 
 def _trained_on(recipe: PretrainingRecipe, progress: Progress) -> Iterator[str]:
     """Yield the text of the corpus that is not held out."""
     texts = (document.text for document in read_documents(recipe.corpus, progress))
     return trained_on(texts, recipe.corpus.held_out_share, recipe.seed)
+
+
+def _kept_or_made(folder: Path, progress: Progress, make: Callable[[], Tokenizer]) -> Tokenizer:
+    """Return the tokenizer that a folder keeps; of several processes one makes it, and the others wait."""
+    if kept := _kept(folder):
+        return kept
+    with locked(folder, progress):
+        if kept := _kept(folder):
+            return kept
+        made = make()
+        _keep(made, folder)
+        return made
 
 
 def _keep(tokenizer: Tokenizer, folder: Path) -> None:

@@ -10,6 +10,8 @@ import os
 import random
 import re
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from graftlm.models.base_model import load_model
 from graftlm.models.locating import locate
 from graftlm.predictor import Predictor
 from graftlm.pretraining import Pretraining
+from graftlm.pretraining_preparation import begin_with, tokens_fingerprint
 from graftlm.pretraining_recipe import PretrainingRecipe, general_text, load_pretraining, look_first
 from graftlm.progress import Silent
 from graftlm.reports.base_card import render_base_card
@@ -501,6 +504,24 @@ def test_a_kill_while_the_tokenizer_is_kept_goes_on(
     whole = pretrain(_recipe(texts), tmp_path / "whole")
     own, theirs = _weights(run), _weights(RunDirectory(whole.path))
     assert all(torch.equal(own[name], theirs[name]) for name in theirs)
+
+
+def test_of_several_processes_one_trains_the_tokenizer(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, made = pretraining_preparation.train_tokenizer, list[Any]()
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.3)
+        made.append(train(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(pretraining_preparation, "train_tokenizer", slowly)
+    begin = lambda _: begin_with(_recipe(texts), tmp_path / "tokenizer", Silent())  # noqa: E731
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(begin, range(2))
+    assert len(made) == 1
+    assert tokens_fingerprint(first.tokenizer) == tokens_fingerprint(second.tokenizer)
 
 
 @pytest.mark.parametrize("written", ["shards", "signatures"])

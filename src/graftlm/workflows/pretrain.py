@@ -129,7 +129,7 @@ def _kept_where_begun(run: RunDirectory) -> Generator[None]:
     try:
         yield
     except (MissingResource, OSError) as error:
-        begun = run.corpus.exists() or run.tokenizer.exists()
+        begun = run.corpus.exists() or any(run.tokenizer.glob("*.json"))
         if not begun or (isinstance(error, OSError) and error.errno not in _FULL):
             raise
         what, where, fix = (

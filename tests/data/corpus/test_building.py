@@ -281,7 +281,7 @@ def test_a_second_process_waits_for_the_first(fresh: random.Random, tmp_path: Pa
     again = build(source, never, folder=folder, listener=listener)
     first.join()
     assert again.fingerprint == whole.fingerprint
-    assert listener.said == [f"Another process is building {folder}; waiting for it."]
+    assert listener.said == [f"Another process is making {folder}; waiting for it."]
 
 
 @pytest.mark.parametrize("finished", [True, False])

@@ -79,14 +79,14 @@ def read_unfinished(folder: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def locked(folder: Path, progress: Progress) -> Generator[None]:
-    """Hold the folder of a corpus; wait, and say so, while another process builds it."""
+    """Hold the folder of a corpus, or of its tokenizer; wait, and say so, while another process makes it."""
     lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            progress.say(f"Another process is building {folder}; waiting for it.")
+            progress.say(f"Another process is making {folder}; waiting for it.")
             lock.acquire()
     except OSError as problem:
         raise MissingResource(
