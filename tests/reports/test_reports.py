@@ -214,6 +214,24 @@ def test_headline_says_interval_baseline_and_selection() -> None:
     assert "selected" not in headline_sentence({**evaluation([[1, 0], [0, 1]]), "selected": False})
 
 
+def test_where_all_rows_are_right_the_headline_says_what_they_leave_open() -> None:
+    """The interval has no width then. Clopper and Pearson's lower end for 38 of 38 is 0.9075."""
+    right = evaluation([[20, 0], [0, 18]])
+    right["scores"] = {
+        **right["scores"],
+        "values": {"accuracy": {"value": 1.0, "low": 1.0, "high": 1.0}},
+        "rows": 38,
+    }
+    assert headline_sentence(right).endswith(
+        "; no interval can be drawn from 38 rows without a mistake: of further rows up to 9.3% may be wrong, with 95% "
+        "confidence"
+    )
+    wide = {**right["scores"], "values": {"accuracy": {"value": 1.0, "low": 0.99, "high": 1.0}}}
+    loss = {**right["scores"], "greater_is_better": False}
+    for scores in (wide, loss):
+        assert "further rows" not in headline_sentence({**right, "scores": scores})
+
+
 def test_confusions_are_listed_most_frequent_first() -> None:
     assert confusions(evaluation([[2, 0], [0, 1]])) == "No mistakes on these rows."
     assert confusions(evaluation([[2, 1], [3, 1]])).splitlines()[2:] == ["| b | a | 3 |", "| a | b | 1 |"]

@@ -43,12 +43,11 @@ def evaluate(
     """
     import contextlib
 
-    from graftlm.cli.results import score_table, training_caption
+    from graftlm.cli.results import print_scores
     from graftlm.cli.words import split_words
     from graftlm.progress import Silent
     from graftlm.recipe import load_part
     from graftlm.reports.display import Display
-    from graftlm.reports.terminal import Terminal
     from graftlm.rundir import require_folder
 
     require_folder(run)
@@ -86,7 +85,7 @@ def evaluate(
     if json_output:
         print(json.dumps(scores.dump(), ensure_ascii=False))
     else:
-        Terminal().print(score_table(scores, source, caption=training_caption(scores)))
+        print_scores(scores, source)
     return 0
 
 

@@ -8,7 +8,16 @@ from rich.table import Table
 from rich.text import Text
 
 from graftlm.data.places import counted
-from graftlm.reports.figures import SELECTED, agreement, change, collapsed, figure, other_baselines, value_of
+from graftlm.reports.figures import (
+    SELECTED,
+    agreement,
+    all_right,
+    change,
+    collapsed,
+    figure,
+    other_baselines,
+    value_of,
+)
 from graftlm.reports.terminal import Terminal
 from graftlm.run import Run
 from graftlm.rundir import RunDirectory
@@ -34,9 +43,11 @@ def print_result(run: Run, as_json: bool, quiet: bool) -> None:
         console.print("Nothing was held out, so there is no score.")
     else:
         evaluation = run.evaluation(split)
-        baseline = Scores.load(evaluation["baseline"]["scores"])
+        baseline, scores = (Scores.load(each["scores"]) for each in (evaluation["baseline"], evaluation))
         caption = SELECTED if evaluation["selected"] else None
-        console.print(score_table(Scores.load(evaluation["scores"]), split, baseline, caption))
+        console.print(score_table(scores, split, baseline, caption))
+        if unseen := all_right(scores):
+            console.print(unseen)
         console.print(f"baseline: {evaluation['baseline']['name']}")
         for sentence in other_baselines(evaluation):
             console.print(sentence)
@@ -88,6 +99,14 @@ def print_pretraining(run: RunDirectory, as_json: bool, quiet: bool) -> None:
         console.print("NOT proved: no fresh process has reloaded this model", style="yellow")
     console.print(f"training: {record['training_seconds']:.1f} s, {record['steps']} steps")
     console.print(f"base model: {run.model}   (use it: graft finetune rows.csv base={run.model})")
+
+
+def print_scores(scores: Scores, title: str) -> None:
+    """Print what `graft evaluate` found."""
+    console = Terminal()
+    console.print(score_table(scores, title, caption=training_caption(scores)))
+    if unseen := all_right(scores):
+        console.print(unseen)
 
 
 def training_caption(scores: Scores) -> str | None:

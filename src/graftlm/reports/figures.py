@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from graftlm.data.places import counted
 from graftlm.rundir import RunDirectory
 from graftlm.scoring.scores import Score, Scores
 
@@ -63,21 +64,37 @@ def collapsed(same: str) -> str:
     )
 
 
+def all_right(scores: Scores) -> str | None:
+    """Return what rows that are all right say of further ones, as an interval drawn from them has no width.
+
+    ``1 - ((1 - confidence) / 2) ** (1 / rows)`` bounds the share that may be wrong, exactly where rows are independent:
+    Clopper and Pearson, "The Use of Confidence or Fiducial Limits", 1934.
+    """
+    if not scores.greater_is_better or (scores.headline.value, scores.headline.low) != (1.0, 1.0):
+        return None
+    wrong = 1.0 - ((1.0 - scores.confidence) / 2.0) ** (1.0 / scores.rows)
+    return (
+        f"no interval can be drawn from {counted(scores.rows, 'row')} without a mistake: of further rows up to "
+        f"{100 * wrong:.2g}% may be wrong, with {scores.confidence:.0%} confidence"
+    )
+
+
 def headline_sentence(evaluation: dict[str, Any]) -> str:
     """Return the one sentence a reader should take away from an evaluation."""
     scores, baseline = Scores.load(evaluation["scores"]), Scores.load(evaluation["baseline"]["scores"])
-    selected = f" ({SELECTED}, so expect less on new rows)"
-    same = evaluation.get("same_answer")
     # What has no probabilities is compared by another value.
     shared = scores.primary if scores.primary in baseline.values else baseline.primary
     beside = value_of(baseline, shared)
     if shared != scores.primary:
         beside = f"{shared} {beside}, the model {value_of(scores, shared)}"
-    return (
+    sentence = (
         f"{scores.primary} {interval(scores.headline, scores.primary)} on {scores.rows} rows of {evaluation['split']}, "
-        f"{scores.confidence:.0%} interval; {evaluation['baseline']['name']} gives "
-        f"{beside}" + (selected if evaluation["selected"] else "") + (f"; {collapsed(same)}" if same else "")
+        f"{scores.confidence:.0%} interval; {evaluation['baseline']['name']} gives {beside}"
     )
+    if evaluation["selected"]:
+        sentence += f" ({SELECTED}, so expect less on new rows)"
+    same = evaluation.get("same_answer")
+    return "; ".join(filter(None, (sentence, same and collapsed(same), all_right(scores))))
 
 
 def change(score: Score) -> str:

@@ -10,9 +10,9 @@ rows gives the same distribution at a cost that depends on the occurring cells, 
 draw decides how often each row counts (`graftlm.scoring.sample.Rows`).
 
 Limits: rows, or clusters of them where the sample has these, are taken as independent, and a resample never holds
-anything that the sample does not: at exactly 0 or 1 the interval has width zero however few rows there are, below about
-30 rows it is too narrow, and macro averages over many rare labels are drawn low, because a resample holds fewer
-different rows than the sample.
+anything that the sample does not: at exactly 0 or 1 the interval has width zero however few rows there are (where all
+are right, reports say what that leaves open), below about 30 rows it is too narrow, and macro averages over many rare
+labels are drawn low, because a resample holds fewer different rows than the sample.
 """
 
 from __future__ import annotations
