@@ -369,7 +369,7 @@ def test_arguments_that_do_not_fit_are_refused(changes: dict[str, Any], said: st
 
 @pytest.mark.parametrize("strides", [(1, 8, 1), (0, 8, 1)])
 def test_a_single_token_may_have_any_stride(strides: tuple[int, int, int]) -> None:
-    """Torch calls it contiguous, a BLAS does not."""
+    """Torch calls it contiguous, whatever lies between its tokens."""
     odd = torch.as_strided(torch.randn(64), (1, 4, 8), strides)
     starts = torch.tensor([0, 1])
     found = variable_length_attention(odd, odd, odd, starts, scale=1.0)

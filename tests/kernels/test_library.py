@@ -41,12 +41,6 @@ def test_a_library_of_other_sources_is_not_used(kernels: Library, monkeypatch: p
         Library(library_path(kernels.level), kernels.level)
 
 
-def test_without_a_blas_there_is_no_library(kernels: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "_torch_libraries", list)
-    with pytest.raises(OSError, match="torch offers no sgemm_"):
-        Library(library_path(kernels.level), kernels.level)
-
-
 def test_a_kernel_without_memory_says_so(kernels: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     class Refusing:
         graft_set_threads = staticmethod(print)

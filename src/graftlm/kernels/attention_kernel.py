@@ -14,8 +14,6 @@ from graftlm.kernels.attention_torch import Pattern
 from graftlm.kernels.library import Library
 from graftlm.kernels.masks import threshold
 
-_LARGEST_STRIDE = 2**31 - 1  # the BLAS counts in int
-
 
 class _Job(ctypes.Structure):
     """The same fields in the same order as struct job in source/attention.c."""
@@ -49,7 +47,7 @@ def attention_by_kernel(
 
     Tensors are float32 on the CPU with at least one head and one feature.
     """
-    query, key, value = (_readable(tensor) for tensor in (query, key, value))
+    query, key, value = (t if t.stride(2) == 1 else t.contiguous() for t in (query, key, value))
     starts, key_starts = starts.contiguous(), key_starts.contiguous()
     return _KernelAttention.apply(library, query, key, value, starts, key_starts, pattern, bases)
 
@@ -100,15 +98,6 @@ class _KernelAttention(torch.autograd.Function):
         if groups[1] > 1:
             of_key, of_value = (tensor.unflatten(1, groups).sum(2) for tensor in (of_key, of_value))
         return None, of_query, of_key, of_value, None, None, None, None
-
-
-def _readable(tensor: Tensor) -> Tensor:
-    """Return the tensor as it is where a BLAS can read the rows of a head, else a copy."""
-    token_stride, head_stride, feature_stride = tensor.stride()
-    if feature_stride == 1 and tensor.shape[2] <= token_stride <= _LARGEST_STRIDE and head_stride >= 0:
-        return tensor
-    # Not `contiguous`, for which any stride of a single token will do.
-    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _job(

@@ -24,8 +24,8 @@ SOURCE = FOLDER / "source"
 # bits, on every level.
 _FLAGS = ["-std=c11", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 _EXACT = ["-ffp-contract=off"]
-# Fused products make the exponential function faster, and the matrix products of the BLAS use them anyway. The pragmas
-# of OpenMP say which sums and maxima may be taken in several lanes; no runtime comes with them.
+# Fused products make the exponential function faster, and matrix products twice as fast. The pragmas of OpenMP say
+# which sums and maxima may be taken in several lanes; no runtime comes with them.
 _FREER = {name: ["-ffp-contract=fast", "-fopenmp-simd"] for name in ("attention.c", "gelu.c")}
 # Exactly the features that torch has checked when it names its level (`torch.backends.cpu.get_cpu_capability()`).
 _X86_LEVELS = {

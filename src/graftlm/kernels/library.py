@@ -1,4 +1,4 @@
-"""Finds and opens the compiled kernels, and joins them to the threads and the BLAS of torch.
+"""Finds and opens the compiled kernels, and joins them to the threads of torch.
 
 Nothing depends on them: where they are missing, every operation has a version in torch.
 """
@@ -32,7 +32,7 @@ class Library:
         level: baseline, avx2 or avx512.
 
     Raises:
-        OSError: it cannot be opened, was built from other sources, or torch has no `sgemm_` to offer.
+        OSError: it cannot be opened, or was built from other sources.
     """
 
     def __init__(self, path: Path, level: str) -> None:
@@ -41,15 +41,9 @@ class Library:
         self._handle.graft_fingerprint.restype = ctypes.c_char_p
         if self._handle.graft_fingerprint() != fingerprint().encode():
             raise OSError(f"{path.name} was built from other sources; build it again (make kernels)")
-        of_torch = _torch_libraries()
-        multiply, blas_threads = (
-            _address(name, of_torch) for name in ("sgemm_", "MKL_Set_Num_Threads_Local")
-        )
-        if multiply is None:
-            raise OSError("torch offers no sgemm_")
         # A runtime that was loaded before torch, as with LD_PRELOAD, is the one whose threads torch uses.
-        team = _address("GOMP_parallel", [ctypes.CDLL(None), *of_torch])
-        self._handle.graft_install(*map(ctypes.c_void_p, (team, multiply, blas_threads)))
+        team = _address("GOMP_parallel", [ctypes.CDLL(None), *_torch_libraries()])
+        self._handle.graft_install(ctypes.c_void_p(team))
         self._handle.graft_set_threads.argtypes = [ctypes.c_int]
         self._handle.graft_set_threads.restype = None
         self._kernels: dict[str, Callable[..., None]] = {}

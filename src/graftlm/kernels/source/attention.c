@@ -10,9 +10,12 @@
 #include "dropout.h"
 #include "exponential.h"
 #include "parallel.h"
+#include "tiles.h"
 
 /* Rows of scores are padded to this many numbers, so that loops over them have no remainder. */
 enum { LANES = 16 };
+/* How many blocks of query rows share one copy of their keys and values on the way there. */
+enum { BLOCKS_IN_SPAN = 4 };
 
 /* The same fields in the same order as _Job in attention_kernel.py. Strides count floats; the last dimension
  * of every tensor is contiguous. Tensors without strides here are contiguous, [tokens, heads, ...]. */
@@ -32,14 +35,24 @@ struct job {
     float *query_gradient, *key_gradient, *value_gradient; /* [queries or keys, heads, ...]: one for each query head */
 };
 
-/* Query rows [first, end) of one sequence whose queries begin at token start, and whose length keys at key_start. */
-struct block {
-    int64_t start, key_start, length, first, end;
+/* Query rows [first, end) of one sequence whose queries begin at token start, and whose length keys at key_start. They
+ * are treated in blocks of rows_in_block; a block is written as a span of its own. */
+struct span {
+    int64_t start, key_start, length, first, end, rows_in_block;
+};
+
+/* What one head of a span is computed from and in, in the scratch memory of a thread. Rows of copied matrices are
+ * width or value_width apart, whole vectors; those of transposed ones, which have a column for each key, key_stride. */
+struct room {
+    int64_t first_key, keys; /* which the span can see */
+    int64_t key_stride, width, value_width;
+    float *query, *keys_copied, *values_copied, *transposed_keys, *scores, *factors, *output;
+    float *transposed_values, *gradients, *output_gradient, *key_sums, *value_sums; /* on the way back */
 };
 
 struct region {
     const struct job *job;
-    struct block *blocks;
+    struct span *spans;
     float *scratch;
     int64_t scratch_size; /* of one thread, in floats */
 };
@@ -70,16 +83,50 @@ static uint32_t row_base(const struct job *job, int64_t token, int64_t head) {
     return graft_hash((uint32_t)job->bases[token] + (uint32_t)(head + 1) * GRAFT_HEAD_STEP);
 }
 
+/* The keys that some row of these can see: returns the first, and how many in *keys. */
+static int64_t visible_keys(const struct job *job, const struct span *rows, int64_t *keys) {
+    const int64_t first = first_visible(job, rows->first);
+    *keys = end_of_visible(job, rows->end - 1, rows->length) - first;
+    return first;
+}
+
+static struct graft_matrix matrix(float *first, int64_t stride) { return (struct graft_matrix){first, stride, 1}; }
+static struct graft_matrix transposed(float *first, int64_t stride) { return (struct graft_matrix){first, 1, stride}; }
+
+static const float *at(const float *tensor, int64_t token, int64_t token_stride, int64_t head, int64_t head_stride) {
+    return tensor + token * token_stride + head * head_stride;
+}
+
+/* Copies rows that lie stride apart one behind the other, each padded with zeros to a whole number of vectors. Those
+ * of one head lie far apart, and products that read them there wait for each. */
+static void copy_rows(const float *source, int64_t stride, int64_t rows, int64_t width, float *target) {
+    const int64_t target_stride = graft_whole_vectors(width);
+    for (int64_t row = 0; row < rows; row++) {
+        memcpy(target + row * target_stride, source + row * stride, (size_t)width * sizeof(float));
+        memset(target + row * target_stride + width, 0, (size_t)(target_stride - width) * sizeof(float));
+    }
+}
+
+/* Copies the columns of copied rows as rows, target_stride apart, zeros behind them. */
+static void transpose(const float *source, int64_t rows, int64_t width, float *target, int64_t target_stride) {
+    const int64_t stride = graft_whole_vectors(width);
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t column = 0; column < width; column++)
+            target[column * target_stride + row] = source[row * stride + column];
+    for (int64_t column = 0; column < width; column++)
+        memset(target + column * target_stride + rows, 0, (size_t)(target_stride - rows) * sizeof(float));
+}
+
 /* Scores of a block, invisible ones minus infinity, its columns being the keys [first_key, first_key + keys). */
-static void score_block(const struct job *job, const struct block *block, int64_t head, int64_t first_key,
-                        int64_t keys, float *scores, int64_t stride) {
-    const int64_t rows = block->end - block->first, key_head = head / (job->heads / job->key_heads);
-    const float *query = job->query + (block->start + block->first) * job->query_token_stride +
-                         head * job->query_head_stride;
-    const float *key = job->key + (block->key_start + first_key) * job->key_token_stride +
-                       key_head * job->key_head_stride;
-    graft_multiply(0, 1, rows, keys, job->width, job->scale, query, job->query_token_stride, key,
-                   job->key_token_stride, 0.0f, scores, stride);
+static void score_block(const struct job *job, const struct span *block, const struct room *room, int64_t head,
+                        int64_t first_key, int64_t stride) {
+    const int64_t rows = block->end - block->first, token = block->start + block->first;
+    float *scores = room->scores;
+    copy_rows(at(job->query, token, job->query_token_stride, head, job->query_head_stride), job->query_token_stride,
+              rows, job->width, room->query);
+    graft_multiply(rows, stride, job->width, job->scale, matrix(room->query, room->width),
+                   matrix(room->transposed_keys + (first_key - room->first_key), room->key_stride), 0,
+                   matrix(scores, stride));
     for (int64_t row = 0; row < rows; row++) {
         const int64_t from = first_visible(job, block->first + row) - first_key;
         const int64_t to = end_of_visible(job, block->first + row, block->length) - first_key;
@@ -115,29 +162,27 @@ static float soften(float *restrict row, int32_t count, int dropping, uint32_t b
     return largest + logf(sum);
 }
 
-static void attend(const struct job *job, const struct block *block, int64_t head, float *scratch) {
-    const int64_t rows = block->end - block->first, key_head = head / (job->heads / job->key_heads);
-    const int64_t first_key = first_visible(job, block->first);
-    const int64_t keys = end_of_visible(job, block->end - 1, block->length) - first_key, stride = padded(keys);
-    float *scores = scratch, *factors = scratch + rows * stride;
-    score_block(job, block, head, first_key, keys, scores, stride);
+static void attend(const struct job *job, const struct span *block, const struct room *room, int64_t head) {
+    int64_t keys;
+    const int64_t first_key = visible_keys(job, block, &keys), stride = padded(keys);
+    const int64_t rows = block->end - block->first, token = block->start + block->first;
+    score_block(job, block, room, head, first_key, stride);
     for (int64_t row = 0; row < rows; row++) {
-        const int64_t token = block->start + block->first + row;
-        const uint32_t bits = job->bases == NULL ? 0 : row_base(job, token, head) + (uint32_t)first_key * GRAFT_STEP;
+        const uint32_t bits =
+            job->bases == NULL ? 0 : row_base(job, token + row, head) + (uint32_t)first_key * GRAFT_STEP;
         float total;
-        job->log_sums[token * job->heads + head] =
-            soften(scores + row * stride, (int32_t)stride, job->bases != NULL, bits, job->threshold, &total);
-        factors[row] = job->kept_factor / total;
+        job->log_sums[(token + row) * job->heads + head] =
+            soften(room->scores + row * stride, (int32_t)stride, job->bases != NULL, bits, job->threshold, &total);
+        room->factors[row] = job->kept_factor / total;
     }
-    const int64_t output_stride = job->heads * job->value_width;
-    float *output = job->output + (block->start + block->first) * output_stride + head * job->value_width;
-    const float *value = job->value + (block->key_start + first_key) * job->value_token_stride +
-                         key_head * job->value_head_stride;
-    graft_multiply(0, 0, rows, job->value_width, keys, 1.0f, scores, stride, value, job->value_token_stride, 0.0f,
-                   output, output_stride);
+    float *values = room->values_copied + (first_key - room->first_key) * room->value_width;
+    graft_multiply(rows, room->value_width, keys, 1.0f, matrix(room->scores, stride), matrix(values, room->value_width),
+                   0, matrix(room->output, room->value_width));
+    float *output = job->output + (token * job->heads + head) * job->value_width;
     for (int64_t row = 0; row < rows; row++)
         for (int64_t feature = 0; feature < job->value_width; feature++)
-            output[row * output_stride + feature] *= factors[row];
+            output[row * job->heads * job->value_width + feature] =
+                room->output[row * room->value_width + feature] * room->factors[row];
 }
 
 /* Replaces scores by the probabilities that were kept, and the gradients of these by the gradients of the scores;
@@ -171,133 +216,181 @@ static float inner_product(const float *restrict a, const float *restrict b, int
     return sum;
 }
 
-static void attend_backward(const struct job *job, const struct block *block, int64_t head, float *scratch) {
-    const int64_t rows = block->end - block->first, key_head = head / (job->heads / job->key_heads);
-    const int64_t first_key = first_visible(job, block->first);
-    const int64_t keys = end_of_visible(job, block->end - 1, block->length) - first_key, stride = padded(keys);
-    const int64_t token = block->start + block->first, key_token = block->key_start + first_key;
-    const int64_t stride_out = job->heads * job->value_width, stride_in = job->heads * job->width;
-    const float *query = job->query + token * job->query_token_stride + head * job->query_head_stride;
-    const float *key = job->key + key_token * job->key_token_stride + key_head * job->key_head_stride;
-    const float *value = job->value + key_token * job->value_token_stride + key_head * job->value_head_stride;
+static void attend_backward(const struct job *job, const struct span *block, const struct room *room, int64_t head) {
+    int64_t keys;
+    const int64_t first_key = visible_keys(job, block, &keys), skipped = first_key - room->first_key;
+    const int64_t stride = padded(keys);
+    const int64_t rows = block->end - block->first, token = block->start + block->first;
+    const int64_t width = room->width, value_width = room->value_width;
+    const int64_t stride_in = job->heads * job->width, stride_out = job->heads * job->value_width;
     const float *output = job->output + token * stride_out + head * job->value_width;
     const float *gradient = job->output_gradient + token * stride_out + head * job->value_width;
-    float *scores = scratch, *gradients = scratch + rows * stride;
-    score_block(job, block, head, first_key, keys, scores, stride);
-    graft_multiply(0, 1, rows, keys, job->value_width, 1.0f, gradient, stride_out, value, job->value_token_stride,
-                   0.0f, gradients, stride);
+    copy_rows(gradient, stride_out, rows, job->value_width, room->output_gradient);
+    for (int64_t row = 0; row < rows; row++)
+        room->factors[row] =
+            inner_product(room->output_gradient + row * value_width, output + row * stride_out, job->value_width);
+    score_block(job, block, room, head, first_key, stride);
+    graft_multiply(rows, stride, job->value_width, 1.0f, matrix(room->output_gradient, value_width),
+                   matrix(room->transposed_values + skipped, room->key_stride), 0, matrix(room->gradients, stride));
     for (int64_t row = 0; row < rows; row++) {
-        const float weighted =
-            inner_product(gradient + row * stride_out, output + row * stride_out, job->value_width);
         const uint32_t bits =
             job->bases == NULL ? 0 : row_base(job, token + row, head) + (uint32_t)first_key * GRAFT_STEP;
-        /* The padding behind the last key holds whatever was there: no product reads it. */
-        soften_backward(scores + row * stride, gradients + row * stride, (int32_t)stride, job->bases != NULL, bits,
-                        job->threshold, job->kept_factor, job->log_sums[(token + row) * job->heads + head],
-                        weighted);
+        /* The padding behind the last key holds whatever comes of it: no product reads it. */
+        soften_backward(room->scores + row * stride, room->gradients + row * stride, (int32_t)stride,
+                        job->bases != NULL, bits, job->threshold, job->kept_factor,
+                        job->log_sums[(token + row) * job->heads + head], room->factors[row]);
     }
-    graft_multiply(0, 0, rows, job->width, keys, job->scale, gradients, stride, key, job->key_token_stride, 0.0f,
-                   job->query_gradient + token * stride_in + head * job->width, stride_in);
-    graft_multiply(1, 0, keys, job->width, rows, job->scale, gradients, stride, query, job->query_token_stride, 1.0f,
-                   job->key_gradient + key_token * stride_in + head * job->width, stride_in);
-    graft_multiply(1, 0, keys, job->value_width, rows, job->kept_factor, scores, stride, gradient, stride_out, 1.0f,
-                   job->value_gradient + key_token * stride_out + head * job->value_width, stride_out);
+    graft_multiply(rows, width, keys, job->scale, matrix(room->gradients, stride),
+                   matrix(room->keys_copied + skipped * width, width), 0, matrix(room->output, width));
+    graft_multiply(keys, width, rows, job->scale, transposed(room->gradients, stride), matrix(room->query, width), 1,
+                   matrix(room->key_sums + skipped * width, width));
+    graft_multiply(keys, value_width, rows, job->kept_factor, transposed(room->scores, stride),
+                   matrix(room->output_gradient, value_width), 1,
+                   matrix(room->value_sums + skipped * value_width, value_width));
+    for (int64_t row = 0; row < rows; row++)
+        memcpy(job->query_gradient + (token + row) * stride_in + head * job->width, room->output + row * width,
+               (size_t)job->width * sizeof(float));
+}
+
+/* Divides the scratch memory of a thread; with memory NULL only counts. Returns how many floats it takes. */
+static int64_t furnish(const struct job *job, const struct span *span, int back, float *memory, struct room *room) {
+    room->first_key = 0, room->keys = span->length; /* on the way back all keys get a gradient */
+    if (!back) room->first_key = visible_keys(job, span, &room->keys);
+    room->width = graft_whole_vectors(job->width);
+    room->value_width = graft_whole_vectors(job->value_width);
+    /* A block that begins within reads whole vectors, so beyond the last key. */
+    room->key_stride = padded(room->keys) + LANES;
+    const int64_t rows = smaller(span->end - span->first, span->rows_in_block), keys = room->keys;
+    const int64_t seen = job->window > 0 ? smaller(keys, rows + 2 * smaller(job->window, keys)) : keys;
+    const int64_t scores = rows * padded(seen), wider = larger(room->width, room->value_width);
+    const struct {
+        float **place;
+        int64_t size;
+    } parts[] = {
+        {&room->query, rows * room->width},
+        {&room->keys_copied, keys * room->width},
+        {&room->values_copied, keys * room->value_width},
+        {&room->transposed_keys, job->width * room->key_stride},
+        {&room->scores, scores},
+        {&room->factors, rows},
+        {&room->output, rows * wider},
+        {&room->transposed_values, back ? job->value_width * room->key_stride : 0},
+        {&room->gradients, back ? scores : 0},
+        {&room->output_gradient, back ? rows * room->value_width : 0},
+        {&room->key_sums, back ? keys * room->width : 0},
+        {&room->value_sums, back ? keys * room->value_width : 0},
+    };
+    int64_t size = 0;
+    for (size_t part = 0; part < sizeof parts / sizeof *parts; part++) {
+        if (memory != NULL) *parts[part].place = memory + size;
+        size += padded(parts[part].size);
+    }
+    return size;
+}
+
+/* Every block of a span, of one head. */
+static void each_block(const struct job *job, const struct span *span, const struct room *room, int64_t head,
+                       void (*treat)(const struct job *, const struct span *, const struct room *, int64_t)) {
+    for (int64_t row = span->first; row < span->end; row += span->rows_in_block) {
+        struct span block = *span;
+        block.first = row;
+        block.end = smaller(row + span->rows_in_block, span->end);
+        treat(job, &block, room, head);
+    }
 }
 
 static void forward_items(void *data, int64_t begin, int64_t end) {
     const struct region *region = data;
-    float *scratch = region->scratch + graft_thread_number() * region->scratch_size;
-    for (int64_t item = begin; item < end; item++)
-        attend(region->job, &region->blocks[item / region->job->heads], item % region->job->heads, scratch);
+    const struct job *job = region->job;
+    struct room room;
+    for (int64_t item = begin; item < end; item++) {
+        const struct span *span = &region->spans[item / job->heads];
+        const int64_t head = item % job->heads, key_head = head / (job->heads / job->key_heads);
+        furnish(job, span, 0, region->scratch + graft_thread_number() * region->scratch_size, &room);
+        const int64_t token = span->key_start + room.first_key;
+        copy_rows(at(job->key, token, job->key_token_stride, key_head, job->key_head_stride), job->key_token_stride,
+                  room.keys, job->width, room.keys_copied);
+        transpose(room.keys_copied, room.keys, job->width, room.transposed_keys, room.key_stride);
+        copy_rows(at(job->value, token, job->value_token_stride, key_head, job->value_head_stride),
+                  job->value_token_stride, room.keys, job->value_width, room.values_copied);
+        each_block(job, span, &room, head, attend);
+    }
 }
 
 /* One thread goes through all rows of a sequence and head, so the sums over queries have one order. */
 static void backward_items(void *data, int64_t begin, int64_t end) {
     const struct region *region = data;
     const struct job *job = region->job;
-    float *scratch = region->scratch + graft_thread_number() * region->scratch_size;
+    struct room room;
     for (int64_t item = begin; item < end; item++) {
-        const struct block sequence = region->blocks[item / job->heads];
-        const int64_t head = item % job->heads, step = rows_in_block(sequence.end, sequence.length);
-        for (int64_t row = 0; row < sequence.length; row++) {
-            const int64_t place = (sequence.key_start + row) * job->heads + head;
-            memset(job->key_gradient + place * job->width, 0, (size_t)job->width * sizeof(float));
-            memset(job->value_gradient + place * job->value_width, 0, (size_t)job->value_width * sizeof(float));
-        }
-        for (int64_t row = 0; row < sequence.end; row += step) {
-            struct block block = sequence;
-            block.first = row;
-            block.end = smaller(row + step, sequence.end);
-            attend_backward(job, &block, head, scratch);
+        const struct span *span = &region->spans[item / job->heads];
+        const int64_t head = item % job->heads, key_head = head / (job->heads / job->key_heads);
+        furnish(job, span, 1, region->scratch + graft_thread_number() * region->scratch_size, &room);
+        const float *key = at(job->key, span->key_start, job->key_token_stride, key_head, job->key_head_stride);
+        const float *value = at(job->value, span->key_start, job->value_token_stride, key_head, job->value_head_stride);
+        copy_rows(key, job->key_token_stride, room.keys, job->width, room.keys_copied);
+        copy_rows(value, job->value_token_stride, room.keys, job->value_width, room.values_copied);
+        transpose(room.keys_copied, room.keys, job->width, room.transposed_keys, room.key_stride);
+        transpose(room.values_copied, room.keys, job->value_width, room.transposed_values, room.key_stride);
+        memset(room.key_sums, 0, (size_t)(room.keys * room.width) * sizeof(float));
+        memset(room.value_sums, 0, (size_t)(room.keys * room.value_width) * sizeof(float));
+        each_block(job, span, &room, head, attend_backward);
+        for (int64_t row = 0; row < room.keys; row++) {
+            const int64_t place = (span->key_start + row) * job->heads + head;
+            memcpy(job->key_gradient + place * job->width, room.key_sums + row * room.width,
+                   (size_t)job->width * sizeof(float));
+            memcpy(job->value_gradient + place * job->value_width, room.value_sums + row * room.value_width,
+                   (size_t)job->value_width * sizeof(float));
         }
     }
 }
 
 /* The longest first, so that no thread begins a long one when the others have finished. */
 static int by_work(const void *left, const void *right) {
-    const struct block *a = left, *b = right;
+    const struct span *a = left, *b = right;
     const int64_t work_a = a->length * (a->end - a->first), work_b = b->length * (b->end - b->first);
     if (work_a != work_b) return work_a < work_b ? 1 : -1;
     if (a->key_start != b->key_start) return a->key_start < b->key_start ? -1 : 1;
     return a->first < b->first ? -1 : 1;
 }
 
-static int64_t queries_of(const struct job *job, int64_t sequence) {
-    return job->starts[sequence + 1] - job->starts[sequence];
-}
-
-static int64_t keys_of(const struct job *job, int64_t sequence) {
-    return job->key_starts[sequence + 1] - job->key_starts[sequence];
-}
-
-/* Blocks of at most rows_in_block rows; or whole sequences, with those that only have keys, whose gradients are zero.
- * Returns how many. With blocks NULL only counts. */
-static int64_t list_blocks(const struct job *job, int whole, struct block *blocks) {
+/* Spans of a few blocks; on the way back whole sequences, with those that only have keys, whose gradients are zero.
+ * Returns how many. With spans NULL only counts. */
+static int64_t list_spans(const struct job *job, int back, struct span *spans) {
     int64_t count = 0;
     for (int64_t sequence = 0; sequence < job->sequences; sequence++) {
-        const int64_t queries = queries_of(job, sequence), keys = keys_of(job, sequence);
-        if (keys == 0 || (queries == 0 && !whole)) continue;
-        const int64_t step = whole ? larger(1, queries) : rows_in_block(queries, keys);
+        const int64_t start = job->starts[sequence], queries = job->starts[sequence + 1] - start;
+        const int64_t key_start = job->key_starts[sequence], keys = job->key_starts[sequence + 1] - key_start;
+        if (keys == 0 || (queries == 0 && !back)) continue;
+        const int64_t rows = rows_in_block(queries, keys), step = back ? larger(1, queries) : BLOCKS_IN_SPAN * rows;
         for (int64_t row = 0; row < larger(1, queries); row += step, count++)
-            if (blocks != NULL)
-                blocks[count] = (struct block){job->starts[sequence], job->key_starts[sequence], keys, row,
-                                               smaller(row + step, queries)};
+            if (spans != NULL)
+                spans[count] = (struct span){start, key_start, keys, row, smaller(row + step, queries), rows};
     }
     return count;
 }
 
-static int64_t scratch_size(const struct job *job, int64_t matrices) {
-    int64_t size = 0;
-    for (int64_t sequence = 0; sequence < job->sequences; sequence++) {
-        const int64_t length = keys_of(job, sequence);
-        if (length == 0) continue;
-        const int64_t rows = rows_in_block(queries_of(job, sequence), length);
-        const int64_t keys = job->window > 0 ? smaller(length, rows + 2 * smaller(job->window, length)) : length;
-        size = larger(size, matrices * rows * padded(keys) + rows);
-    }
-    return padded(size);
-}
-
-static int run(const struct job *job, int whole, int64_t matrices, graft_body body) {
-    const int64_t count = list_blocks(job, whole, NULL);
+static int run(const struct job *job, int back, graft_body body) {
+    struct region region = {.job = job};
+    struct room room;
+    const int64_t count = list_spans(job, back, NULL);
     if (count == 0) return GRAFT_DONE;
-    struct region region = {.job = job, .scratch_size = scratch_size(job, matrices)};
-    region.blocks = malloc((size_t)count * sizeof(struct block));
+    region.spans = malloc((size_t)count * sizeof(struct span));
+    if (region.spans == NULL) return GRAFT_OUT_OF_MEMORY;
+    list_spans(job, back, region.spans);
+    qsort(region.spans, (size_t)count, sizeof(struct span), by_work);
+    for (int64_t span = 0; span < count; span++)
+        region.scratch_size = larger(region.scratch_size, furnish(job, &region.spans[span], back, NULL, &room));
     region.scratch = aligned_alloc(64, (size_t)(graft_threads() * region.scratch_size) * sizeof(float));
-    int result = GRAFT_OUT_OF_MEMORY;
-    if (region.blocks != NULL && region.scratch != NULL) {
-        list_blocks(job, whole, region.blocks);
-        qsort(region.blocks, (size_t)count, sizeof(struct block), by_work);
-        graft_parallel_for(count * job->heads, 1, body, &region);
-        result = GRAFT_DONE;
-    }
-    free(region.blocks);
+    const int result = region.scratch == NULL ? GRAFT_OUT_OF_MEMORY : GRAFT_DONE;
+    if (region.scratch != NULL) graft_parallel_for(count * job->heads, 1, body, &region);
+    free(region.spans);
     free(region.scratch);
     return result;
 }
 
 /* Fills output and log_sums. */
-GRAFT_EXPORT int graft_attention(const struct job *job) { return run(job, 0, 1, forward_items); }
+GRAFT_EXPORT int graft_attention(const struct job *job) { return run(job, 0, forward_items); }
 
 /* Fills the three gradients, from what graft_attention has filled and the gradient of its output. */
-GRAFT_EXPORT int graft_attention_backward(const struct job *job) { return run(job, 1, 2, backward_items); }
+GRAFT_EXPORT int graft_attention_backward(const struct job *job) { return run(job, 1, backward_items); }

@@ -1,8 +1,8 @@
-/* What every kernel of this library stands on: threads, matrix products, and errors.
+/* What every kernel of this library stands on: threads and errors.
  *
- * The library knows neither torch nor Python. When it is loaded, Python hands in three functions of the
- * runtimes that torch itself uses (graft_install), so that there is one pool of threads and one BLAS in
- * the process. Memory belongs to the caller; shapes, types and strides are checked in Python.
+ * The library knows neither torch nor Python. When it is loaded, Python hands in a function of the runtime that
+ * torch itself uses (graft_install), so that there is one pool of threads in the process. Memory belongs to the
+ * caller; shapes, types and strides are checked in Python.
  */
 #ifndef GRAFT_PARALLEL_H
 #define GRAFT_PARALLEL_H
@@ -28,11 +28,5 @@ int graft_threads(void);
 
 /* Inside a body: the number of the thread, in [0, graft_threads()), to choose a scratch buffer by. */
 int graft_thread_number(void);
-
-/* C[rows, columns] = factor * op(A) * op(B) + keep * C, all row-major with the given row strides, where
- * op(X) is X or, when the flag is set, its transpose; inner is the common dimension. Never starts threads. */
-void graft_multiply(int transpose_a, int transpose_b, int64_t rows, int64_t columns, int64_t inner, float factor,
-                    const float *a, int64_t a_stride, const float *b, int64_t b_stride, float keep, float *c,
-                    int64_t c_stride);
 
 #endif
