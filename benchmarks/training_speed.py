@@ -7,7 +7,9 @@ tokens in which an answer is marked. Sides, with batches of 16, float32, AdamW w
 
 - ours: `graftlm.training.loop.fit`; *without kernels*: the same where no compiled kernels are installed;
 - trainer: `graftlm.Trainer`, given what the stock one is given;
-- stock: the Trainer as it comes; *grouped*: with batches of similar length; *fixed*: every row padded to the limit.
+- stock: the Trainer, padding each batch; *fixed*: every row padded to the limit; *grouped*: batches of similar length.
+
+But for *grouped*, which makes batches of its own, all sides read the same ones in the same turn.
 
 `--mixes sst2 goemotions conll2003 squadshifts` takes the first training rows of these sets (see `data_sets.py`), with
 the head of their task, instead of random tokens.
@@ -122,6 +124,45 @@ def stock_rows(examples: Examples, answers: bool) -> list[dict[str, Any]]:
     return found
 
 
+class OurOrder:
+    """Batches of rows as our loop takes them, another order in each pass.
+
+    Args:
+        lengths: tokens of each row.
+    """
+
+    def __init__(self, lengths: NDArray[np.int64]) -> None:
+        self.lengths, self.passes = lengths, itertools.count()
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // BATCH)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = epoch_batches(self.lengths, BATCH, "shuffled", SEED, next(self.passes))
+        return (each.tolist() for each in batches)
+
+
+class OurBatches:
+    """A Trainer in our order of rows."""
+
+    train_dataset: Any
+    data_collator: Any
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return a loader of our batches."""
+        rows = self.train_dataset
+        order: Any = OurOrder(np.array([len(row["input_ids"]) for row in rows]))
+        return DataLoader(rows, batch_sampler=order, collate_fn=self.data_collator)
+
+
+class OursOnOurBatches(OurBatches, graftlm.Trainer):
+    """Our Trainer."""
+
+
+class StockOnOurBatches(OurBatches, Trainer):
+    """The stock one."""
+
+
 def stock_trainer(
     side: str, network: str, rows: str, dropout: float, strategy: str, steps: int, folder: str, **more: Any
 ) -> Trainer:
@@ -138,7 +179,8 @@ def stock_trainer(
     collator = (DataCollatorForTokenClassification if of_tokens else DataCollatorWithPadding)(
         tokenizer, **padding
     )
-    trainer = (graftlm.Trainer if side == "trainer" else Trainer)(
+    kind = {"trainer": OursOnOurBatches, "stock_grouped": Trainer}.get(side, StockOnOurBatches)
+    trainer = kind(
         model=training.model,
         args=trainer_arguments(folder, steps, BATCH, RATE, DECAY, **more),
         train_dataset=stock_rows(training.examples, about.answers),  # pyright: ignore[reportArgumentType]
@@ -148,33 +190,10 @@ def stock_trainer(
     return trainer
 
 
-class OurBatches:
-    """A Trainer in our order of rows."""
-
-    train_dataset: Any
-    data_collator: Any
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return a loader of our batches."""
-        rows = self.train_dataset
-        lengths: NDArray[np.int64] = np.array([len(row["input_ids"]) for row in rows])
-        batches = [each.tolist() for each in epoch_batches(lengths, BATCH, "shuffled", SEED, 0)]
-        return DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)  # pyright: ignore
-
-
-class OursOnOurBatches(OurBatches, graftlm.Trainer):
-    """Our Trainer."""
-
-
-class StockOnOurBatches(OurBatches, Trainer):
-    """The stock one."""
-
-
 def losses_of_trainer(side: str, network: str, rows: str, strategy: str) -> list[float]:
     """Return the losses of a Trainer on our batches, without dropout."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = stock_trainer(side, network, rows, 0.0, strategy, EQUAL_STEPS, folder, logging_steps=1)
-        trainer.__class__ = OursOnOurBatches if side == "trainer" else StockOnOurBatches
         if ROWS[rows].answers and side == "stock":
             without_padding(trainer.model)
         trainer.train()
