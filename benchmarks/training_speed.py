@@ -9,7 +9,8 @@ tokens in which an answer is marked. Sides, with batches of 16, float32, AdamW w
 - trainer: `graftlm.Trainer`, given what the stock one is given;
 - stock: the Trainer, padding each batch; *fixed*: every row padded to the limit; *grouped*: batches of similar length.
 
-But for *grouped*, which makes batches of its own, all sides read the same ones in the same turn.
+But for *grouped*, which makes batches of its own, all sides read the same ones in the same turn (with `head_only` the
+same rows, in another order).
 
 `--mixes sst2 goemotions conll2003 squadshifts` takes the first training rows of these sets (see `data_sets.py`), with
 the head of their task, instead of random tokens.

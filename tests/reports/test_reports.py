@@ -215,21 +215,23 @@ def test_headline_says_interval_baseline_and_selection() -> None:
 
 
 def test_where_all_rows_are_right_the_headline_says_what_they_leave_open() -> None:
-    """The interval has no width then. Clopper and Pearson's lower end for 38 of 38 is 0.9075."""
-    right = evaluation([[20, 0], [0, 18]])
-    right["scores"] = {
-        **right["scores"],
-        "values": {"accuracy": {"value": 1.0, "low": 1.0, "high": 1.0}},
-        "rows": 38,
-    }
+    """The interval has no width then. With at most 7.58 % wrong, 38 of 38 right have a probability of 5 % or more."""
+    perfect = {"value": 1.0, "low": 1.0, "high": 1.0}
+    right = {**evaluation([[20, 0], [0, 18]]), "selected": False}
+    right["scores"] = {**right["scores"], "values": {"accuracy": perfect}, "rows": 38}
     assert headline_sentence(right).endswith(
-        "; no interval can be drawn from 38 rows without a mistake: of further rows up to 9.3% may be wrong, with 95% "
-        "confidence"
+        "; no interval can be drawn from 38 rows without a mistake: of further rows up to 7.58% may be wrong, if rows "
+        "are independent (95% confidence)"
     )
-    wide = {**right["scores"], "values": {"accuracy": {"value": 1.0, "low": 0.99, "high": 1.0}}}
-    loss = {**right["scores"], "greater_is_better": False}
-    for scores in (wide, loss):
-        assert "further rows" not in headline_sentence({**right, "scores": scores})
+    assert "further rows" not in headline_sentence({**right, "selected": True})
+    for changes in (
+        {"values": {"accuracy": {**perfect, "low": 0.99}}},
+        {"values": {"recall_micro": perfect}, "primary": "recall_micro"},
+        {"rows_in_training": 2},
+    ):
+        scores = {**right["scores"], **changes}
+        changed = {**right, "scores": scores, "baseline": {"name": "always a", "scores": scores}}
+        assert "further rows" not in headline_sentence(changed)
 
 
 def test_confusions_are_listed_most_frequent_first() -> None:

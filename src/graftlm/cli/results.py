@@ -46,7 +46,7 @@ def print_result(run: Run, as_json: bool, quiet: bool) -> None:
         baseline, scores = (Scores.load(each["scores"]) for each in (evaluation["baseline"], evaluation))
         caption = SELECTED if evaluation["selected"] else None
         console.print(score_table(scores, split, baseline, caption))
-        if unseen := all_right(scores):
+        if unseen := all_right(scores, evaluation["selected"]):
             console.print(unseen)
         console.print(f"baseline: {evaluation['baseline']['name']}")
         for sentence in other_baselines(evaluation):

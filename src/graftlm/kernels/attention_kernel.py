@@ -118,7 +118,8 @@ def _job(
     job.bases = None if bases is None else bases.data_ptr()
     job.sequences, job.heads, job.key_heads = len(starts) - 1, query.shape[1], key.shape[1]
     job.width, job.value_width = query.shape[2], value.shape[2]
-    job.window, job.causal = pattern.window or 0, int(pattern.causal)
+    # A window beyond all tokens is none that C could overflow.
+    job.window, job.causal = min(pattern.window or 0, len(query) + len(key)), int(pattern.causal)
     job.scale, job.kept_factor = pattern.scale, 1.0 / (1.0 - pattern.dropout)
     job.threshold = threshold(pattern.dropout)
     return job

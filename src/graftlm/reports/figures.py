@@ -9,6 +9,8 @@ from graftlm.data.places import counted
 from graftlm.rundir import RunDirectory
 from graftlm.scoring.scores import Score, Scores
 
+_ALL_OR_NOTHING = ("accuracy", "exact_match", "f1", "subset_accuracy")
+"""Values that are 1 where every row is right, and only there."""
 SELECTED = "selected: these rows also chose the weights or a threshold"
 
 
@@ -64,18 +66,20 @@ def collapsed(same: str) -> str:
     )
 
 
-def all_right(scores: Scores) -> str | None:
+def all_right(scores: Scores, selected: bool = False) -> str | None:
     """Return what rows that are all right say of further ones, as an interval drawn from them has no width.
 
-    ``1 - ((1 - confidence) / 2) ** (1 / rows)`` bounds the share that may be wrong, exactly where rows are independent:
-    Clopper and Pearson, "The Use of Confidence or Fiducial Limits", 1934.
+    Where rows are independent ``1 - (1 - confidence) ** (1 / rows)`` bounds the share of further ones that are wrong:
+    Clopper and Pearson, "The Use of Confidence or Fiducial Limits", 1934. Of rows that chose the weights, or were in
+    training, nothing follows.
     """
-    if not scores.greater_is_better or (scores.headline.value, scores.headline.low) != (1.0, 1.0):
+    whole = scores.primary.startswith(_ALL_OR_NOTHING) and scores.headline.value == scores.headline.low == 1.0
+    if selected or scores.rows_in_training or not whole:
         return None
-    wrong = 1.0 - ((1.0 - scores.confidence) / 2.0) ** (1.0 / scores.rows)
+    wrong = 1.0 - (1.0 - scores.confidence) ** (1.0 / scores.rows)
     return (
         f"no interval can be drawn from {counted(scores.rows, 'row')} without a mistake: of further rows up to "
-        f"{100 * wrong:.2g}% may be wrong, with {scores.confidence:.0%} confidence"
+        f"{wrong:.2%} may be wrong, if rows are independent ({scores.confidence:.0%} confidence)"
     )
 
 
@@ -93,8 +97,8 @@ def headline_sentence(evaluation: dict[str, Any]) -> str:
     )
     if evaluation["selected"]:
         sentence += f" ({SELECTED}, so expect less on new rows)"
-    same = evaluation.get("same_answer")
-    return "; ".join(filter(None, (sentence, same and collapsed(same), all_right(scores))))
+    same, unseen = evaluation.get("same_answer"), all_right(scores, evaluation["selected"])
+    return "; ".join(filter(None, (sentence, same and collapsed(same), unseen)))
 
 
 def change(score: Score) -> str:

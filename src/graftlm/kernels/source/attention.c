@@ -14,8 +14,8 @@
 
 /* Rows of scores are padded to this many numbers, so that loops over them have no remainder. */
 enum { LANES = 16 };
-/* How many blocks of query rows share one copy of their keys and values on the way there. */
-enum { BLOCKS_IN_SPAN = 4 };
+/* Spans that each thread should have to choose from on the way there, where there are so many blocks. */
+enum { SPANS_OF_THREAD = 4 };
 
 /* The same fields in the same order as _Job in attention_kernel.py. Strides count floats; the last dimension
  * of every tensor is contiguous. Tensors without strides here are contiguous, [tokens, heads, ...]. */
@@ -39,6 +39,7 @@ struct job {
  * are treated in blocks of rows_in_block; a block is written as a span of its own. */
 struct span {
     int64_t start, key_start, length, first, end, rows_in_block;
+    int64_t work; /* how many scores it has */
 };
 
 /* What one head of a span is computed from and in, in the scratch memory of a thread. Rows of copied matrices are
@@ -60,6 +61,8 @@ struct region {
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t padded(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
+/* At least count, and an odd number of lanes: rows a power of two apart would meet in the same places of the cache. */
+static inline int64_t row_stride(int64_t count) { return (padded(count) / LANES | 1) * LANES; }
 
 static int64_t first_visible(const struct job *job, int64_t row) {
     return job->window > 0 ? larger(0, row - job->window + 1) : 0;
@@ -119,19 +122,20 @@ static void transpose(const float *source, int64_t rows, int64_t width, float *t
 
 /* Scores of a block, invisible ones minus infinity, its columns being the keys [first_key, first_key + keys). */
 static void score_block(const struct job *job, const struct span *block, const struct room *room, int64_t head,
-                        int64_t first_key, int64_t stride) {
+                        int64_t first_key, int64_t keys) {
     const int64_t rows = block->end - block->first, token = block->start + block->first;
+    const int64_t columns = padded(keys), stride = row_stride(keys);
     float *scores = room->scores;
     copy_rows(at(job->query, token, job->query_token_stride, head, job->query_head_stride), job->query_token_stride,
               rows, job->width, room->query);
-    graft_multiply(rows, stride, job->width, job->scale, matrix(room->query, room->width),
+    graft_multiply(rows, columns, job->width, job->scale, matrix(room->query, room->width),
                    matrix(room->transposed_keys + (first_key - room->first_key), room->key_stride), 0,
                    matrix(scores, stride));
     for (int64_t row = 0; row < rows; row++) {
         const int64_t from = first_visible(job, block->first + row) - first_key;
         const int64_t to = end_of_visible(job, block->first + row, block->length) - first_key;
         for (int64_t column = 0; column < from; column++) scores[row * stride + column] = -INFINITY;
-        for (int64_t column = to; column < stride; column++) scores[row * stride + column] = -INFINITY;
+        for (int64_t column = to; column < columns; column++) scores[row * stride + column] = -INFINITY;
     }
 }
 
@@ -164,15 +168,15 @@ static float soften(float *restrict row, int32_t count, int dropping, uint32_t b
 
 static void attend(const struct job *job, const struct span *block, const struct room *room, int64_t head) {
     int64_t keys;
-    const int64_t first_key = visible_keys(job, block, &keys), stride = padded(keys);
+    const int64_t first_key = visible_keys(job, block, &keys), columns = padded(keys), stride = row_stride(keys);
     const int64_t rows = block->end - block->first, token = block->start + block->first;
-    score_block(job, block, room, head, first_key, stride);
+    score_block(job, block, room, head, first_key, keys);
     for (int64_t row = 0; row < rows; row++) {
         const uint32_t bits =
             job->bases == NULL ? 0 : row_base(job, token + row, head) + (uint32_t)first_key * GRAFT_STEP;
         float total;
         job->log_sums[(token + row) * job->heads + head] =
-            soften(room->scores + row * stride, (int32_t)stride, job->bases != NULL, bits, job->threshold, &total);
+            soften(room->scores + row * stride, (int32_t)columns, job->bases != NULL, bits, job->threshold, &total);
         room->factors[row] = job->kept_factor / total;
     }
     float *values = room->values_copied + (first_key - room->first_key) * room->value_width;
@@ -219,7 +223,7 @@ static float inner_product(const float *restrict a, const float *restrict b, int
 static void attend_backward(const struct job *job, const struct span *block, const struct room *room, int64_t head) {
     int64_t keys;
     const int64_t first_key = visible_keys(job, block, &keys), skipped = first_key - room->first_key;
-    const int64_t stride = padded(keys);
+    const int64_t columns = padded(keys), stride = row_stride(keys);
     const int64_t rows = block->end - block->first, token = block->start + block->first;
     const int64_t width = room->width, value_width = room->value_width;
     const int64_t stride_in = job->heads * job->width, stride_out = job->heads * job->value_width;
@@ -229,14 +233,14 @@ static void attend_backward(const struct job *job, const struct span *block, con
     for (int64_t row = 0; row < rows; row++)
         room->factors[row] =
             inner_product(room->output_gradient + row * value_width, output + row * stride_out, job->value_width);
-    score_block(job, block, room, head, first_key, stride);
-    graft_multiply(rows, stride, job->value_width, 1.0f, matrix(room->output_gradient, value_width),
+    score_block(job, block, room, head, first_key, keys);
+    graft_multiply(rows, columns, job->value_width, 1.0f, matrix(room->output_gradient, value_width),
                    matrix(room->transposed_values + skipped, room->key_stride), 0, matrix(room->gradients, stride));
     for (int64_t row = 0; row < rows; row++) {
         const uint32_t bits =
             job->bases == NULL ? 0 : row_base(job, token + row, head) + (uint32_t)first_key * GRAFT_STEP;
         /* The padding behind the last key holds whatever comes of it: no product reads it. */
-        soften_backward(room->scores + row * stride, room->gradients + row * stride, (int32_t)stride,
+        soften_backward(room->scores + row * stride, room->gradients + row * stride, (int32_t)columns,
                         job->bases != NULL, bits, job->threshold, job->kept_factor,
                         job->log_sums[(token + row) * job->heads + head], room->factors[row]);
     }
@@ -259,10 +263,10 @@ static int64_t furnish(const struct job *job, const struct span *span, int back,
     room->width = graft_whole_vectors(job->width);
     room->value_width = graft_whole_vectors(job->value_width);
     /* A block that begins within reads whole vectors, so beyond the last key. */
-    room->key_stride = padded(room->keys) + LANES;
+    room->key_stride = row_stride(room->keys + LANES);
     const int64_t rows = smaller(span->end - span->first, span->rows_in_block), keys = room->keys;
     const int64_t seen = job->window > 0 ? smaller(keys, rows + 2 * smaller(job->window, keys)) : keys;
-    const int64_t scores = rows * padded(seen), wider = larger(room->width, room->value_width);
+    const int64_t scores = rows * row_stride(seen), wider = larger(room->width, room->value_width);
     const struct {
         float **place;
         int64_t size;
@@ -348,24 +352,27 @@ static void backward_items(void *data, int64_t begin, int64_t end) {
 /* The longest first, so that no thread begins a long one when the others have finished. */
 static int by_work(const void *left, const void *right) {
     const struct span *a = left, *b = right;
-    const int64_t work_a = a->length * (a->end - a->first), work_b = b->length * (b->end - b->first);
-    if (work_a != work_b) return work_a < work_b ? 1 : -1;
+    if (a->work != b->work) return a->work < b->work ? 1 : -1;
     if (a->key_start != b->key_start) return a->key_start < b->key_start ? -1 : 1;
     return a->first < b->first ? -1 : 1;
 }
 
-/* Spans of a few blocks; on the way back whole sequences, with those that only have keys, whose gradients are zero.
- * Returns how many. With spans NULL only counts. */
-static int64_t list_spans(const struct job *job, int back, struct span *spans) {
-    int64_t count = 0;
+/* Spans of at most so many blocks; on the way back whole sequences, with those that only have keys, whose gradients are
+ * zero. Returns how many. With spans NULL only counts. How blocks are put into spans changes no bit. */
+static int64_t list_spans(const struct job *job, int back, int64_t blocks, struct span *spans) {
+    int64_t count = 0, seen;
     for (int64_t sequence = 0; sequence < job->sequences; sequence++) {
         const int64_t start = job->starts[sequence], queries = job->starts[sequence + 1] - start;
         const int64_t key_start = job->key_starts[sequence], keys = job->key_starts[sequence + 1] - key_start;
         if (keys == 0 || (queries == 0 && !back)) continue;
-        const int64_t rows = rows_in_block(queries, keys), step = back ? larger(1, queries) : BLOCKS_IN_SPAN * rows;
-        for (int64_t row = 0; row < larger(1, queries); row += step, count++)
-            if (spans != NULL)
-                spans[count] = (struct span){start, key_start, keys, row, smaller(row + step, queries), rows};
+        const int64_t rows = rows_in_block(queries, keys), step = back ? larger(1, queries) : blocks * rows;
+        for (int64_t row = 0; row < larger(1, queries); row += step, count++) {
+            if (spans == NULL) continue;
+            struct span span = {start, key_start, keys, row, smaller(row + step, queries), rows, 0};
+            visible_keys(job, &span, &seen);
+            span.work = (span.end - span.first) * seen;
+            spans[count] = span;
+        }
     }
     return count;
 }
@@ -373,15 +380,18 @@ static int64_t list_spans(const struct job *job, int back, struct span *spans) {
 static int run(const struct job *job, int back, graft_body body) {
     struct region region = {.job = job};
     struct room room;
-    const int64_t count = list_spans(job, back, NULL);
+    const int64_t items = list_spans(job, back, 1, NULL) * job->heads;
+    const int64_t blocks = larger(1, items / (SPANS_OF_THREAD * graft_threads()));
+    const int64_t count = list_spans(job, back, blocks, NULL);
     if (count == 0) return GRAFT_DONE;
     region.spans = malloc((size_t)count * sizeof(struct span));
     if (region.spans == NULL) return GRAFT_OUT_OF_MEMORY;
-    list_spans(job, back, region.spans);
+    list_spans(job, back, blocks, region.spans);
     qsort(region.spans, (size_t)count, sizeof(struct span), by_work);
     for (int64_t span = 0; span < count; span++)
         region.scratch_size = larger(region.scratch_size, furnish(job, &region.spans[span], back, NULL, &room));
-    region.scratch = aligned_alloc(64, (size_t)(graft_threads() * region.scratch_size) * sizeof(float));
+    const int64_t workers = smaller(graft_threads(), count * job->heads);
+    region.scratch = aligned_alloc(64, (size_t)(workers * region.scratch_size) * sizeof(float));
     const int result = region.scratch == NULL ? GRAFT_OUT_OF_MEMORY : GRAFT_DONE;
     if (region.scratch != NULL) graft_parallel_for(count * job->heads, 1, body, &region);
     free(region.spans);

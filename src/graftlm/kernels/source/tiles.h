@@ -4,13 +4,19 @@
 
 #include <stdint.h>
 
-/* Floats of a vector of which two times six, and what is added to them, fit into the registers of the processor. */
+/* Floats of the vectors of the processor: GCC keeps wider ones in memory. */
 #if defined(__AVX512F__)
 #define GRAFT_WIDE 16
-#elif defined(__AVX2__) || defined(__aarch64__)
+#elif defined(__AVX2__)
 #define GRAFT_WIDE 8
 #else
 #define GRAFT_WIDE 4
+#endif
+/* How many of them side by side, six times, leave registers for what is added to them. */
+#ifdef __aarch64__
+#define GRAFT_ACROSS 4
+#else
+#define GRAFT_ACROSS 2
 #endif
 
 typedef float graft_wide __attribute__((vector_size(GRAFT_WIDE * sizeof(float)), aligned(4), may_alias));
@@ -22,16 +28,18 @@ struct graft_matrix {
 };
 
 /* A tile of sums that stays in registers. */
-enum { TILE_ROWS = 6, TILE_COLUMNS = 2 * GRAFT_WIDE };
+enum { TILE_ROWS = 6, TILE_COLUMNS = GRAFT_ACROSS * GRAFT_WIDE };
+/* Rows of B that are gone through at a time, so that they are still in the cache for the next rows of A. */
+enum { INNER_AT_ONCE = 256 };
 
 static inline __attribute__((always_inline)) void graft_tile(int rows, int vectors, int64_t inner, float factor,
                                                              struct graft_matrix a, struct graft_matrix b, int keep,
                                                              struct graft_matrix c) {
-    graft_wide sums[TILE_ROWS][2];
+    graft_wide sums[TILE_ROWS][GRAFT_ACROSS];
     for (int row = 0; row < rows; row++)
         for (int part = 0; part < vectors; part++) sums[row][part] = (graft_wide){0.0f};
     for (int64_t step = 0; step < inner; step++) {
-        graft_wide right[2];
+        graft_wide right[GRAFT_ACROSS];
         for (int part = 0; part < vectors; part++)
             right[part] = *(const graft_wide *)(b.first + step * b.row + part * GRAFT_WIDE);
         for (int row = 0; row < rows; row++) {
@@ -69,12 +77,10 @@ static inline __attribute__((always_inline)) void graft_column_of_tiles(int vect
 /* The least multiple of GRAFT_WIDE that is not below a width. */
 static inline int64_t graft_whole_vectors(int64_t width) { return (width + GRAFT_WIDE - 1) / GRAFT_WIDE * GRAFT_WIDE; }
 
-/* C[rows, columns] = factor * A * B, or C + factor * A * B where keep is not zero; columns are whole vectors. Each number
- * is summed in the order of inner, whatever its place. */
-static inline void graft_multiply(int64_t rows, int64_t columns, int64_t inner, float factor, struct graft_matrix a,
-                                  struct graft_matrix b, int keep, struct graft_matrix c) {
+static inline void graft_multiply_part(int64_t rows, int64_t columns, int64_t inner, float factor,
+                                       struct graft_matrix a, struct graft_matrix b, int keep, struct graft_matrix c) {
     for (; columns >= TILE_COLUMNS; columns -= TILE_COLUMNS) {
-        graft_column_of_tiles(2, rows, inner, factor, a, b, keep, c);
+        graft_column_of_tiles(GRAFT_ACROSS, rows, inner, factor, a, b, keep, c);
         b.first += TILE_COLUMNS;
         c.first += TILE_COLUMNS;
     }
@@ -82,6 +88,18 @@ static inline void graft_multiply(int64_t rows, int64_t columns, int64_t inner, 
         graft_column_of_tiles(1, rows, inner, factor, a, b, keep, c);
         b.first += GRAFT_WIDE;
         c.first += GRAFT_WIDE;
+    }
+}
+
+/* C[rows, columns] = factor * A * B, or C + factor * A * B where keep is not zero; columns are whole vectors, inner at
+ * least 1. Each number is summed in the order of inner, whatever its place. */
+static inline void graft_multiply(int64_t rows, int64_t columns, int64_t inner, float factor, struct graft_matrix a,
+                                  struct graft_matrix b, int keep, struct graft_matrix c) {
+    for (; inner > 0; inner -= INNER_AT_ONCE, keep = 1) {
+        const int64_t part = inner < INNER_AT_ONCE ? inner : INNER_AT_ONCE;
+        graft_multiply_part(rows, columns, part, factor, a, b, keep, c);
+        a.first += part * a.step;
+        b.first += part * b.row;
     }
 }
 
