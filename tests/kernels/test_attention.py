@@ -76,7 +76,7 @@ def _assert_as_in_float64(batch: Batch, **options: Any) -> None:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("window", [None, 1, 5, 40, 1000])
+@pytest.mark.parametrize("window", [None, 1, 5, 40, 1000, 2**63 - 1])
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_kernel_against_double_precision(
     causal: bool, window: int | None, dropout: float, kernels: Library, seed: int

@@ -15,12 +15,14 @@ import pytest
 import yaml
 from tests.rows import classified_rows
 
+from graftlm.cli.results import print_scores
 from graftlm.recipe import load_recipe
 from graftlm.reports.display import Display
 from graftlm.reports.figures import confusions, headline_sentence, label_table
 from graftlm.reports.model_card import render_model_card
 from graftlm.reports.run_report import render_report
 from graftlm.run import Run
+from graftlm.scoring.scores import Scores
 from graftlm.workflows.finetune import finetune
 
 ROWS = classified_rows(80, ("a|b", "no", "[red]", "joy"))
@@ -227,11 +229,21 @@ def test_where_all_rows_are_right_the_headline_says_what_they_leave_open() -> No
     for changes in (
         {"values": {"accuracy": {**perfect, "low": 0.99}}},
         {"values": {"recall_micro": perfect}, "primary": "recall_micro"},
+        {"values": {"f1_answerable": perfect}, "primary": "f1_answerable"},
         {"rows_in_training": 2},
     ):
         scores = {**right["scores"], **changes}
         changed = {**right, "scores": scores, "baseline": {"name": "always a", "scores": scores}}
         assert "further rows" not in headline_sentence(changed)
+
+
+def test_the_terminal_says_it_too(capsys: pytest.CaptureFixture[str]) -> None:
+    perfect = {"value": 1.0, "low": 1.0, "high": 1.0}
+    scores = {**evaluation([[20, 0], [0, 18]])["scores"], "values": {"accuracy": perfect}, "rows": 38}
+    print_scores(Scores.load(scores), "rows.csv")
+    assert "of further rows up to 7.58% may be wrong" in capsys.readouterr().out
+    print_scores(Scores.load({**scores, "rows_in_training": 1}), "rows.csv")
+    assert "further rows" not in capsys.readouterr().out
 
 
 def test_confusions_are_listed_most_frequent_first() -> None:

@@ -9,7 +9,7 @@ from graftlm.data.places import counted
 from graftlm.rundir import RunDirectory
 from graftlm.scoring.scores import Score, Scores
 
-_ALL_OR_NOTHING = ("accuracy", "exact_match", "f1", "subset_accuracy")
+_ALL_OR_NOTHING = ("accuracy", "exact_match", "f1", "f1_macro", "f1_micro", "f1_weighted", "subset_accuracy")
 """Values that are 1 where every row is right, and only there."""
 SELECTED = "selected: these rows also chose the weights or a threshold"
 
@@ -73,7 +73,7 @@ def all_right(scores: Scores, selected: bool = False) -> str | None:
     Clopper and Pearson, "The Use of Confidence or Fiducial Limits", 1934. Of rows that chose the weights, or were in
     training, nothing follows.
     """
-    whole = scores.primary.startswith(_ALL_OR_NOTHING) and scores.headline.value == scores.headline.low == 1.0
+    whole = scores.primary in _ALL_OR_NOTHING and scores.headline.value == scores.headline.low == 1.0
     if selected or scores.rows_in_training or not whole:
         return None
     wrong = 1.0 - (1.0 - scores.confidence) ** (1.0 / scores.rows)
