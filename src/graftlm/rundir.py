@@ -154,7 +154,9 @@ class RunDirectory:
             ) from None
         except OSError as error:
             raise MissingResource(
-                f"cannot lock this run: {error.strerror}", where=str(self.path), fix="check permissions"
+                f"cannot lock this run: {error.strerror}",
+                where=str(self.path),
+                fix="free disk space or check permissions",
             ) from None
         try:
             yield

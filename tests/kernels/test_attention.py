@@ -76,7 +76,7 @@ def _assert_as_in_float64(batch: Batch, **options: Any) -> None:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("window", [None, 1, 5, 40, 1000, 2**63 - 1])
+@pytest.mark.parametrize("window", [None, 1, 5, 40, 280, 1000, 2**63 - 1])
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_kernel_against_double_precision(
     causal: bool, window: int | None, dropout: float, kernels: Library, seed: int
@@ -84,7 +84,7 @@ def test_the_kernel_against_double_precision(
     chance = np.random.default_rng(seed)
     heads, key_heads = [(4, 4), (6, 2), (3, 1), (1, 1)][chance.integers(4)]
     width, value_width = (int(number) for number in chance.integers(1, 40, 2))
-    lengths = [1, *(int(length) for length in chance.integers(0, 70, 4)), 150]
+    lengths = [1, *(int(length) for length in chance.integers(0, 70, 4)), 150, 300]
     print(heads, key_heads, width, value_width, lengths)
     batch = _batch(seed, lengths, heads, key_heads, width, value_width)
     _assert_as_in_float64(batch, causal=causal, window=window, dropout=dropout)
@@ -145,7 +145,7 @@ def test_views_are_read_where_they_are(kernels: Library, seed: int) -> None:
         _assert_as_in_float64(Batch(*chosen, starts_of(lengths), bases_of(seed, lengths)), dropout=0.1)
 
 
-@pytest.mark.parametrize("length", [1, 17, 200])
+@pytest.mark.parametrize("length", [1, 17, 200, 521])
 def test_the_kernel_drops_what_the_formula_says(length: int, kernels: Library, seed: int) -> None:
     """Equal scores and values that are unit vectors show the probabilities themselves."""
     lengths, heads = [3, length], 2

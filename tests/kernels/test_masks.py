@@ -22,16 +22,19 @@ def _hash(x: int) -> int:
     return x ^ x >> 16
 
 
+def _bits(row: int, place: int) -> int:
+    pair = _hash((row + place // 2 * 0x9E3779B9) % 2**32)
+    return pair >> 16 if place % 2 else pair % 2**16
+
+
 def test_masks_are_the_published_formula_in_whole_numbers(seed: int) -> None:
     probability, bases = 0.3, bases_of(seed, [5])
-    limit = round(0.3 * 2**32)
+    limit = round(0.3 * 2**16)
     unsigned = [base % 2**32 for base in bases.tolist()]
-    hidden = [[_hash((b + j * 0x9E3779B9) % 2**32) >= limit for j in range(9)] for b in unsigned]
+    hidden = [[_bits(b, j) >= limit for j in range(9)] for b in unsigned]
     assert kept_features(bases, 9, probability).tolist() == hidden
     of_rows = [[_hash((b + (h + 1) * 0x85EBCA6B) % 2**32) for b in unsigned] for h in range(3)]
-    attention = [
-        [[_hash((r + j * 0x9E3779B9) % 2**32) >= limit for j in range(5)] for r in rows] for rows in of_rows
-    ]
+    attention = [[[_bits(r, j) >= limit for j in range(5)] for r in rows] for rows in of_rows]
     assert kept_keys(bases, 3, 5, probability).tolist() == attention
 
 
@@ -79,4 +82,4 @@ def test_probabilities_out_of_range_are_refused(probability: float) -> None:
 
 
 def test_a_probability_next_to_one_still_has_a_threshold() -> None:
-    assert threshold(math.nextafter(1.0, 0.0)) == 2**32 - 1
+    assert threshold(math.nextafter(1.0, 0.0)) == 2**16 - 1

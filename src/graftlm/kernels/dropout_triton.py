@@ -21,13 +21,14 @@ def _drop(x, bases, output, features, factor, THRESHOLD: tl.constexpr, COLUMNS: 
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = columns < features
-    bits = tl.load(bases + row).to(tl.uint32, bitcast=True) + columns.to(tl.uint32) * 0x9E3779B9
+    bits = tl.load(bases + row).to(tl.uint32, bitcast=True) + (columns // 2).to(tl.uint32) * 0x9E3779B9
     bits = (bits ^ (bits >> 16)) * 0x7FEB352D
     bits = (bits ^ (bits >> 15)) * 0x846CA68B
     bits = bits ^ (bits >> 16)
+    bits = tl.where(columns % 2 == 0, bits & 0xFFFF, bits >> 16)
     values = tl.load(x + row * features + columns, mask=inside).to(tl.float32)
     # Not zero itself where it is dropped: a NaN stays one.
-    kept = values * tl.where(bits.to(tl.int64) >= THRESHOLD, factor, 0.0)
+    kept = values * tl.where(bits.to(tl.int32) >= THRESHOLD, factor, 0.0)
     tl.store(output + row * features + columns, kept.to(output.dtype.element_ty), mask=inside)
 
 

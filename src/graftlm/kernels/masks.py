@@ -1,10 +1,11 @@
 """Which numbers dropout keeps, in torch for every device; the compiled kernels decide the same bits.
 
-    hidden      bits = hash(base + feature * STEP)
-    attention   bits = hash(hash(base + (head + 1) * HEAD_STEP) + key * STEP)
+    hidden      pair = hash(base + feature // 2 * STEP)
+    attention   pair = hash(hash(base + (head + 1) * HEAD_STEP) + key // 2 * STEP)
+    bits        the lower 16 of its pair where the feature or key is even, the upper 16 where it is odd
     kept        bits >= threshold(p), all modulo 2**32
 
-So a mask is never stored: the way back computes it again.
+So a mask is never stored: the way back computes it again. 16 bits tell probabilities apart by a 65,536th.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ _AT_A_TIME = 1 << 19
 
 
 def threshold(probability: float) -> int:
-    """Return the least of the 2**32 random numbers that keeps what it decides about.
+    """Return the least of the 2**16 random numbers that keeps what it decides about.
 
     Raises:
         ValueError: the probability is not in [0, 1).
     """
     if not 0.0 <= probability < 1.0:
         raise ValueError(f"a dropout probability is at least 0 and below 1, not {probability}")
-    return min(round(probability * 2**32), 2**32 - 1)
+    return min(round(probability * 2**16), 2**16 - 1)
 
 
 def kept_features(bases: Tensor, features: int, probability: float) -> Tensor:
@@ -39,9 +40,11 @@ def kept_features(bases: Tensor, features: int, probability: float) -> Tensor:
     Returns:
         bool [rows, features].
     """
-    steps = _multiples(0, features, _STEP, bases.device)
+    kept = torch.empty(len(bases), features, dtype=torch.bool, device=bases.device)
     parts = in_cache(bases, features)
-    return torch.cat([_kept(part[:, None] + steps, probability) for part in parts])
+    for part, into in zip(parts, kept.split([len(part) for part in parts]), strict=True):
+        _keep(part, probability, into)
+    return kept
 
 
 def in_cache(tensor: Tensor, numbers: int = 1) -> tuple[Tensor, ...]:
@@ -68,7 +71,9 @@ def kept_keys(bases: Tensor, heads: int, keys: int, probability: float) -> Tenso
         bool [..., heads, queries, keys].
     """
     rows = rows_of_heads(bases, heads)
-    return _kept(rows[..., None] + _multiples(0, keys, _STEP, bases.device), probability)
+    kept = torch.empty(*rows.shape, keys, dtype=torch.bool, device=bases.device)
+    _keep(rows, probability, kept)
+    return kept
 
 
 def rows_of_heads(bases: Tensor, heads: int) -> Tensor:
@@ -90,22 +95,38 @@ def _multiples(begin: int, end: int, factor: int, device: torch.device) -> Tenso
     return torch.arange(begin, end, dtype=torch.int32, device=device) * _signed(factor)
 
 
-def _kept(bits: Tensor, probability: float) -> Tensor:
-    # Flipping the sign bit brings unsigned numbers into signed order.
-    return _hash_in_place(bits).bitwise_xor_(_signed(1 << 31)) >= threshold(probability) - (1 << 31)
+def _keep(rows: Tensor, probability: float, kept: Tensor) -> None:
+    """Decide about [..., features] by the base of each row, int32 [...]."""
+    features = kept.shape[-1]
+    pairs = _hash_in_place(rows[..., None] + _multiples(0, (features + 1) // 2, _STEP, rows.device))
+    # Flipping the sign bits brings unsigned numbers into signed order.
+    bits = pairs.bitwise_xor_(_number(0x80008000, pairs)).view(torch.int16)
+    torch.ge(bits[..., :features], threshold(probability) - (1 << 15), out=kept)
 
 
 def _hash_in_place(bits: Tensor) -> Tensor:
     """The same as graft_hash in source/dropout.h."""
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        _fold(bits, shift).mul_(_signed(factor))
+        _fold(bits, shift).mul_(_number(factor, bits))
     return _fold(bits, 16)
 
 
 def _fold(bits: Tensor, shift: int) -> Tensor:
     # >> repeats the sign; masked, it is the shift of an unsigned number.
-    return bits.bitwise_xor_((bits >> shift).bitwise_and_((1 << (32 - shift)) - 1))
+    shifted = (bits >> _number(shift, bits)).bitwise_and_(_number((1 << (32 - shift)) - 1, bits))
+    return bits.bitwise_xor_(shifted)
+
+
+def _number(number: int, beside: Tensor) -> int | Tensor:
+    """Return an operand of int32; ready as a tensor on a CPU, where torch would else make one in each call."""
+    return _NUMBERS[number] if beside.device.type == "cpu" else _signed(number)
 
 
 def _signed(number: int) -> int:
     return number - (1 << 32) if number >= 1 << 31 else number
+
+
+_NUMBERS = {
+    number: torch.tensor(_signed(number), dtype=torch.int32)
+    for number in (15, 16, 0xFFFF, 0x1FFFF, 0x7FEB352D, 0x846CA68B, 0x80008000)
+}

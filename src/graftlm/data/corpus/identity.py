@@ -90,7 +90,9 @@ def locked(folder: Path, progress: Progress) -> Generator[None]:
             lock.acquire()
     except OSError as problem:
         raise MissingResource(
-            f"this folder cannot be written: {problem.strerror}", where=str(folder), fix="check permissions"
+            f"this folder cannot be written: {problem.strerror}",
+            where=str(folder),
+            fix="free disk space or check permissions",
         ) from None
     try:
         yield

@@ -81,11 +81,6 @@ static int64_t rows_in_block(int64_t queries, int64_t keys) {
     return larger(1, (queries + blocks - 1) / blocks);
 }
 
-/* The bits of a query's dropout begin here; those of key j are graft_hash(row_base + j * GRAFT_STEP). */
-static uint32_t row_base(const struct job *job, int64_t token, int64_t head) {
-    return graft_hash((uint32_t)job->bases[token] + (uint32_t)(head + 1) * GRAFT_HEAD_STEP);
-}
-
 /* The keys that some row of these can see: returns the first, and how many in *keys. */
 static int64_t visible_keys(const struct job *job, const struct span *rows, int64_t *keys) {
     const int64_t first = first_visible(job, rows->first);
@@ -139,20 +134,40 @@ static void score_block(const struct job *job, const struct span *block, const s
     }
 }
 
+/* What a query drops: the base of its row, the first of the keys at hand, and the least bits that are kept. */
+struct decisions {
+    uint32_t row_base, first_key;
+    int32_t threshold;
+};
+
+/* Returns them, which are written to *decisions, or NULL where nothing is dropped. */
+static const struct decisions *decide(const struct job *job, int64_t token, int64_t head, int64_t first_key,
+                                      struct decisions *decisions) {
+    if (job->bases == NULL) return NULL;
+    const uint32_t row_base = graft_hash((uint32_t)job->bases[token] + (uint32_t)(head + 1) * GRAFT_HEAD_STEP);
+    *decisions = (struct decisions){row_base, (uint32_t)first_key, (int32_t)job->threshold};
+    return decisions;
+}
+
 /* Replaces scores by the exponentials of what they are below the largest, zero where dropped; returns the logarithm of
  * the sum of all exponentials, and in *total the sum below the largest. */
-static float soften(float *restrict row, int32_t count, int dropping, uint32_t bits_of_first, uint32_t threshold,
-                    float *total) {
+static float soften(float *restrict row, int32_t count, const struct decisions *dropout, float *total) {
     float largest = -INFINITY, sum = 0.0f;
 #pragma omp simd reduction(max : largest)
     for (int32_t column = 0; column < count; column++) largest = row[column] > largest ? row[column] : largest;
-    if (dropping) {
+    if (dropout != NULL) {
+        const int32_t threshold = dropout->threshold;
+        for (int32_t first = 0; first < count; first += GRAFT_DRAWN) {
+            const int32_t part = count - first < GRAFT_DRAWN ? count - first : GRAFT_DRAWN;
+            float *restrict scores = row + first;
+            union graft_bits drawn;
+            const uint16_t *bits = graft_draw(&drawn, dropout->row_base, dropout->first_key + (uint32_t)first, part);
 #pragma omp simd reduction(+ : sum)
-        for (int32_t column = 0; column < count; column++) {
-            const float value = exponential(row[column] - largest);
-            const uint32_t bits = graft_hash(bits_of_first + (uint32_t)column * GRAFT_STEP);
-            sum += value;
-            row[column] = bits >= threshold ? value : 0.0f;
+            for (int32_t column = 0; column < part; column++) {
+                const float value = exponential(scores[column] - largest);
+                sum += value;
+                scores[column] = bits[column] >= threshold ? value : 0.0f;
+            }
         }
     } else {
 #pragma omp simd reduction(+ : sum)
@@ -172,11 +187,11 @@ static void attend(const struct job *job, const struct span *block, const struct
     const int64_t rows = block->end - block->first, token = block->start + block->first;
     score_block(job, block, room, head, first_key, keys);
     for (int64_t row = 0; row < rows; row++) {
-        const uint32_t bits =
-            job->bases == NULL ? 0 : row_base(job, token + row, head) + (uint32_t)first_key * GRAFT_STEP;
+        struct decisions decisions;
+        const struct decisions *dropout = decide(job, token + row, head, first_key, &decisions);
         float total;
         job->log_sums[(token + row) * job->heads + head] =
-            soften(room->scores + row * stride, (int32_t)columns, job->bases != NULL, bits, job->threshold, &total);
+            soften(room->scores + row * stride, (int32_t)columns, dropout, &total);
         room->factors[row] = job->kept_factor / total;
     }
     float *values = room->values_copied + (first_key - room->first_key) * room->value_width;
@@ -191,24 +206,29 @@ static void attend(const struct job *job, const struct span *block, const struct
 
 /* Replaces scores by the probabilities that were kept, and the gradients of these by the gradients of the scores;
  * both still lack a factor, that of dropout and the scale. */
-static void soften_backward(float *restrict scores, float *restrict gradients, int32_t count, int dropping,
-                            uint32_t bits_of_first, uint32_t threshold, float kept_factor, float log_sum,
-                            float weighted) {
-    if (dropping) {
+static void soften_backward(float *restrict row, float *restrict row_gradients, int32_t count,
+                            const struct decisions *dropout, float kept_factor, float log_sum, float weighted) {
+    if (dropout != NULL) {
+        const int32_t threshold = dropout->threshold;
+        for (int32_t first = 0; first < count; first += GRAFT_DRAWN) {
+            const int32_t part = count - first < GRAFT_DRAWN ? count - first : GRAFT_DRAWN;
+            float *restrict scores = row + first, *restrict gradients = row_gradients + first;
+            union graft_bits drawn;
+            const uint16_t *bits = graft_draw(&drawn, dropout->row_base, dropout->first_key + (uint32_t)first, part);
 #pragma omp simd
-        for (int32_t column = 0; column < count; column++) {
-            const float probability = exponential(scores[column] - log_sum);
-            const uint32_t bits = graft_hash(bits_of_first + (uint32_t)column * GRAFT_STEP);
-            const float kept = bits >= threshold ? 1.0f : 0.0f;
-            gradients[column] = probability * (gradients[column] * (kept * kept_factor) - weighted);
-            scores[column] = probability * kept;
+            for (int32_t column = 0; column < part; column++) {
+                const float probability = exponential(scores[column] - log_sum);
+                const float kept = bits[column] >= threshold ? 1.0f : 0.0f;
+                gradients[column] = probability * (gradients[column] * (kept * kept_factor) - weighted);
+                scores[column] = probability * kept;
+            }
         }
     } else {
 #pragma omp simd
         for (int32_t column = 0; column < count; column++) {
-            const float probability = exponential(scores[column] - log_sum);
-            gradients[column] = probability * (gradients[column] - weighted);
-            scores[column] = probability;
+            const float probability = exponential(row[column] - log_sum);
+            row_gradients[column] = probability * (row_gradients[column] - weighted);
+            row[column] = probability;
         }
     }
 }
@@ -237,12 +257,11 @@ static void attend_backward(const struct job *job, const struct span *block, con
     graft_multiply(rows, columns, job->value_width, 1.0f, matrix(room->output_gradient, value_width),
                    matrix(room->transposed_values + skipped, room->key_stride), 0, matrix(room->gradients, stride));
     for (int64_t row = 0; row < rows; row++) {
-        const uint32_t bits =
-            job->bases == NULL ? 0 : row_base(job, token + row, head) + (uint32_t)first_key * GRAFT_STEP;
+        struct decisions decisions;
+        const struct decisions *dropout = decide(job, token + row, head, first_key, &decisions);
         /* The padding behind the last key holds whatever comes of it: no product reads it. */
-        soften_backward(room->scores + row * stride, room->gradients + row * stride, (int32_t)columns,
-                        job->bases != NULL, bits, job->threshold, job->kept_factor,
-                        job->log_sums[(token + row) * job->heads + head], room->factors[row]);
+        soften_backward(room->scores + row * stride, room->gradients + row * stride, (int32_t)columns, dropout,
+                        job->kept_factor, job->log_sums[(token + row) * job->heads + head], room->factors[row]);
     }
     graft_multiply(rows, width, keys, job->scale, matrix(room->gradients, stride),
                    matrix(room->keys_copied + skipped * width, width), 0, matrix(room->output, width));

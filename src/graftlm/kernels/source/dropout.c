@@ -16,16 +16,19 @@ static void drop_rows(void *data, int64_t begin, int64_t end) {
     /* Copied to locals: a store to output could otherwise change them, and nothing would be vectorised. */
     const struct dropout job = *(const struct dropout *)data;
     const int64_t features = job.features;
-    const uint32_t threshold = job.threshold;
+    const int32_t threshold = (int32_t)job.threshold;
     const float factor = job.factor;
     for (int64_t row = begin; row < end; row++) {
         const float *restrict input = job.input + row * features;
         float *restrict output = job.output + row * features;
         const uint32_t base = (uint32_t)job.bases[row];
-        for (int64_t feature = 0; feature < features; feature++) {
-            const uint32_t bits = graft_hash(base + (uint32_t)feature * GRAFT_STEP);
+        for (int64_t first = 0; first < features; first += GRAFT_DRAWN) {
+            const int32_t count = (int32_t)(features - first < GRAFT_DRAWN ? features - first : GRAFT_DRAWN);
+            union graft_bits drawn;
+            const uint16_t *bits = graft_draw(&drawn, base, (uint32_t)first, count);
             /* A product, not a choice: a NaN that is dropped stays one, as in torch. */
-            output[feature] = input[feature] * (bits >= threshold ? factor : 0.0f);
+            for (int32_t feature = 0; feature < count; feature++)
+                output[first + feature] = input[first + feature] * (bits[feature] >= threshold ? factor : 0.0f);
         }
     }
 }
