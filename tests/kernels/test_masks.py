@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -83,3 +85,15 @@ def test_probabilities_out_of_range_are_refused(probability: float) -> None:
 
 def test_a_probability_next_to_one_still_has_a_threshold() -> None:
     assert threshold(math.nextafter(1.0, 0.0)) == 2**16 - 1
+
+
+def test_the_default_device_at_import_does_not_matter() -> None:
+    """What is imported late may be so within a model that is built on another device."""
+    program = """
+import torch
+torch.set_default_device("meta")
+from graftlm.kernels.masks import kept_features
+print(int(kept_features(torch.zeros(3, dtype=torch.int32, device="cpu"), 500, 0.5).sum()) > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "True", done.stderr

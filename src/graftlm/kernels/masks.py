@@ -127,6 +127,6 @@ def _signed(number: int) -> int:
 
 
 _NUMBERS = {
-    number: torch.tensor(_signed(number), dtype=torch.int32)
+    number: torch.tensor(_signed(number), dtype=torch.int32, device="cpu")  # whatever the default is
     for number in (15, 16, 0xFFFF, 0x1FFFF, 0x7FEB352D, 0x846CA68B, 0x80008000)
 }
