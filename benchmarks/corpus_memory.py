@@ -79,7 +79,7 @@ def work(folder: Path, rule: DuplicateRule) -> None:
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = BertPreTokenizer()
 
-    def tokenise(sentences: Sequence[str]) -> list[list[int]]:
+    def tokenise(sentences: Sequence[str], begins: Sequence[bool]) -> list[list[int]]:
         return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(sentences))]
 
     options = CorpusOptions(path=str(folder / "text"), duplicates=rule)
