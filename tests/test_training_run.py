@@ -17,12 +17,13 @@ from tests.training.compiled import need_library
 
 from graftlm import fine_tuning, training_run
 from graftlm.errors import Diverged, GraftError, Interrupted, RunError
+from graftlm.kernels.compilation import fingerprint
 from graftlm.kernels.library import describe
 from graftlm.progress import Silent
 from graftlm.recipe import Recipe, load_recipe
 from graftlm.run_identity import describe_changes
 from graftlm.rundir import RunDirectory
-from graftlm.training import lazy_rows
+from graftlm.training import frozen, lazy_rows
 from graftlm.workflows.finetune import finetune, resume
 
 LABELS = {"parcel": "order", "refund": "money", "password": "account"}
@@ -331,6 +332,24 @@ def test_other_threads_are_said_and_the_run_continues(base: Path, rows: Path, tm
     assert run.read_record()["state"] == "finished"
 
 
+def test_features_that_a_resumed_run_has_no_room_for_are_said(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How much of the disk is free may be otherwise by then, and batches of training give other last bits."""
+    run = _crashed(_recipe(base, rows, **{"strategy.name": "head_only"}), tmp_path / "run")
+
+    def full(needed: int, folder: Path) -> None:
+        raise frozen.NotKept("no room")
+
+    monkeypatch.setattr(frozen, "_check_room", full)
+    listener = Listener()
+    resume(run.path, progress=listener)
+    assert _about_conditions(listener) == [
+        "features was kept, now computed in each pass: the run continues, but not bit for bit"
+    ]
+    assert run.read_record()["state"] == "finished"
+
+
 @pytest.mark.parametrize("older", [False, True])
 def test_missing_kernels_are_said_and_the_run_continues(
     base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bool
@@ -351,6 +370,7 @@ def test_missing_kernels_are_said_and_the_run_continues(
     if not older:
         monkeypatch.setenv("GRAFTLM_KERNELS", "off")
     resume(run.path, progress=listener)
+    level = f"{level} {fingerprint()[:8]}"
     then, now = ("none", level) if older else (level, "none")
     assert _about_conditions(listener) == [
         f"kernels was {then}, now {now}: the run continues, but not bit for bit"

@@ -55,15 +55,18 @@ class Diverged(GraftError):
 
     Args:
         what: step, loss and gradient norm.
-        rows: positions in train of the rows of that step; empty where it is not about a step.
+        rows: positions in train of the rows of that step, as they are in its pass; empty where it is not about a step.
+        step: its number, from 1; None where it is not about a step.
         fix: what the user can do about it.
     """
 
     exit_code = 4
 
-    def __init__(self, what: str, *, rows: Sequence[int] = (), fix: str = "") -> None:
+    def __init__(
+        self, what: str, *, rows: Sequence[int] = (), step: int | None = None, fix: str = ""
+    ) -> None:
         super().__init__(what, fix=fix)
-        self.rows = list(rows)
+        self.rows, self.step = list(rows), step
 
 
 class ProofFailed(GraftError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from graftlm.training.evaluation import predict_outputs
 from graftlm.training.frozen import KeptFeatures, NotKept, keep_features
 from graftlm.training.loop import Plan
 from graftlm.training.optimisation import Stepping
-from graftlm.training.order import steps_per_epoch
+from graftlm.training.order import Due, steps_per_epoch
 from graftlm.training.outputs import forward_where_targets
 
 
@@ -101,10 +101,10 @@ class FineTuning:
         scores = self.score("validation", outputs, self.tuned(outputs))
         return Judgement(scores.primary, scores.headline.value, scores.greater_is_better)
 
-    def places(self, examples: Sequence[int]) -> list[str]:
-        """Return where the rows of these examples stand in the user's files."""
+    def places(self, due: Due) -> list[str]:
+        """Return where the rows of a step stand in the user's files."""
         ids, row_of = self.prepared.dataset.splits["train"].row_ids, self.prepared.features["train"].rows
-        return [ids[row_of[example]] for example in examples]
+        return [ids[row_of[example]] for example in np.sort(due.rows)]
 
     def kept_features(self, folder: Path) -> KeptFeatures | None:
         """Return what a frozen body says about the training rows, unless each is read once only.

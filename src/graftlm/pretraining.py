@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
@@ -17,6 +18,7 @@ from graftlm.data.corpus.options import CorpusOptions
 from graftlm.data.corpus.shards import Corpus
 from graftlm.data.places import first_places
 from graftlm.errors import ConfigurationError, Diverged
+from graftlm.models.corpus_tokens import CorpusTokens
 from graftlm.models.families import of_t5_kind
 from graftlm.models.first_embeddings import MOST_TOKENS, WINDOW_TOKENS, begin_embeddings
 from graftlm.models.flat.probe import make_flat
@@ -25,7 +27,7 @@ from graftlm.models.gradient_checkpointing import require_checkpointing
 from graftlm.models.locating import fingerprint
 from graftlm.models.vocabulary import Vocabulary
 from graftlm.objectives._objective import Loss
-from graftlm.pretraining_evaluation import Saying, Sums, evaluate, frequencies, require_scores
+from graftlm.pretraining_evaluation import Budget, Saying, Sums, evaluate, frequencies, require_scores
 from graftlm.pretraining_objectives._examples import CorpusExamples, require_examples
 from graftlm.pretraining_objectives._objective import PretrainingObjective, Reading
 from graftlm.pretraining_preparation import begin_with, tokenizer_report, tokens_fingerprint
@@ -39,7 +41,7 @@ from graftlm.training.frozen import KeptFeatures
 from graftlm.training.loop import Forward, Plan
 from graftlm.training.memory import place
 from graftlm.training.optimisation import OptimizerName, Stepping, build_optimizer
-from graftlm.training.order import TokenBudgets
+from graftlm.training.order import Due, TokenBudgets
 
 # Keys that change where or how often, never what.
 _FREE = (
@@ -122,12 +124,22 @@ class Pretraining:
         if training.gradient_checkpointing:
             require_checkpointing(self.model)  # before hours are spent on the text
         progress.stage("preparing the corpus")
+        tokenise = CorpusTokens(tokenizer)
+        self._keeps_text = tokenise.keeps_text
+        if not tokenise.divides_alike:
+            progress.warn(
+                "texts are tokenised sentence by sentence, and this tokenizer divides a sentence otherwise where it "
+                "stands behind another one"
+            )
+        if self.objective.says_every_token and not self._keeps_text:
+            progress.say(
+                "bits per byte are not reported: the tokens of this tokenizer do not give back every character, and "
+                "what is lost would cost nothing"
+            )
 
         def built(options: CorpusOptions, folder: Path) -> Corpus:
             tokens = tokens_fingerprint(tokenizer)
-            return build_corpus(
-                options, self._tokens_of, len(tokenizer), tokens, recipe.seed, folder, progress
-            )
+            return build_corpus(options, tokenise, len(tokenizer), tokens, recipe.seed, folder, progress)
 
         self.corpus = built(recipe.corpus, run.corpus)
         reading = Reading(
@@ -318,19 +330,24 @@ class Pretraining:
             attach_generator(model, generator)
         return model
 
-    def places(self, examples: Sequence[int]) -> list[str]:
-        """Return where these examples stand: numbers of their documents, among those that are trained on."""
-        return [f"document {number + 1}" for number in self._examples.documents()[list(examples)]]
+    def places(self, due: Due) -> list[str]:
+        """Return where the examples of a step stand: numbers of their documents, among those that are trained on."""
+        source: Any = due.source  # of that pass, cut otherwise than the first
+        return [f"document {number + 1}" for number in np.unique(source.documents()[due.rows])]
 
     def kept_features(self, folder: Any) -> KeptFeatures | None:
         """Nothing is kept: a body of which nothing moves learns nothing from text."""
         return None
 
     def _scored(self, text: str, saying: Saying, on_batch: Callable[[int], None]) -> Sums:
-        budget = (self.options.batch_tokens, self.recipe.evaluation.tokens)
+        # No forward pass is larger than one of training: what fits there fits here.
+        at_once = self.options.batch_tokens // self.accelerator.num_processes
+        budget = Budget(at_once, self.options.micro_batch, self.recipe.evaluation.tokens)
+        all_bytes = self.objective.says_every_token and self._keeps_text
         return evaluate(
-            saying, self.judging[text], budget, self.accelerator.device, self.objective.loss(), on_batch
-        )
+            saying, self.judging[text], budget, self.accelerator.device, self.objective.loss(), all_bytes,
+            on_batch,
+        )  # fmt: skip
 
     def _saying(self, model: PreTrainedModel) -> Saying:
         return lambda batch: self.forward(model, batch, self.plan.autocast, None)
@@ -352,11 +369,3 @@ class Pretraining:
             autocast=autocast,
             decay_share=training.decay_share,
         )
-
-    def _tokens_of(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
-        """Return the tokens of texts, none of them special: the name of a special token in a text is text."""
-        backend: Any = self.beginning.tokenizer.backend_tokenizer  # pyright: ignore[reportAttributeAccessIssue]
-        backend.encode_special_tokens = True
-        backend.no_truncation()
-        backend.no_padding()
-        return [each.ids for each in backend.encode_batch_fast(list(texts), add_special_tokens=False)]

@@ -92,7 +92,7 @@ def _evaluate(training: TrainingRun[Pretraining]) -> dict[str, dict[str, Any]]:
         def scores(sums: Sums, before: Sums | None = None) -> dict[str, Any]:
             return sums.scores(subject.objective, recipe.evaluation.confidence, recipe.seed, before).dump()
 
-        documents = len(found.bytes)
+        documents = found.documents
         baseline = subject.baseline(name)
         if name == HELD_OUT and found.loss >= baseline.loss:
             progress.warn(

@@ -33,14 +33,16 @@ class Sums:
         nats: kind of target -> summed loss of each document.
         right: kind of target -> right answers in each document.
         counts: kind of target -> targets in each document.
-        bytes: UTF-8 bytes of each document.
+        bytes: UTF-8 bytes of each document; None where its tokens do not give all of them back, or are not all asked.
+        documents: how many there are.
         objective: what the losses of all kinds make together.
     """
 
     nats: Mapping[str, NDArray[np.float64]]
     right: Mapping[str, NDArray[np.float64]]
     counts: Mapping[str, NDArray[np.float64]]
-    bytes: NDArray[np.float64]
+    bytes: NDArray[np.float64] | None
+    documents: int
     objective: CrossEntropies
 
     @property
@@ -62,7 +64,7 @@ class Sums:
             before: what another model says about the same documents; every value is then the difference from that
                 of the other model on the same draws.
         """
-        documents = len(self.bytes)
+        documents = self.documents
         draws = np.random.default_rng(seed).multinomial(
             documents, np.full(documents, 1 / documents), RESAMPLES
         )
@@ -97,12 +99,32 @@ class Sums:
             means = {kind: (draws @ self.nats[kind]) / (draws @ self.counts[kind]) for kind in self.nats}
             values: dict[str, NDArray[np.float64]] = {"loss": self.objective.sum(means)}
             values["perplexity"] = np.exp(means[TOKENS])
-            if objective.says_every_token:
+            if self.bytes is not None:
                 values["bits_per_byte"] = bits_per_byte(draws @ self.nats[TOKENS], draws @ self.bytes)
             for name, kind in objective.measures.items():
                 if kind in self.right:
                     values[name] = (draws @ self.right[kind]) / (draws @ self.counts[kind])
         return values
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is scored, and how much of it at once.
+
+    Args:
+        at_once: tokens of a forward pass.
+        most_examples: of a forward pass; None for any number.
+        in_all: tokens that are scored, see `scored`.
+    """
+
+    at_once: int
+    most_examples: int | None
+    in_all: int
+
+    def examples(self, tokens: int) -> int:
+        """Return how many examples of so many tokens are scored at once, one at least."""
+        fitting = self.at_once // tokens
+        return max(1, fitting if self.most_examples is None else min(fitting, self.most_examples))
 
 
 Saying = Callable[[Batch], tuple[Said, Said]]
@@ -153,9 +175,10 @@ def frequencies(source: CorpusExamples, size: int, judged: Saying) -> Saying:
 def evaluate(
     saying: Saying,
     source: CorpusExamples,
-    budget: tuple[int, int],
+    budget: Budget,
     device: torch.device,
     objective: CrossEntropies,
+    all_bytes: bool,
     on_batch: Callable[[int], None] = lambda examples: None,
 ) -> Sums:
     """Score examples of a source; what chance decides about them is always the same.
@@ -163,12 +186,13 @@ def evaluate(
     Args:
         saying: what is scored.
         source: of held-out examples.
-        budget: tokens of a forward pass, and tokens in all, see `scored`.
+        budget: of the forward passes.
         device: of the model.
         objective: what is minimised.
+        all_bytes: whether what is asked gives back every byte of the text, so that bits per byte can be told.
         on_batch: told how many examples each batch had.
     """
-    examples, rows = scored(source, budget[1])
+    examples, rows = scored(source, budget.in_all)
     lengths, document = examples.lengths, examples.documents()
     rows = rows[np.argsort(-lengths[rows], kind="stable")]
     last = int(document[rows].max())
@@ -176,7 +200,7 @@ def evaluate(
     at = 0
     with torch.inference_mode():
         while at < len(rows):
-            part = rows[at : at + max(1, budget[0] // int(lengths[rows[at]]))]
+            part = rows[at : at + budget.examples(int(lengths[rows[at]]))]
             batch = examples.batch(part, device)
             with memory_for(f"evaluation, batch of {batch.size}", SMALLER_STEPS):
                 outputs, targets = saying(batch)
@@ -197,7 +221,8 @@ def evaluate(
             on_batch(len(part))
     seen = np.unique(document[rows])
     kept = {name: {kind: values[seen] for kind, values in each.items()} for name, each in sums.items()}
-    return Sums(**kept, bytes=source.corpus.document_bytes[seen].astype(np.float64), objective=objective)
+    sizes = source.corpus.document_bytes[seen].astype(np.float64)
+    return Sums(**kept, bytes=sizes if all_bytes else None, documents=len(seen), objective=objective)
 
 
 def scored(source: CorpusExamples, tokens: int) -> tuple[CorpusExamples, NDArray[np.int64]]:

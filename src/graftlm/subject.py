@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from graftlm.training.batching import Source
 from graftlm.training.frozen import KeptFeatures
 from graftlm.training.loop import Forward, Plan
 from graftlm.training.optimisation import Stepping
+from graftlm.training.order import Due
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,8 @@ class Subject(Protocol):
         """Judge the weights of the moment; what ``on_batch`` raises stops it. With several ranks all get the same."""
         ...
 
-    def places(self, examples: Sequence[int]) -> list[str]:
-        """Return where these examples stand in the user's files."""
+    def places(self, due: Due) -> list[str]:
+        """Return where the examples of a step stand in the user's files."""
         ...
 
     def kept_features(self, folder: Path) -> KeptFeatures | None:

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -26,6 +25,7 @@ from graftlm.rundir import RunDirectory, sync_folder
 from graftlm.subject import Subject
 from graftlm.training.averaging import AveragedWeights
 from graftlm.training.checkpoint import copy_weights, named_weights, newest_checkpoint, save_checkpoint
+from graftlm.training.conditions import changed, conditions
 from graftlm.training.graphs import CudaRecorder, GraphedSteps
 from graftlm.training.late import Late, late_steps
 from graftlm.training.loop import Step, fit
@@ -36,8 +36,6 @@ from graftlm.training.stopping import BestSoFar
 from graftlm.training.torch_adamw import TorchAdamW
 
 CHECKPOINT_SECONDS = 60.0
-# The conditions of checkpoints that are older than the choice.
-_BEFORE = {"execution": "padded", "kernels": "none"}
 
 
 class _StopNow(Exception):
@@ -89,6 +87,7 @@ class TrainingRun(Generic[Trained]):
             checkpoint_layers(self.model)
         self.identity = subject.identity()
         self.state: dict[str, Any] | None = None
+        self.about_features: dict[str, str] = {}
 
     def _lay_flat(self) -> str:
         """Let the model work without padding where it can; return why it does not, or nothing."""
@@ -211,6 +210,11 @@ class TrainingRun(Generic[Trained]):
         """Take the steps, late and as graphs where the device makes that worthwhile."""
         subject = self.subject
         loss, features = subject.loss(), subject.kept_features(self.run.path)
+        # Only known now, and how much of the disk is free may have decided it.
+        self.about_features = {"features": "computed in each pass" if features is None else "kept"}
+        if self.state is not None:
+            for sentence in changed(self.state["conditions"], self.about_features):
+                self.progress.warn(sentence)
         most = late_steps(self.optimizer, self.accelerator) if self.averages is None else 0
         late = Late(most, settles) if most else None
         if late is not None and features is None and (graphs := self._graphs(loss)) is not None:
@@ -236,9 +240,11 @@ class TrainingRun(Generic[Trained]):
         try:
             yield from steps
         except Diverged as error:
-            rows = first_places(self.subject.places(error.rows))
+            assert error.step is not None
+            due = next(self.subject.plan.order.steps(self.subject.examples, error.step - 1))
+            rows = first_places(self.subject.places(due))
             raise Diverged(
-                f"{error.what}; rows of this step: {rows}", rows=error.rows, fix=error.fix
+                f"{error.what}; rows of this step: {rows}", rows=error.rows, step=error.step, fix=error.fix
             ) from None
 
     def _validate(self, number: int, stop: StopRequest) -> None:
@@ -291,9 +297,8 @@ class TrainingRun(Generic[Trained]):
                 )
             self.progress.warn("no valid checkpoint was found; the run starts again from step 0")
             return
-        for name, now in self._conditions().items():
-            if (then := (_BEFORE | checkpoint.state["conditions"])[name]) != now:
-                self.progress.warn(f"{name} was {then}, now {now}: the run continues, but not bit for bit")
+        for sentence in changed(checkpoint.state["conditions"], self._conditions()):
+            self.progress.warn(sentence)
         best = checkpoint.restore(self.model, self.optimizer)
         if self.averages is not None:
             self.averages.restore(checkpoint.averaged())
@@ -310,17 +315,13 @@ class TrainingRun(Generic[Trained]):
         self.state = checkpoint.state
 
     def _conditions(self) -> dict[str, Any]:
-        """What the last bits depend on beside the identity of the run."""
-        return {
-            "threads": torch.get_num_threads(),
-            "device": self.accelerator.device.type,
-            "execution": "padded" if self.padded_because else "flat",
-            "precision": str(self.plan.autocast or torch.float32),
-            "processes": self.accelerator.num_processes,
-            "kernels": describe().partition(":")[0],
-            "torch": str(torch.__version__),
-            "transformers": version("transformers"),
-        }
+        return conditions(
+            self.accelerator.device,
+            bool(self.padded_because),
+            str(self.plan.autocast or torch.float32),
+            self.accelerator.num_processes,
+            **self.about_features,
+        )
 
     def _save_due(self, number: int) -> bool:
         every = self.options.checkpoint_steps

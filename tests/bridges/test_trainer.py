@@ -217,6 +217,105 @@ def test_a_loss_that_is_not_a_number_stops_and_saves_nothing(tmp_path: Path) -> 
         made.save_model(str(tmp_path / "model"))
 
 
+def test_a_gradient_from_before_moves_nothing(tmp_path: Path, seed: int) -> None:
+    """Neither what a trial pass has left, nor the NaN of a training that has diverged."""
+    network = model("bert", "labels", seed)
+    whole = _trained(tmp_path, network=copy.deepcopy(network), seed=seed)
+    batch = collate(rows("labels", seed, 4))
+    network(**batch).loss.backward()
+    network.classifier.weight.grad.fill_(torch.nan)
+    tried = _trained(tmp_path, network=network, seed=seed)
+    assert _losses(tried) == _losses(whole)
+    _equal(tried, whole)
+
+
+def _labelled_padding(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Labels as copies of ids, padding and all, as scripts for GPT-2 have them."""
+    made = collate(batch)
+    return {**made, "labels": made["input_ids"].clone()}
+
+
+@pytest.mark.parametrize(("family", "kind"), [("gpt2", "causal"), ("bert", "tags")])
+def test_labels_at_padding_are_learnt_as_by_the_stock_trainer(
+    family: str, kind: str, seed: int, tmp_path: Path
+) -> None:
+    found: list[Any] = []
+    for cls in (transformers.Trainer, graftlm.Trainer):
+        made = trainer(cls, model(family, kind, seed), kind, arguments(tmp_path), seed)
+        made.data_collator = _labelled_padding if kind == "causal" else _tagged_padding
+        made.train()
+        found.append(made)
+    np.testing.assert_allclose(_losses(found[1]), _losses(found[0]), rtol=1e-5)
+    assert found[1].padded_because == "labels stand at its padding"
+
+
+def _tagged_padding(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    made = collate(batch)
+    return {**made, "labels": made["labels"].masked_fill(made["attention_mask"] == 0, 0)}
+
+
+class _Renamed(transformers.BertPreTrainedModel):
+    """A network whose labels of tokens have a name of their own."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.bert = transformers.BertModel(config, add_pooling_layer=False)
+        self.classifier = nn.Linear(config.hidden_size, 3)
+        self.post_init()
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, token_labels: Any = None) -> Any:
+        logits = self.classifier(self.bert(input_ids, attention_mask=attention_mask).last_hidden_state)
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), token_labels.flatten())
+        return {"loss": loss, "logits": logits}
+
+
+def test_labels_of_tokens_by_another_name_are_counted_as_tokens(seed: int, tmp_path: Path) -> None:
+    def renamed(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        made = collate(batch)
+        return {"token_labels": made.pop("labels"), **made}
+
+    base, found = model("bert", "tags", seed), []
+    for micro, parts in ((8, 1), (2, 4)):
+        torch.manual_seed(seed)
+        network = _Renamed(base.config)
+        changes = {
+            "per_device_train_batch_size": micro,
+            "gradient_accumulation_steps": parts,
+            "remove_unused_columns": False,
+        }
+        made = trainer(graftlm.Trainer, network, "tags", arguments(tmp_path, **changes), seed)
+        made.data_collator = renamed
+        made.train()
+        found.append(_losses(made))
+    assert made.label_names == ["token_labels"]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+
+
+def test_a_body_without_a_head_gives_all_its_tokens(seed: int, tmp_path: Path) -> None:
+    config = model("bert", "labels", seed).config
+    torch.manual_seed(seed)
+    body = transformers.BertModel(config).requires_grad_(False)
+    wanted = rows("labels", seed, 8, same_length=9)
+    made = trainer(graftlm.Trainer, body, "labels", arguments(tmp_path), seed)
+    found = made.predict([{"input_ids": row["input_ids"]} for row in wanted]).predictions
+    inputs = {name: each for name, each in collate(wanted).items() if name != "labels"}
+    np.testing.assert_allclose(found[0], body.eval()(**inputs).last_hidden_state.numpy(), atol=1e-5)
+    assert made.padded_because.startswith("nobody knows what it says")
+
+
+def test_a_training_that_goes_on_under_other_conditions_says_so(
+    seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"save_strategy": "steps", "save_steps": 3, "max_steps": 6}
+    _trained(tmp_path, changes=changes, seed=seed)
+    _trained(tmp_path, changes=changes, seed=seed, resume=str(tmp_path / "checkpoint-3"))
+    assert "bit for bit" not in caplog.text
+    monkeypatch.setattr("graftlm.training.conditions.FORMULA", 99)
+    _trained(tmp_path, changes=changes, seed=seed, resume=str(tmp_path / "checkpoint-3"))
+    assert "now formula 99: the run continues, but not bit for bit" in caplog.text
+    assert caplog.text.count("bit for bit") == 1
+
+
 class _OwnLoss(graftlm.Trainer):
     """Two passes of each batch, as R-Drop has it."""
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from graftlm.kernels import variable_length_attention
 from graftlm.kernels.library import Library
-from graftlm.kernels.masks import kept_keys
+from graftlm.kernels.masks import kept_factor, kept_keys
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def test_the_kernel_drops_what_the_formula_says(length: int, kernels: Library, s
         alike, alike, units, starts_of(lengths), scale=1.0, dropout=0.4, bases=bases
     )
     kept = kept_keys(bases[3:], heads, length, 0.4).transpose(0, 1)
-    torch.testing.assert_close(output[3:], kept / (0.6 * length), rtol=1e-6, atol=0)
+    torch.testing.assert_close(output[3:], kept * kept_factor(0.4) / length, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -228,7 +228,7 @@ def test_torch_against_the_definition(seed: int) -> None:
                     [0.3 * dot + bias[0, i, j] for dot, j in zip(dots, seen, strict=True)]
                 ).softmax(0)
                 sums = [
-                    w * kept[head, i, j] / 0.7 * batch.value[start + j, head // 2]
+                    w * kept[head, i, j] * kept_factor(0.3) * batch.value[start + j, head // 2]
                     for w, j in zip(weights, seen, strict=True)
                 ]
                 torch.testing.assert_close(output[start + i, head], torch.stack(sums).sum(0))

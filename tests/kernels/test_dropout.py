@@ -8,7 +8,7 @@ from tests.kernels.random_bits import bases_of
 
 from graftlm.kernels import keyed_dropout
 from graftlm.kernels.library import Library
-from graftlm.kernels.masks import kept_features
+from graftlm.kernels.masks import kept_factor, kept_features, threshold
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,18 @@ def test_other_types_drop_the_same_numbers(dtype: torch.dtype, seed: int) -> Non
     dropped = keyed_dropout(x, bases, 0.1)
     assert dropped.dtype == dtype
     assert torch.equal(dropped != 0, keyed_dropout(x.float(), bases, 0.1) != 0)
-    assert dropped.max() == torch.tensor(1 / 0.9, dtype=dtype)
+    assert dropped.max() == torch.tensor(kept_factor(0.1), dtype=dtype)
+
+
+@pytest.mark.parametrize("probability", [0.0, 1e-7, 1e-5, 0.1, 0.3, 0.5, 0.9, 0.999, 0.9999, 0.9999999])
+def test_means_stay_what_they_were(probability: float, seed: int) -> None:
+    """Rounding a probability to 16 bits must not scale what is kept by another share than is kept."""
+    share = 1 - threshold(probability) / 2**16
+    assert kept_factor(probability) * share == pytest.approx(1.0, rel=1e-15)
+    assert kept_factor(probability) == pytest.approx(1 / (1 - probability), rel=1e-2) or probability > 0.999
+    found = keyed_dropout(torch.ones(4_000, 1_000), bases_of(seed, [4_000]), probability)
+    error = math.sqrt((1 - share) / share / found.numel())
+    assert abs(found.double().mean().item() - 1.0) <= 6 * error + 1e-6
 
 
 def test_without_dropout_the_same_tensor_comes_back(seed: int) -> None:

@@ -13,7 +13,7 @@ _PROGRAM = """
 import sys
 import torch
 from graftlm.kernels import dropout, dropout_triton
-from graftlm.kernels.masks import kept_features
+from graftlm.kernels.masks import kept_factor, kept_features
 
 torch.manual_seed(int(sys.argv[1]))
 for dtype in (torch.float32, torch.bfloat16, torch.float16):
@@ -23,7 +23,7 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
         bases = torch.randint(-(2**31), 2**31, (rows,)).to(torch.int32)
         found = dropout_triton.drop(x, bases, probability)
         kept = kept_features(bases, features, probability)
-        expected = (x * kept).mul_(1.0 / (1.0 - probability))
+        expected = (x * kept).mul_(kept_factor(probability))
         rounding = 1e-6 if dtype == torch.float32 else 0.01
         torch.testing.assert_close(found, expected, rtol=rounding, atol=0, equal_nan=True)
         assert torch.equal(found == 0, expected == 0), (dtype, rows, features)

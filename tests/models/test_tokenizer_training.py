@@ -13,7 +13,7 @@ import transformers
 from tests.models.raw_text import DATA, MISSING, any_texts, novel, sentences
 from tests.models.trained import KINDS, SIZES, trained
 from tests.tiny import tiny_config
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from graftlm.errors import ConfigurationError, DataError
 from graftlm.models import word_counts
@@ -211,6 +211,45 @@ def test_normalisation(kind, seed):
     customary = {"wordpiece": "lowercase", "byte_bpe": "none", "unigram": "nfkc"}[kind]
     texts = sentences(seed)
     assert written(train(texts, kind, "bert")) == written(train(texts, kind, "bert", normalisation=customary))
+
+
+@pytest.mark.parametrize("normalisation", ["none", "nfkc", "lowercase"])
+def test_pieces_of_bytes_are_those_that_the_library_learns_from_the_texts(normalisation, seed):
+    draw = random.Random(seed)
+    between = [
+        " ",
+        " ",
+        " ",
+        "\n",
+        "\n\n",
+        "    ",
+        "\t",
+        " \n  ",
+        "\u00a0",
+        "\u3000",
+        ", ",
+        "'s ",
+        "-",
+        "...",
+    ]
+    texts = [
+        "".join(word + draw.choice(between) for word in text.replace("\0", "").split())
+        for text in [*sentences(seed), *any_texts(seed)]
+    ]
+    texts += ["ab" * 400, "\n" * 300, " 漢字" * 200]
+    found = train(texts, "byte_bpe", "decoder", 700, normalisation).backend_tokenizer
+    backend = Tokenizer(models.BPE())
+    if found.normalizer is not None:
+        backend.normalizer = found.normalizer
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, min_frequency=2, special_tokens=special_tokens("decoder"), show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    # Runs of more than a hundred characters are learnt from in parts.
+    parts = [re.sub(r"(\S{100})(?=\S)", "\\1\0", text).split("\0") for text in texts]
+    backend.train_from_iterator([part for each in parts for part in each], trainer)
+    assert backend.get_vocab() == found.get_vocab()
 
 
 @pytest.mark.parametrize("kind", KINDS)

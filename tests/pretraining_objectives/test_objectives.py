@@ -18,7 +18,7 @@ from graftlm.errors import ConfigurationError
 from graftlm.models.flat.probe import make_flat
 from graftlm.models.generator import networks
 from graftlm.models.vocabulary import Vocabulary
-from graftlm.pretraining_evaluation import evaluate, frequencies
+from graftlm.pretraining_evaluation import Budget, evaluate, frequencies
 from graftlm.pretraining_objectives import masked_language_modelling
 from graftlm.pretraining_objectives._examples import PAIRS, REPLACED, TOKENS, windows
 from graftlm.pretraining_objectives._objective import Reading
@@ -220,8 +220,8 @@ def test_a_model_that_knows_nothing_has_the_loss_of_a_guess(made: Made) -> None:
             if "seq_relationship" in name or "sop_classifier" in name or "dense_prediction" in name:
                 parameter.zero_()
     sums = evaluate(
-        lambda batch: made.objective.forward(model, batch, None, None), made.examples, (300, 10**9), CPU,
-        made.objective.loss(),
+        lambda batch: made.objective.forward(model, batch, None, None), made.examples,
+        Budget(300, None, 10**9), CPU, made.objective.loss(), False,
     )  # fmt: skip
     assert sums.nats[TOKENS].sum() / sums.counts[TOKENS].sum() == pytest.approx(
         math.log(made.vocabulary.size), rel=1e-5
@@ -433,6 +433,38 @@ def test_no_example_is_longer_than_is_said(made: Made) -> None:
         made.objective.name != MASKED or made.objective.pairs == "none"
     ):  # the corpus has documents beyond a window
         assert lengths.max() == longest
+
+
+def test_no_more_is_scored_at_once_than_was_allowed(made: Made) -> None:
+    network = made.network().eval()
+
+    def scored(budget: Budget) -> tuple[Any, list[int]]:
+        sizes: list[int] = []
+        sums = evaluate(
+            lambda batch: made.objective.forward(network, batch, None, None), made.examples, budget, CPU,
+            made.objective.loss(), made.objective.says_every_token, sizes.append,
+        )  # fmt: skip
+        return sums, sizes
+
+    whole, sizes = scored(Budget(10**6, None, 10**9))
+    assert len(sizes) == 1
+    for budget, most in ((Budget(10**6, 3, 10**9), 3), (Budget(1, None, 10**9), 1), (Budget(1, 7, 10**9), 1)):
+        parts, sizes = scored(budget)
+        assert max(sizes) == most
+        assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
+        assert parts.documents == whole.documents
+        assert (parts.bytes is None) == (made.objective.name != CAUSAL)
+
+
+def test_a_bart_writes_what_it_is_fine_tuned_to_write(tmp_path: Path, seed: int) -> None:
+    """The decoder learns to write <s> first, as targets of fine-tuning begin with it and scores of sentences ask it."""
+    made = Made("infilling", tmp_path, seed)
+    begin, end = made.vocabulary.beginning, made.vocabulary.end
+    targets = made.examples.batch(made.rows(), CPU).targets
+    for row in targets.tolist():
+        asked = [token for token in row if token != IGNORED]
+        assert asked[0] == begin and asked[-1] == end
+        assert made.vocabulary.ordinary[asked[1:-1]].all()
 
 
 def test_infilling_cuts_nothing_off(tmp_path: Path, seed: int) -> None:

@@ -139,6 +139,15 @@ def test_a_checkpoint_becomes_a_base_model(
     assert_computes_alike(files.folder, values, random)
 
 
+def test_the_folder_that_one_stands_in_is_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_texts(tmp_path / "bert")
+    monkeypatch.chdir(tmp_path / "bert")
+    assert tensorflow_checkpoint.find_checkpoint(Path()) is None
+    assert tensorflow_checkpoint.find_checkpoint(Path("/")) is None
+    Path("bert_model.ckpt.index").touch()
+    assert tensorflow_checkpoint.find_checkpoint(Path()) == Path("bert_model.ckpt")
+
+
 def test_a_checkpoint_is_refused_before_tensorflow_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ import copy
 import errno
 import io
 import json
+import math
 import os
 import random
 import re
@@ -27,8 +28,17 @@ from graftlm import pretraining_preparation, pretraining_proof, training_run
 from graftlm.cli.evaluate import evaluate as show_scores
 from graftlm.data.corpus.documents import read_documents
 from graftlm.data.places import counted
-from graftlm.errors import ConfigurationError, DataError, GraftError, MissingResource, ModelError, RunError
+from graftlm.errors import (
+    ConfigurationError,
+    DataError,
+    Diverged,
+    GraftError,
+    MissingResource,
+    ModelError,
+    RunError,
+)
 from graftlm.models.base_model import load_model
+from graftlm.models.corpus_tokens import CorpusTokens
 from graftlm.models.locating import locate
 from graftlm.predictor import Predictor
 from graftlm.pretraining import Pretraining
@@ -37,6 +47,7 @@ from graftlm.pretraining_recipe import PretrainingRecipe, general_text, load_pre
 from graftlm.progress import Silent
 from graftlm.reports.base_card import render_base_card
 from graftlm.rundir import RunDirectory
+from graftlm.training import loop as training_loop
 from graftlm.training.devices import open_accelerator
 from graftlm.workflows.dry_run import dry_run_pretraining
 from graftlm.workflows.finetune import resume as resume_finetuning
@@ -469,17 +480,17 @@ def test_another_text_under_the_same_name_is_refused(
 def test_an_interruption_while_the_corpus_is_prepared_goes_on(
     texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = Pretraining._tokens_of, []  # pyright: ignore[reportPrivateUsage]
+    calls: list[int] = []
 
-    def interrupting(self: Any, sentences: Any) -> Any:
+    def interrupting(self: Any, sentences: Any, begins: Any) -> Any:
         calls.append(1)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pretraining, "_tokens_of", interrupting)
+        patch.setattr(CorpusTokens, "__call__", interrupting)
         with pytest.raises(KeyboardInterrupt):
             pretrain(_recipe(texts), tmp_path / "run")
-    assert calls and real is Pretraining._tokens_of  # pyright: ignore[reportPrivateUsage]
+    assert calls
     resume(tmp_path / "run")
     assert RunDirectory(tmp_path / "run").read_record()["state"] == "finished"
 
@@ -524,6 +535,36 @@ def test_of_several_processes_one_trains_the_tokenizer(
     assert tokens_fingerprint(first.tokenizer) == tokens_fingerprint(second.tokenizer)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training.short_share": 0.9},
+        {"objective.pairs": "next_sentence", "training.epochs": 3},
+        {"base": "gpt2-mini", "training.short_share": 0.5},
+    ],
+)
+def test_a_step_that_diverges_names_the_documents_of_its_pass(
+    changes: dict[str, Any], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Examples are cut anew in each pass, some of them short, so that their numbers alone say nothing."""
+    recipe = _recipe(texts, **changes)
+    steps = pretrain(recipe, tmp_path / "whole").read_record()["steps"]
+    bad = random.Random(seed).randint(1, steps)
+    seen: list[set[int]] = []
+    real = training_loop._accumulate  # pyright: ignore[reportPrivateUsage]
+
+    def spoilt(model: Any, due: Any, *rest: Any) -> Any:
+        value, tokens = real(model, due, *rest)
+        seen.append(set(due.source.documents()[due.rows].tolist()))
+        return (value * math.nan if len(seen) == bad else value), tokens
+
+    monkeypatch.setattr(training_loop, "_accumulate", spoilt)
+    with pytest.raises(Diverged, match=f"step {bad}: loss nan") as caught:
+        pretrain(recipe, tmp_path / "run")
+    named = {int(number) - 1 for number in re.findall(r"document (\d+)", str(caught.value))}
+    assert named and named <= seen[-1] and caught.value.step == bad
+
+
 @pytest.mark.parametrize("written", ["shards", "signatures"])
 def test_a_full_disk_while_the_corpus_is_prepared_keeps_what_is_written(
     written: str, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -549,6 +590,32 @@ def test_a_full_disk_while_the_corpus_is_prepared_keeps_what_is_written(
 
 
 @pytest.mark.parametrize(
+    ("changes", "least", "most"),
+    [
+        ({"training.averaging": 0.99}, 20, 20),
+        ({"training.optimizer": "muon"}, 12.05, 15.5),
+        ({"training.optimizer": "adafactor"}, 8, 10),
+    ],
+)
+def test_a_dry_run_counts_what_the_optimiser_and_averages_keep(
+    changes: dict[str, Any], least: float, most: float, texts: Path
+) -> None:
+    costs = json.loads(dry_run_pretraining(_recipe(texts, **changes)).to_json())["costs"]
+    assert costs["parameters"] == costs["moving_parameters"]
+    assert least <= costs["state_bytes"] / costs["parameters"] <= most
+
+
+@pytest.mark.parametrize("kind", ["byte_bpe", "wordpiece"])
+def test_bits_per_byte_are_told_where_no_byte_is_lost(kind: str, texts: Path, tmp_path: Path) -> None:
+    said = Said()
+    tokenizer = {"tokenizer.kind": kind, "tokenizer.vocabulary_size": 500 if kind == "byte_bpe" else SIZE}
+    run = pretrain(_recipe(texts, base="gpt2-mini", **tokenizer), tmp_path / "run", said)
+    values = json.loads(run.evaluation("held_out").read_text(encoding="utf-8"))["scores"]["values"]
+    assert ("bits_per_byte" in values) == (kind == "byte_bpe")
+    assert any("bits per byte are not reported" in line for line in said.lines) == (kind == "wordpiece")
+
+
+@pytest.mark.parametrize(
     ("changes", "error", "said"),
     [
         ({"base": "bert-mnii"}, ConfigurationError, "bert-mini"),
@@ -567,6 +634,11 @@ def test_a_full_disk_while_the_corpus_is_prepared_keeps_what_is_written(
         ({"strategy.name": "lora"}, ConfigurationError, "random"),
         ({"base": "bart-tiny", "training.batch_tokens": 24}, ConfigurationError, "written"),
         ({"base": "t5-tiny", "training.batch_tokens": 24}, ConfigurationError, "written"),
+        (
+            {"base": "t5-tiny", "training.max_length_tokens": 2_048, "training.batch_tokens": 4_096},
+            ConfigurationError,
+            "114 spans, and this vocabulary has 100 sentinels",
+        ),
         ({"tokenizer.extend_by": 5}, ConfigurationError, "extend_by"),
         ({"tokenizer.vocabulary_size": 40}, ConfigurationError, "vocabulary"),
     ],

@@ -30,6 +30,7 @@ from graftlm.training.checkpoint import (
     save_tensors,
     write_folder,
 )
+from graftlm.training.conditions import changed, conditions
 from graftlm.training.optimisation import Stepping
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class TrainerCheckpoint:
         """Bring weights, moments and, where that is asked for, callbacks to where they were; return the state."""
         _restore_weights(_model(trainer), self.path)
         restore_moments(self.path / MOMENTS, _model(trainer), optimizer)
+        for sentence in changed(self.own.get("conditions", {}), _conditions(trainer)):
+            log.warning("%s", sentence)
         state = TrainerState.load_from_json(str(self.path / STATE))
         if trainer.args.restore_callback_states_from_checkpoint:
             _restore_callbacks(trainer, state)
@@ -111,7 +114,10 @@ def save(trainer: Trainer, batches: TrainingBatches, optimizer: Stepping, losses
             if other := _not_in_the_model_file(model, partial):
                 save_tensors(partial / OTHER_WEIGHTS, other)
         state.save_to_json(str(partial / STATE))
-        own = {"step": state.global_step, "losses": losses, "identity": _identity(trainer, batches)}
+        own = {
+            "step": state.global_step, "losses": losses, "identity": _identity(trainer, batches),
+            "conditions": _conditions(trainer),
+        }  # fmt: skip
         write_json(partial / OWN_STATE, own)
 
     needed = sum(each.nbytes for each in (*named_weights(model).values(), *moments.values()))
@@ -213,6 +219,11 @@ def _restore_weights(model: nn.Module, folder: Path) -> None:
         )
     for name in own.keys() & found.keys():
         own[name].copy_(found[name])
+
+
+def _conditions(trainer: Trainer) -> dict[str, Any]:
+    precision = str(trainer.accelerator.mixed_precision)
+    return conditions(trainer.args.device, bool(trainer.forward_pass().padded_because), precision, 1)
 
 
 def _identity(trainer: Trainer, batches: TrainingBatches) -> dict[str, Any]:

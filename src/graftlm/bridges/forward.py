@@ -129,6 +129,8 @@ class Forward:
         # Where padding stands on the left families number positions each in their own way.
         if not _behind(mask != 0):
             raise _Padded("its padding does not stand behind the tokens")
+        if not config.is_encoder_decoder and _asks_padding(inputs, mask):
+            raise _Padded("labels stand at its padding")
         target = _written(inputs, ids) if config.is_encoder_decoder else None
         keys = self._keys(len(ids)) if self.model.training else None
         if self.model.training and keys is None:
@@ -142,6 +144,12 @@ class Forward:
         seed, step, places = self._key
         self._passes += 1
         return example_keys(seed, step, places, forward_pass=self._passes - 1)
+
+
+def _asks_padding(inputs: dict[str, Any], mask: Tensor) -> bool:
+    """Whether a token that is padding has a label: flat, no network would compute what it says there."""
+    labels = [inputs[name] for name in ("labels", "shift_labels") if isinstance(inputs.get(name), Tensor)]
+    return any(each.shape == mask.shape and bool(((each != IGNORED) & (mask == 0)).any()) for each in labels)
 
 
 def _behind(real: Tensor) -> bool:

@@ -66,6 +66,7 @@ class Session:
     def run(self, resume: str | bool | None) -> TrainOutput:
         """Train from the start or from a checkpoint to the end; see `transformers.Trainer.train`."""
         trainer, arguments = self.trainer, self.arguments
+        trainer.model.zero_grad()  # pyright: ignore[reportOptionalMemberAccess] - as of a pass before, or a NaN
         self._make_optimizer()
         trainer.state = self._fresh_state()
         checkpoint = to_resume(trainer, self.batches, resume) if resume else None

@@ -177,6 +177,9 @@ class Trainer(transformers.Trainer):
     def count_items(self, inputs: Mapping[str, Any]) -> int:
         """Return how many items the loss of a collated batch is the mean of."""
         labels = inputs.get("shift_labels", inputs.get("labels"))
+        if labels is None:  # a model of the user's may call them otherwise
+            named = [inputs[name] for name in self.label_names or () if inputs.get(name) is not None]
+            labels = named[0] if len(named) == 1 else None
         if not isinstance(labels, Tensor):
             return count_rows(inputs)
         own = self.compute_loss_func is not None or self.reads_weights

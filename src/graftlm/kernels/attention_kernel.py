@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from graftlm.kernels.attention_torch import Pattern
 from graftlm.kernels.library import Library
-from graftlm.kernels.masks import threshold
+from graftlm.kernels.masks import kept_factor, threshold
 
 
 class _Job(ctypes.Structure):
@@ -120,6 +120,6 @@ def _job(
     job.width, job.value_width = query.shape[2], value.shape[2]
     # A window beyond all tokens is none that C could overflow.
     job.window, job.causal = min(pattern.window or 0, len(query) + len(key)), int(pattern.causal)
-    job.scale, job.kept_factor = pattern.scale, 1.0 / (1.0 - pattern.dropout)
+    job.scale, job.kept_factor = pattern.scale, kept_factor(pattern.dropout)
     job.threshold = threshold(pattern.dropout)
     return job

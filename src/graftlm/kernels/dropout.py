@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from graftlm.kernels.library import load
-from graftlm.kernels.masks import in_cache, kept_features, threshold
+from graftlm.kernels.masks import in_cache, kept_factor, kept_features, threshold
 
 _ARGUMENTS = (c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_uint32, c_float)
 
 
 def keyed_dropout(x: Tensor, bases: Tensor, probability: float) -> Tensor:
-    """Drop numbers of ``x`` and scale the others by ``1 / (1 - probability)``.
+    """Drop numbers of ``x`` and scale the others by `kept_factor`, which is 1 / (1 - probability) but for rounding.
 
     float32 on the CPU is computed by the compiled kernel where there is one, on CUDA by one in Triton, all else in
     torch, with one mask.
@@ -91,7 +91,7 @@ def _compiled(x: Tensor, bases: Tensor, probability: float) -> Tensor:
     output = torch.empty_like(x)
     library.kernel("graft_dropout", _ARGUMENTS)(
         *(x.data_ptr(), bases.data_ptr(), output.data_ptr(), len(bases), x.shape[-1]),
-        *(threshold(probability), 1.0 / (1.0 - probability)),
+        *(threshold(probability), kept_factor(probability)),
     )
     return output
 
@@ -100,5 +100,5 @@ def _multiplied(x: Tensor, kept: Tensor, probability: float) -> Tensor:
     x, output = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
     # As numbers, by which torch multiplies faster than by truth values. Not zeros put in: a NaN stays one.
     for given, numbers, dropped in zip(*map(in_cache, (x, kept.view(torch.int8), output)), strict=True):
-        torch.mul(given, numbers, out=dropped).mul_(1.0 / (1.0 - probability))
+        torch.mul(given, numbers, out=dropped).mul_(kept_factor(probability))
     return output

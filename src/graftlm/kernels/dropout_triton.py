@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from graftlm.kernels.masks import kept_features, threshold
+from graftlm.kernels.masks import kept_factor, kept_features, threshold
 
 _MOST_COLUMNS = 1024
 
@@ -43,7 +43,7 @@ def drop(x: Tensor, bases: Tensor, probability: float) -> Tensor:
         bases,
         output,
         features,
-        1.0 / (1.0 - probability),
+        kept_factor(probability),
         THRESHOLD=threshold(probability),
         COLUMNS=columns,
     )
@@ -56,7 +56,7 @@ def proved(device: torch.device, dtype: torch.dtype) -> bool:
     random = torch.Generator().manual_seed(0)
     x = torch.randn(7, 1100, generator=random).to(device, dtype)
     bases = torch.randint(-(2**31), 2**31, (7,), generator=random).to(device, torch.int32)
-    expected = (x * kept_features(bases, 1100, 0.3)).mul_(1.0 / 0.7)
+    expected = (x * kept_features(bases, 1100, 0.3)).mul_(kept_factor(0.3))
     try:
         found = drop(x, bases, 0.3)
         return bool(((found == 0) == (expected == 0)).all()) and torch.allclose(found, expected, rtol=0.01)

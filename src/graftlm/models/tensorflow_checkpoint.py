@@ -51,7 +51,7 @@ def find_checkpoint(source: Path) -> Path | None:
     """
     if source.suffix == ".index" and source.is_file():
         return source.with_suffix("")
-    if source.with_name(f"{source.name}.index").is_file():
+    if source.name and source.with_name(f"{source.name}.index").is_file():  # "." has no name
         return source
     found = [path.with_suffix("") for path in sorted(source.glob("*.index"))]
     usual = source / CHECKPOINT

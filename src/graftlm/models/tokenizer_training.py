@@ -43,7 +43,8 @@ _CUSTOMARY: Mapping[TokenizerKind, Normalisation] = {
     "unigram": "nfkc",
 }
 _PRINTABLE = "".join(map(chr, range(ord("!"), ord("~") + 1)))
-_LONG_RUN = re.compile(rf"\S{{{LONGEST_WORD}}}(?=\S)")
+_RUN = re.compile(rf"\s*+\S{{1,{LONGEST_WORD}}}|\s+")
+"""White space and what stands behind it: here bytes are words too that stand for several spaces or line ends."""
 _REPEATED = 1000
 """Words per sequence that is given to a trainer."""
 
@@ -75,7 +76,9 @@ def train_tokenizer(
     size = options.vocabulary_size - len(last)
     if kind == "byte_bpe":
         _check_room(options.vocabulary_size, len(special) + 256 + len(last))
-        backend = _byte_bpe(texts, size, special, normalizer, pre_tokenizer)
+        backend = _byte_bpe(
+            count_words(texts, normalizer, pre_tokenizer, runs_of=_RUN.findall), size, special
+        )
     else:
         words = _words(texts, normalizer, pre_tokenizer, [*special, *last])
         pieces = len(special) + len(words.characters) + (len(words.inner) if kind == "wordpiece" else 0)
@@ -161,18 +164,13 @@ def _cut(counts: Counter[str]) -> Counter[str]:
     return cut
 
 
-def _byte_bpe(
-    texts: Iterable[str],
-    size: int,
-    special: list[str],
-    normalizer: Normalizer | None,
-    pre_tokenizer: PreTokenizer,
-) -> Tokenizer:
+def _byte_bpe(words: Mapping[str, int], size: int, special: list[str]) -> Tokenizer:
+    letters = decoders.ByteLevel()
+    if all(letters.decode([word]).isspace() for word in words):
+        raise _no_text()
     # No merge can spell the name of a special token: letters and punctuation are never in one word.
     backend = Tokenizer(models.BPE())
-    if normalizer is not None:
-        backend.normalizer = normalizer
-    backend.pre_tokenizer = pre_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # bytes are letters by now
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=MIN_FREQUENCY,
@@ -180,21 +178,7 @@ def _byte_bpe(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    read = 0
-
-    def watched() -> Iterator[str]:
-        nonlocal read
-        for text in texts:
-            read += not (text == "" or text.isspace())
-            start = 0
-            for run in _LONG_RUN.finditer(text):
-                yield text[start : run.end()]
-                start = run.end()
-            yield text[start:]
-
-    backend.train_from_iterator(watched(), trainer)
-    if not read:
-        raise _no_text()
+    backend.train_from_iterator(_repeated(words), trainer)
     return backend
 
 

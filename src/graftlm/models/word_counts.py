@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import PreTokenizer
@@ -14,18 +14,23 @@ _MOST_WORDS = 3_000_000
 
 
 def count_words(
-    texts: Iterable[str], normalizer: Normalizer | None, pre_tokenizer: PreTokenizer, before: str = ""
+    texts: Iterable[str],
+    normalizer: Normalizer | None,
+    pre_tokenizer: PreTokenizer,
+    before: str = "",
+    runs_of: Callable[[str], Iterable[str]] = str.split,
 ) -> Counter[str]:
     """Return word -> occurrences; memory is bounded by `_MOST_WORDS` different ones.
 
-    Runs of characters between white space are counted first and normalised and divided into words once each, which is
-    many times faster than to do so with every text.
+    Runs of characters are counted first and normalised and divided into words once each, which is many times faster
+    than to do so with every text.
 
     Args:
         texts: read once.
         normalizer: of the tokenizer.
         pre_tokenizer: of the tokenizer; it divides at white space at least.
         before: is put before every run: a space where the pre-tokenizer gives words the space before them.
+        runs_of: a text -> its runs, none of which ends within a word; those between white space by default.
     """
     runs, words = Counter[str](), Counter[str]()
 
@@ -42,7 +47,7 @@ def count_words(
             fewest *= 2
 
     for text in texts:
-        runs.update(text.split())
+        runs.update(runs_of(text))
         # Where a script has no spaces, hardly a run comes twice, but its words may.
         if len(runs) >= _MOST_RUNS:
             divide()

@@ -16,7 +16,7 @@ from graftlm.data.corruption.uniforms import Keys
 from graftlm.data.ragged import Ragged
 from graftlm.errors import ConfigurationError
 from graftlm.models.families import usual_objective
-from graftlm.models.vocabulary import Vocabulary
+from graftlm.models.vocabulary import Template, Vocabulary
 from graftlm.pretraining_objectives._examples import (
     TOKENS,
     CorpusExamples,
@@ -64,13 +64,13 @@ class Infilling(Config):
 
     def longest_example(self, vocabulary: Vocabulary, tokens: int) -> int:
         """See `graftlm.pretraining_objectives._objective.PretrainingObjective`."""
-        special = vocabulary.single.size
-        return int(self._sizes(np.array([tokens - special]), special)[0])
+        template = vocabulary.single
+        return int(self._sizes(np.array([tokens - template.size]), template)[0])
 
-    def _sizes(self, texts: Places, special: int) -> Places:
+    def _sizes(self, texts: Places, template: Template) -> Places:
         """Return the tokens of examples of so long texts: what is read is shorter by what the masks hide."""
         read = np.ceil(texts * (1.0 - self.mask_share * 2 / 3)).astype(np.int64)
-        return read + special + texts + 1
+        return read + template.size + len(template.parts[0]) + texts + 1
 
     def check(self, config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
         """Refuse a network that does not write, and a tokenizer without a mask."""
@@ -96,7 +96,7 @@ class Infilling(Config):
 
         def cutting(number: int, short: bool) -> Cut:
             found = windows(corpus.document_starts, reading.length(short) - template.size, 0, _FEWEST)
-            return Cut(found.starts, found.ends, self._sizes(found.lengths, template.size))
+            return Cut(found.starts, found.ends, self._sizes(found.lengths, template))
 
         def make(cut: Cut, texts: list[Ragged], keys: Keys, progress: float) -> Made:
             text = texts[0]
@@ -104,7 +104,8 @@ class Infilling(Config):
             read = infill(read, keys, mask, self.mask_share, longest=reading.tokens - template.size)
             return Made(
                 {"input_ids": surrounded([read], template.parts)},
-                surrounded([text], ((), (end,))),
+                # As in fine-tuning, the decoder writes what the tokenizer puts before a text, too: <s> with BART.
+                surrounded([text], (template.parts[0], (end,))),
             )
 
         padding = {"input_ids": vocabulary.padding["input_ids"]}

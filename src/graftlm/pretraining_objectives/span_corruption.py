@@ -57,7 +57,9 @@ class SpanCorruption(Config):
     def longest_example(self, vocabulary: Vocabulary, tokens: int) -> int:
         """See `graftlm.pretraining_objectives._objective.PretrainingObjective`."""
         corruption = self._corruption(vocabulary)
-        read, written = corruption.lengths_of_results(np.array([corruption.longest_text(tokens)]))
+        longest = np.array([corruption.longest_text(tokens)])
+        corruption.require_sentinels(longest)
+        read, written = corruption.lengths_of_results(longest)
         return int(read[0] + written[0])
 
     def _corruption(self, vocabulary: Vocabulary) -> span_corruption.SpanCorruption:

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from graftlm.errors import ConfigurationError
 from graftlm.kernels.adamw import AdamWKernels, Matrix, StepHistory, suits
+from graftlm.kernels.library import VARIABLE
 
 # Below this a dense step costs less than looking which rows are late.
 FEWEST_ROWS = 4096
@@ -112,7 +114,12 @@ class LazyRows:
         arrived = weight.grad
         weight.grad = None
         if arrived is None or not arrived.is_sparse:
-            raise RuntimeError("the embedding matrix is read by something else than its module")
+            raise ConfigurationError(
+                "the model reads its embedding matrix otherwise than by calling the module, so that no row of it can "
+                "be left for later",
+                where=VARIABLE,
+                fix=f"set the environment variable {VARIABLE}=off, which takes every step in full",
+            )
         # The public accessors want a coalesced tensor, and coalescing promises no order.
         tokens, values = torch.ops.aten._indices(arrived)[0], torch.ops.aten._values(arrived)
         summed = self._summed(tokens, values)

@@ -190,6 +190,7 @@ def require_finite(loss: float, norm: float, number: int, rows: Sequence[int], r
         raise Diverged(
             f"step {number}: loss {loss}, gradient norm {norm}",
             rows=sorted(rows),
+            step=number,
             fix=f"look at these rows, or lower {rate_is_called}; the last checkpoint is finite",
         )
 

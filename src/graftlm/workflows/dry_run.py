@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from torch import Tensor
 
 from graftlm.fine_tuning import FineTuning
 from graftlm.models.flat.probe import make_flat
@@ -151,14 +152,17 @@ def _cost(subject: Subject, accelerator: Accelerator, total_tokens: int) -> tupl
         if timed == _TIMED_STEPS:
             break
     rate = tokens / seconds
-    state_bytes = 4 * everything + 12 * moving
+    kept = [value for state in optimizer.state.values() for value in state.values()]
+    moments = sum(value.nbytes for value in kept if isinstance(value, Tensor) and value.ndim)
+    averages = moving if subject.averaging else 0
+    state_bytes = 4 * (everything + moving + averages) + moments
     costs: dict[str, Any] = {
         "steps": subject.plan.total_steps, "training_tokens": total_tokens, "seconds": total_tokens / rate,
         "tokens_per_second": rate, "device": accelerator.device.type, "parameters": everything,
         "moving_parameters": moving, "state_bytes": state_bytes,
     }  # fmt: skip
     sentences = [
-        f"{moving:,} of {everything:,} parameters move; weights, gradients and optimiser state take "
+        f"{moving:,} of {everything:,} parameters move; weights, gradients and what the optimiser keeps take "
         f"{state_bytes / 2**20:,.0f} MiB, activations come on top",
         f"about {total_tokens / rate:,.0f} s of training on {accelerator.device.type} "
         f"({rate:,.0f} tokens/s over {max(1, timed - 1)} steps, measured in {time.perf_counter() - began:.1f} s), "

@@ -32,7 +32,7 @@ class Listener(Silent):
         self.moves.append((done, total, figures))
 
 
-def code_points(sentences: Sequence[str]) -> list[list[int]]:
+def code_points(sentences: Sequence[str], begins: Sequence[bool] = ()) -> list[list[int]]:
     return [list(map(ord, sentence)) for sentence in sentences]
 
 

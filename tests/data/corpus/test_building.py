@@ -110,7 +110,7 @@ def test_windows_reach_across_shards(fresh: random.Random, tmp_path: Path, build
 @pytest.mark.parametrize(("vocabulary_size", "width"), [(65_536, 2), (65_537, 4)])
 def test_ids_take_two_bytes_where_they_fit(vocabulary_size: int, width: int, tmp_path: Path, build) -> None:
     source = write(tmp_path / "a.jsonl", ["ab", "cd"])
-    highest = lambda sentences: [[vocabulary_size - 1, 0] for _ in sentences]  # noqa: E731
+    highest = lambda sentences, begins: [[vocabulary_size - 1, 0] for _ in sentences]  # noqa: E731
     train = build(source, highest, vocabulary_size=vocabulary_size, held_out_share=0.0).train
     assert train.shards[0].dtype.itemsize == width
     assert train.window(0, 4).tolist() == [vocabulary_size - 1, 0] * 2
@@ -120,14 +120,14 @@ def test_ids_take_two_bytes_where_they_fit(vocabulary_size: int, width: int, tmp
 @pytest.mark.parametrize("ids", [[-1], [500], []])
 def test_ids_of_another_vocabulary_are_refused(ids: list[int], tmp_path: Path, build) -> None:
     source = write(tmp_path / "a.jsonl", ["ab", "cd"])
-    rows = lambda sentences: [ids for _ in sentences[bool(not ids) :]]  # noqa: E731
+    rows = lambda sentences, begins: [ids for _ in sentences[bool(not ids) :]]  # noqa: E731
     with pytest.raises(ConfigurationError, match="its vocabulary has 500"):
         build(source, rows, vocabulary_size=500, held_out_share=0.0)
 
 
 def test_sentences_and_documents_without_tokens_are_left_out(tmp_path: Path, build) -> None:
     source = write(tmp_path / "a.jsonl", ["One. ？？ Two.", "？？", "Three."])
-    tokenise = lambda sentences: code_points([text.replace("？", "").strip() for text in sentences])  # noqa: E731
+    tokenise = lambda sentences, begins: code_points([text.replace("？", "").strip() for text in sentences])  # noqa: E731
     corpus = build(source, tokenise, held_out_share=0.0)
     assert texts(corpus.train) == ["One.Two.", "Three."]
     assert np.diff(corpus.train.document_sentences).tolist() == [2, 1]
@@ -144,7 +144,7 @@ def build_until_killed(
     """Build, and die in call number ``last`` of the tokenizer, which must get none of the sentences ``done``."""
     calls = 0
 
-    def tokenise(sentences: Sequence[str]) -> Any:
+    def tokenise(sentences: Sequence[str], begins: Sequence[bool]) -> Any:
         nonlocal calls
         calls += 1
         if calls == last:
@@ -196,7 +196,7 @@ def test_a_killed_build_ends_as_if_it_never_was(
 def test_a_finished_corpus_is_opened_without_reading(fresh: random.Random, tmp_path: Path, build) -> None:
     source = write(tmp_path / "a.jsonl", [document(fresh) for _ in range(30)])
     first = build(source)
-    never = lambda sentences: pytest.fail("tokenised again")  # noqa: E731
+    never = lambda *_: pytest.fail("tokenised again")  # noqa: E731
     os.utime(source, ns=(time.time_ns() + 10**9,) * 2)
     again = build(source, never)
     assert again.fingerprint == first.fingerprint and again.facts == first.facts
@@ -277,7 +277,7 @@ def test_a_second_process_waits_for_the_first(fresh: random.Random, tmp_path: Pa
     first = threading.Thread(target=finish)
     first.start()
     held.wait()
-    never = lambda sentences: pytest.fail("tokenised again")  # noqa: E731
+    never = lambda *_: pytest.fail("tokenised again")  # noqa: E731
     again = build(source, never, folder=folder, listener=listener)
     first.join()
     assert again.fingerprint == whole.fingerprint
@@ -290,7 +290,7 @@ def test_another_corpus_in_the_folder_is_refused_by_what_differs(
 ) -> None:
     source = write(tmp_path / "a.jsonl", [f"{document(fresh)} {number}" for number in range(60)])
 
-    def tokenise(sentences: Sequence[str]) -> Any:
+    def tokenise(sentences: Sequence[str], begins: Sequence[bool]) -> Any:
         if (tmp_path / "corpus" / "train" / "tokens-00000.bin").exists() and not finished:
             raise Killed
         return code_points(sentences)
@@ -372,7 +372,7 @@ def test_what_was_committed_and_is_gone_is_noticed(
     source = write(tmp_path / "a.jsonl", [f"{document(fresh, 30)} {number}" for number in range(60)])
     calls = 0
 
-    def tokenise(sentences: Sequence[str]) -> Any:
+    def tokenise(sentences: Sequence[str], begins: Sequence[bool]) -> Any:
         nonlocal calls
         calls += 1
         if calls == 9:
@@ -391,7 +391,7 @@ def test_a_source_that_changes_while_it_is_read_is_refused(
 ) -> None:
     source = write(tmp_path / "a.jsonl", ["ab", "cd"])
 
-    def tokenise(sentences: Sequence[str]) -> Any:
+    def tokenise(sentences: Sequence[str], begins: Sequence[bool]) -> Any:
         write(source, ["ab", "cd", "ef"])
         return code_points(sentences)
 

@@ -32,7 +32,7 @@ for folder, options in json.load(sys.stdin):
     listener.said = []
     listener.say = listener.said.append
     calls = []
-    def tokenise(sentences):
+    def tokenise(sentences, begins):
         calls.append(len(sentences))
         return [list(map(ord, sentence)) for sentence in sentences]
     try:

@@ -39,8 +39,8 @@ from graftlm.errors import ConfigurationError, DataError
 from graftlm.progress import Progress, Silent
 from graftlm.rundir import write_json
 
-Tokenise = Callable[[Sequence[str]], Sequence[Sequence[int]]]
-"""Sentences -> the ids of each, without special tokens."""
+Tokenise = Callable[[Sequence[str], Sequence[bool]], Sequence[Sequence[int]]]
+"""Sentences, and which are the first of their document -> the ids of each, without special tokens."""
 
 TOKENS_IN_SHARD = 1 << 25
 BATCH_BYTES = 1 << 18
@@ -64,7 +64,7 @@ def build_corpus(
 
     Args:
         options: where the text is and how it is divided.
-        tokenise: gives the ids of each sentence, which must depend on that sentence alone.
+        tokenise: gives the ids of each sentence, which depend on that sentence, and on its being a first one, alone.
         vocabulary_size: ids are below it; up to 65,536 they take 2 bytes each, else 4.
         tokenizer_fingerprint: tells this tokenizer from any other.
         seed: decides what is held out.
@@ -193,7 +193,8 @@ class _Builder:
         if not pieces:
             return
         sentences = [sentence for piece in pieces for sentence in piece.sentences]
-        tokens, lengths = flattened(self.tokenise(sentences))
+        begins = [at == 0 for piece in pieces for at in range(len(piece.sentences))]
+        tokens, lengths = flattened(self.tokenise(sentences, begins))
         if (
             len(lengths) != len(sentences)
             or tokens.min(initial=0) < 0

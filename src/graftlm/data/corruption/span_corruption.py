@@ -65,6 +65,19 @@ class SpanCorruption:
             raise ValueError(f"no text leaves inputs of {max_input_tokens} tokens")
         return int(np.flatnonzero(fitting)[-1]) + 1
 
+    def require_sentinels(self, lengths: Counts) -> None:
+        """Refuse texts of so many tokens if one of them has more spans than there are sentinels."""
+        _, counts = self.noise(lengths)
+        most, known = int(counts.max(initial=0)), len(self.sentinels)
+        if most > known:
+            raise ConfigurationError(
+                f"a text of {int(lengths[counts.argmax()]):,} tokens loses {most:,} spans, and this vocabulary has "
+                f"{known:,} sentinels to stand for them",
+                where="training.max_length_tokens",
+                fix="cut texts shorter (training.max_length_tokens), or make the spans longer "
+                "(objective.mean_span_tokens)",
+            )
+
 
 @dataclass(frozen=True)
 class Corrupted:
@@ -93,14 +106,8 @@ def corrupt_spans(texts: Ragged, keys: Keys, corruption: SpanCorruption) -> Corr
         ConfigurationError: a text has more spans than there are sentinels.
     """
     lengths = texts.lengths
+    corruption.require_sentinels(lengths)
     noise, counts = corruption.noise(lengths)
-    most, known = int(counts.max(initial=0)), len(corruption.sentinels)
-    if most > known:
-        raise ConfigurationError(
-            f"a text of {int(lengths[counts.argmax()]):,} tokens loses {most:,} spans, and this vocabulary has "
-            f"{known:,} sentinels to stand for them",
-            fix="cut texts shorter, make the spans longer, or train a tokenizer with more sentinels",
-        )
     kept = _parts(keys, lengths - noise, counts, "kept parts")
     spans = Spans(
         _parts(keys, noise, counts, "lost parts"), sums_before(kept, counts) + kept, counts, lengths

@@ -159,6 +159,8 @@ def _outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> list[Tensor]:
             found.append(torch.stack([result["start_logits"], result["end_logits"]], dim=-1))
         else:  # a head for tokens of the vocabulary and one for pairs, or a single one
             found += [result[name] for name in _LOGITS if name in result]
+    if not found:
+        raise NotFlat("nobody knows what it says: its outputs are none of a head of transformers")
     real = inputs.get(_WRITTEN, inputs["attention_mask"]).bool()
     return [(each[real] if each.shape[:2] == real.shape else each).flatten() for each in found]
 
