@@ -18,7 +18,6 @@ from graftlm.data.corpus.options import CorpusOptions
 from graftlm.data.corpus.shards import Corpus
 from graftlm.data.places import first_places
 from graftlm.errors import ConfigurationError, Diverged
-from graftlm.models.corpus_tokens import CorpusTokens
 from graftlm.models.families import of_t5_kind
 from graftlm.models.first_embeddings import MOST_TOKENS, WINDOW_TOKENS, begin_embeddings
 from graftlm.models.flat.probe import make_flat
@@ -30,7 +29,7 @@ from graftlm.objectives._objective import Loss
 from graftlm.pretraining_evaluation import Budget, Saying, Sums, evaluate, frequencies, require_scores
 from graftlm.pretraining_objectives._examples import CorpusExamples, require_examples
 from graftlm.pretraining_objectives._objective import PretrainingObjective, Reading
-from graftlm.pretraining_preparation import begin_with, tokenizer_report, tokens_fingerprint
+from graftlm.pretraining_preparation import begin_with, corpus_tokens, tokenizer_report, tokens_fingerprint
 from graftlm.pretraining_recipe import PretrainingRecipe, about_general_text, general_text, load_pretraining
 from graftlm.progress import Progress
 from graftlm.run_identity import differences
@@ -124,18 +123,8 @@ class Pretraining:
         if training.gradient_checkpointing:
             require_checkpointing(self.model)  # before hours are spent on the text
         progress.stage("preparing the corpus")
-        tokenise = CorpusTokens(tokenizer)
-        self._keeps_text = tokenise.keeps_text
-        if not tokenise.divides_alike:
-            progress.warn(
-                "texts are tokenised sentence by sentence, and this tokenizer divides a sentence otherwise where it "
-                "stands behind another one"
-            )
-        if self.objective.says_every_token and not self._keeps_text:
-            progress.say(
-                "bits per byte are not reported: the tokens of this tokenizer do not give back every character, and "
-                "what is lost would cost nothing"
-            )
+        tokenise = corpus_tokens(tokenizer, self.objective.says_every_token, progress)
+        self._all_bytes = self.objective.says_every_token and tokenise.keeps_text
 
         def built(options: CorpusOptions, folder: Path) -> Corpus:
             tokens = tokens_fingerprint(tokenizer)
@@ -343,9 +332,8 @@ class Pretraining:
         # No forward pass is larger than one of training: what fits there fits here.
         at_once = self.options.batch_tokens // self.accelerator.num_processes
         budget = Budget(at_once, self.options.micro_batch, self.recipe.evaluation.tokens)
-        all_bytes = self.objective.says_every_token and self._keeps_text
         return evaluate(
-            saying, self.judging[text], budget, self.accelerator.device, self.objective.loss(), all_bytes,
+            saying, self.judging[text], budget, self.accelerator.device, self.objective.loss(), self._all_bytes,
             on_batch,
         )  # fmt: skip
 

@@ -26,6 +26,7 @@ from graftlm.models.base_model import (
     load_model,
     load_tokenizer,
 )
+from graftlm.models.corpus_tokens import CorpusTokens
 from graftlm.models.families import default_tokenizer_kind, special_layout
 from graftlm.models.locating import BaseFiles, locate
 from graftlm.models.new_model import new_model
@@ -224,6 +225,28 @@ def _beginning(texts: Iterable[str]) -> Iterator[str]:
         left -= len(text)
         if left <= 0:
             return
+
+
+def corpus_tokens(tokenizer: Tokenizer, says_every_token: bool, progress: Progress) -> CorpusTokens:
+    """Return what tokenises the corpus; what it cannot do is said.
+
+    Args:
+        tokenizer: of the base.
+        says_every_token: whether the objective could tell bits per byte.
+        progress: who listens.
+    """
+    tokens = CorpusTokens(tokenizer)
+    if not tokens.divides_alike:
+        progress.warn(
+            "texts are tokenised sentence by sentence, and this tokenizer divides a sentence otherwise where it stands "
+            "behind another one"
+        )
+    if says_every_token and not tokens.keeps_text:
+        progress.say(
+            "bits per byte are not reported: the tokens of this tokenizer do not give back every character, and what "
+            "is lost would cost nothing"
+        )
+    return tokens
 
 
 def tokens_fingerprint(tokenizer: Any) -> str:
