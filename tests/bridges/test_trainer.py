@@ -291,7 +291,7 @@ def test_labels_of_tokens_by_another_name_are_counted_as_tokens(seed: int, tmp_p
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
 
 
-def test_a_body_without_a_head_gives_all_its_tokens(seed: int, tmp_path: Path) -> None:
+def test_a_body_without_a_head_works_padded_and_gives_all_its_tokens(seed: int, tmp_path: Path) -> None:
     config = model("bert", "labels", seed).config
     torch.manual_seed(seed)
     body = transformers.BertModel(config).requires_grad_(False)
